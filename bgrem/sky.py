@@ -1,0 +1,496 @@
+"""The coarse sky: level and noise of an image on a mesh, objects left out.
+
+Everything here reads its image a strip of rows at a time, and what it returns
+is a small mesh that is evaluated strip by strip, so that the size of an image
+is a matter of reading it, not of memory.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import sep
+from scipy import ndimage
+from scipy.interpolate import CubicSpline
+
+__all__ = ["Mesh", "center_and_scale", "estimate_mesh", "object_mask"]
+
+# Objects are looked for on averages of BLOCK x BLOCK pixels, and their faint
+# halos on averages of HALO x HALO of those blocks.
+BLOCK = 4
+HALO = 4
+# Thresholds in units of the noise of the smoothed averages.
+OBJECT_THRESHOLD = 2.5
+HALO_THRESHOLD = 3.0
+# Noise of an average of white noise after the [1, 2, 1] / 4 smoothing of both axes.
+SMOOTHING_GAIN = 0.375
+# A mesh cell with a smaller part of good pixels is interpolated from its neighbours.
+MINIMUM_GOOD = 0.3
+# Cells that deviate from their neighbours by more than this many sigma are replaced.
+OUTLIER = 3.0
+# Values in steps above this many sigma have their clipped mean taken, not their mode.
+COARSE_STEP = 0.3
+# So many counts in a block are no object, however rare counts are.
+CHANCE_COUNTS = 3
+# Ratio of the standard deviation of a normal distribution to its MAD and to its
+# interquartile range.
+SIGMA_PER_MAD = 1.4826
+SIGMA_PER_IQR = 0.7413
+GOLDEN_RATIO = 0.6180339887498949
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Sky level and noise on a coarse mesh, evaluated a strip of rows at a time.
+
+    Parameters
+    ----------
+    background : `~numpy.ndarray`
+        Sky level of each cell, float32 of shape (my, mx).
+    rms : `~numpy.ndarray`
+        Standard deviation of the noise of each cell, same shape, above 0.
+    box : int
+        The side in pixels that was asked for; the cells share the image evenly.
+    shape : tuple of int
+        Shape (ny, nx) of the image.
+    """
+
+    background: np.ndarray
+    rms: np.ndarray
+    box: int
+    shape: tuple[int, int]
+
+    def background_rows(self, start: int, stop: int) -> np.ndarray:
+        """Sky level of the rows ``start`` to ``stop``, float32 of shape (stop - start, nx).
+
+        A natural cubic spline through the centres of the cells, as in SExtractor
+        (Bertin & Arnouts 1996), and straight lines outside the outermost centres.
+        """
+        along_y, along_x = self._splines
+        return along_y[start:stop] @ (self.background @ along_x.T)
+
+    def rms_rows(self, start: int, stop: int) -> np.ndarray:
+        """Noise of the rows ``start`` to ``stop``, float32 of shape (stop - start, nx).
+
+        Linear between the centres of the cells, which never falls below the
+        smallest of them, and constant outside the outermost centres.
+        """
+        along_y, along_x = self._lines
+        return along_y[start:stop] @ (self.rms @ along_x.T)
+
+    @cached_property
+    def _splines(self) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(
+            _spline_weights(n, _centers(n, m), np.arange(n))
+            for n, m in zip(self.shape, self.background.shape, strict=True)
+        )
+
+    @cached_property
+    def _lines(self) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(
+            _linear_weights(_centers(n, m), np.arange(n))
+            for n, m in zip(self.shape, self.rms.shape, strict=True)
+        )
+
+
+def center_and_scale(data, mask=None, *, samples: int = 1 << 22) -> tuple[float, float]:
+    """The global median of an image and its robust standard deviation.
+
+    They only bring the image to numbers that single precision can hold, whatever
+    the unit and the bias level; the mesh does the rest.
+
+    Parameters
+    ----------
+    data : array_like
+        Image of shape (ny, nx), any numeric type.
+    mask : array_like of bool, optional
+        True where a pixel is bad. Pixels that are not finite are always left out.
+    samples : int
+        About the largest number of pixels that are looked at, evenly spaced.
+
+    Returns
+    -------
+    center, scale : float
+        In data units; ``scale`` is above 0.
+
+    Raises
+    ------
+    ValueError
+        If the image has no good pixel, or is constant.
+    """
+    values = _sample(data, mask, samples)
+    if values.size == 0:
+        raise ValueError("the image has no good pixel")
+    center, scale = _median_and_mad(values)
+    if scale == 0:
+        # More than half of the pixels hold one value. A filled gap leaves others that
+        # tell the level and the noise; a counts map of mostly zeros does not.
+        rest = values[values != center]
+        if rest.size > 0.01 * values.size and _median_and_mad(rest)[1] > 0:
+            return _median_and_mad(rest)
+        scale = _clipped_mean(values, 0.0)[1] or float(np.std(values))
+    if not scale > 0:
+        raise ValueError("the image is constant")
+    return center, scale
+
+
+def estimate_mesh(x, mask=None, *, box: int = 256) -> Mesh:
+    """Sky level and noise of an image on a coarse mesh, in two passes.
+
+    Each cell gives SExtractor's clipped mode and standard deviation. The first
+    pass serves to find the objects; the second leaves them out, measures what the
+    first has left over, so that a gradient inside a cell is not taken for noise,
+    and interpolates the cells of which too little sky is seen.
+
+    Parameters
+    ----------
+    x : array_like
+        Image of shape (ny, nx) that slices into strips of rows, float32, centred
+        and scaled (see `center_and_scale`).
+    mask : array_like of bool, optional
+        True where a pixel is bad; such pixels may hold anything.
+    box : int
+        Side of a mesh cell in pixels. Cells share each axis evenly: their number is
+        the nearest to its length / box, and at least 1.
+
+    Returns
+    -------
+    Mesh
+        In the units of ``x``.
+    """
+    blocks = _survey(x, mask)
+    step = _quantisation_step(_sample(x, mask, 1 << 14))
+    first = _measure(x, mask, blocks.filling, box, step, None)
+    objects = _object_blocks(blocks, first, step)
+    return _measure(x, mask, blocks.filling | objects, box, step, first)
+
+
+def object_mask(x, mask, mesh: Mesh) -> np.ndarray:
+    """Pixels that belong to objects, faint halos included.
+
+    The image less its background is averaged over blocks of 4 and of 16 pixels
+    and lightly smoothed; what stands out of the noise of these averages is
+    widened by one block.
+
+    Parameters
+    ----------
+    x : array_like
+        Image of shape (ny, nx) that slices into strips of rows.
+    mask : array_like of bool, or None
+        True where a pixel is bad.
+    mesh : Mesh
+        Sky level and noise, in the units of ``x``.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        bool of shape (ny, nx).
+    """
+    ny, nx = x.shape
+    step = _quantisation_step(_sample(x, mask, 1 << 14))
+    return _expand(_object_blocks(_survey(x, mask), mesh, step), BLOCK)[:ny, :nx]
+
+
+# ---- statistics of a set of pixels --------------------------------------------------
+
+
+def _sample(data, mask, samples: int) -> np.ndarray:
+    """At most about ``samples`` good pixels, evenly spaced, as float64."""
+    ny, nx = data.shape
+    stride = int(np.ceil(np.sqrt(ny * nx / samples)))
+    stride += 1 - stride % 2  # an even one would see one colour of a Bayer mosaic only
+    values = np.asarray(data[::stride, ::stride], dtype=np.float64)
+    good = np.isfinite(values)
+    if mask is not None:
+        good &= ~np.asarray(mask[::stride, ::stride])
+    return values[good]
+
+
+def _median_and_mad(values: np.ndarray) -> tuple[float, float]:
+    center = np.median(values)
+    return float(center), float(SIGMA_PER_MAD * np.median(np.abs(values - center)))
+
+
+def _quantisation_step(values: np.ndarray) -> float:
+    """Distance of neighbouring values in the core of their distribution, 0 if continuous."""
+    if values.size == 0:
+        return 0.0
+    values = np.sort(values)
+    center, spread = _median_and_mad(values)
+    # Levels that differ by rounding only are one level.
+    levels = values[np.append(True, np.diff(values) > 1e-4 * max(spread, 1e-3))]
+    low, high = np.searchsorted(levels, [center - 1.5 * spread, center + 1.5 * spread])
+    core = levels[max(low - 1, 0) : high + 2]
+    if core.size < 2 or core.size > values.size / 50:
+        return 0.0
+    return float(np.median(np.diff(core)))
+
+
+def _level_and_spread(values: np.ndarray, step: float) -> tuple[float, float]:
+    """Level and standard deviation of the sky among pixels that are mostly sky.
+
+    SExtractor's estimate (clipping about the median, mode = 2.5 median - 1.5 mean)
+    needs a continuous distribution: of values in steps of 0.3 to 1 sigma it is
+    wrong by as much as 0.6 sigma. So a step is first filled evenly, by a
+    sequence and not by chance, and its variance is taken off again. Coarser steps
+    are those of few counts, whose noise is skewed: the mode is not its mean, and
+    the clipped mean is the estimate that is left.
+    """
+    lower, median, upper = np.percentile(values[:: (values.size // 4096) | 1], [25, 50, 75])
+    spread = SIGMA_PER_IQR * (upper - lower)
+    if step > COARSE_STEP * spread or spread == 0:
+        return _clipped_mean(values, step)
+    # Without the limit a few pixels of 1e5 sigma would set the first clipping.
+    values = np.clip(values, median - 20 * spread, median + 20 * spread)
+    added = 0.0
+    if step > 0.02 * spread:
+        fill = np.arange(values.size) * GOLDEN_RATIO % 1 - 0.5
+        values += (step * fill).astype(np.float32)
+        added = step**2 / 12
+    cell = sep.Background(np.ascontiguousarray(values)[None, :], bw=values.size, bh=1)
+    return cell.globalback, float(np.sqrt(max(cell.globalrms**2 - added, 0.0)))
+
+
+def _clipped_mean(values: np.ndarray, step: float) -> tuple[float, float]:
+    """Mean and standard deviation within 3 sigma, and within 2 steps at the least."""
+    values = values.astype(np.float64)
+    mean, spread = np.mean(values), np.std(values)
+    for _ in range(20):
+        kept = values[np.abs(values - mean) <= max(3 * spread, 2 * step)]
+        previous, mean, spread = spread, np.mean(kept), np.std(kept)
+        if spread >= 0.999 * previous:
+            break
+    return float(mean), float(spread)
+
+
+# ---- the mesh ----------------------------------------------------------------------
+
+
+def _edges(length: int, cells: int) -> np.ndarray:
+    """Borders of cells that share an axis evenly: no sliver is left at the end."""
+    return np.round(np.linspace(0, length, cells + 1)).astype(int)
+
+
+def _centers(length: int, cells: int) -> np.ndarray:
+    edges = _edges(length, cells)
+    return (edges[:-1] + edges[1:] - 1) / 2
+
+
+def _spline_weights(length: int, nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """(len(at), len(nodes)) weights of a natural cubic spline, straight outside its nodes."""
+    if nodes.size == 1:
+        return np.ones((at.size, 1), dtype=np.float32)
+    spline = CubicSpline(nodes, np.eye(nodes.size), bc_type="natural")
+    inside = np.clip(at, nodes[0], nodes[-1])
+    weights = spline(inside) + (at - inside)[:, None] * spline(inside, 1)
+    return weights.astype(np.float32)
+
+
+def _linear_weights(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """(len(at), len(nodes)) weights of straight lines, constant outside the nodes."""
+    return np.stack([np.interp(at, nodes, unit) for unit in np.eye(nodes.size)], 1).astype(
+        np.float32
+    )
+
+
+def _measure(x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh | None) -> Mesh:
+    """A mesh of ``x``, or of what ``first`` leaves of it, without the excluded blocks."""
+    ny, nx = x.shape
+    my, mx = (max(1, round(n / box)) for n in x.shape)
+    level = np.zeros((my, mx))
+    spread = np.zeros((my, mx))
+    seen = np.zeros((my, mx))
+    across = _edges(nx, mx)
+    down = _edges(ny, my)
+    for j, (top, bottom) in enumerate(zip(down[:-1], down[1:], strict=True)):
+        strip = np.asarray(x[top:bottom], dtype=np.float32)
+        if first is not None:
+            strip = strip - first.background_rows(top, bottom)
+        bad = _bad_rows(mask, excluded, top, bottom, nx)
+        for i, (left, right) in enumerate(zip(across[:-1], across[1:], strict=True)):
+            values = strip[:, left:right]
+            values = values.ravel() if bad is None else values[~bad[:, left:right]]
+            if values.size:
+                level[j, i], spread[j, i] = _level_and_spread(values, step)
+                seen[j, i] = values.size / strip[:, left:right].size
+    if first is not None:
+        level += first.background
+    # Where hardly any cell shows enough sky, the best fifth of them must do.
+    good = (seen >= min(MINIMUM_GOOD, np.quantile(seen, 0.8))) & (seen > 0) & (spread > 0)
+    if not good.any():
+        return first or Mesh(*_flat_mesh(level, seen, step), box, (ny, nx))
+    level, spread = (_median_filter(_fill(values, good)) for values in (level, spread))
+    spread = np.maximum(spread, 1e-3 * np.median(spread[spread > 0]))
+    return Mesh(level.astype(np.float32), spread.astype(np.float32), box, (ny, nx))
+
+
+def _flat_mesh(level: np.ndarray, seen: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """One level everywhere and a noise of 1, for an image that shows no noise at all."""
+    value = np.median(level[seen > 0]) if seen.any() else 0.0
+    noise = step or 1.0
+    return np.full(level.shape, value, np.float32), np.full(level.shape, noise, np.float32)
+
+
+def _bad_rows(mask, excluded, top: int, bottom: int, nx: int) -> np.ndarray | None:
+    """The bad pixels and excluded blocks of some rows, None where there is none."""
+    rows = excluded[top // BLOCK : -(-bottom // BLOCK)]
+    bad = None
+    if rows.any():
+        offset = top % BLOCK
+        bad = _expand(rows, BLOCK)[offset : offset + bottom - top, :nx]
+    if mask is not None:
+        masked = np.asarray(mask[top:bottom], dtype=bool)
+        if masked.any():
+            bad = masked if bad is None else bad | masked
+    return bad
+
+
+def _fill(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Interpolate the cells that are not good: each is the mean of its neighbours."""
+    if good.all() or not good.any():
+        return values
+    nearest = ndimage.distance_transform_edt(~good, return_distances=False, return_indices=True)
+    values = values[tuple(nearest)]
+    for _ in range(4 * max(values.shape)):
+        padded = np.pad(values, 1, mode="edge")
+        mean = (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]) / 4
+        values = np.where(good, values, mean)
+    return values
+
+
+def _median_filter(values: np.ndarray) -> np.ndarray:
+    """Replace cells that stand out of their 3 x 3 neighbours by the median of these.
+
+    Unlike SExtractor's, the filter spares the cells that deviate no more than most
+    do: the top of a smooth vignetting is no outlier, a cell full of a galaxy is.
+    The mesh is continued so that a gradient does not deviate at all.
+    """
+    padded = np.pad(values, 1, mode="reflect", reflect_type="odd")
+    median = ndimage.median_filter(padded, 3)[1:-1, 1:-1]
+    deviation = np.abs(values - median)
+    usual = SIGMA_PER_MAD * np.median(deviation)
+    return np.where(deviation > OUTLIER * usual, median, values)
+
+
+# ---- objects -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """Averages of BLOCK x BLOCK pixels: their mean, which have one, and filled gaps."""
+
+    mean: np.ndarray
+    known: np.ndarray
+    filling: np.ndarray
+
+
+def _strips(shape: tuple[int, int], rows: int = 64 * BLOCK) -> Iterator[tuple[int, int]]:
+    return ((y, min(y + rows, shape[0])) for y in range(0, shape[0], rows))
+
+
+def _survey(x, mask) -> _Blocks:
+    """Averages over blocks; a block counts where at least a quarter of it is good."""
+    means, knowns, flats = [], [], []
+    for top, bottom in _strips(x.shape):
+        strip = _pad_to_blocks(np.asarray(x[top:bottom], dtype=np.float32))
+        bad = np.zeros((bottom - top, x.shape[1]), dtype=bool)
+        if mask is not None:
+            bad |= np.asarray(mask[top:bottom], dtype=bool)
+        bad = _pad_to_blocks(bad)
+        flats.append(_reduce(strip, np.maximum) == _reduce(strip, np.minimum))
+        if bad.any():
+            count = BLOCK**2 - _reduce(bad.astype(np.float32), np.add)
+            total = _reduce(np.where(bad, np.float32(0), strip), np.add)
+        else:
+            count = np.full(flats[-1].shape, BLOCK**2, dtype=np.float32)
+            total = _reduce(strip, np.add)
+        means.append(total / np.maximum(count, 1))
+        knowns.append(count >= BLOCK**2 / 4)
+    mean, known, flat = (np.concatenate(parts) for parts in (means, knowns, flats))
+    return _Blocks(mean, known, _filling(x, mask, flat))
+
+
+def _pad_to_blocks(strip: np.ndarray) -> np.ndarray:
+    padding = [(0, -n % BLOCK) for n in strip.shape]
+    return np.pad(strip, padding, mode="edge") if any(p for _, p in padding) else strip
+
+
+def _reduce(strip: np.ndarray, function: np.ufunc, block: int = BLOCK) -> np.ndarray:
+    """Reduce blocks of pixels, rows first: that runs along contiguous memory."""
+    ny, nx = strip.shape
+    rows = function.reduce(strip.reshape(ny // block, block, nx), axis=1)
+    columns = rows.reshape(ny // block, nx // block, block)
+    return function.reduce([columns[:, :, k] for k in range(block)], axis=0)
+
+
+def _expand(blocks: np.ndarray, block: int) -> np.ndarray:
+    return np.repeat(np.repeat(blocks, block, axis=0), block, axis=1)
+
+
+def _filling(x, mask, flat: np.ndarray) -> np.ndarray:
+    """Blocks in filled gaps and saturated cores: 2 x 2 blocks of one value.
+
+    In a map of few counts most blocks are such, and they are the sky; there the
+    other pixels are mostly of one value as well.
+    """
+    corners = ndimage.minimum_filter(flat, 2, mode="nearest")
+    filling = ndimage.maximum_filter(corners, 2, origin=-1, mode="nearest")
+    if not filling.any():
+        return filling
+    stride = (int(np.sqrt(x.shape[0] * x.shape[1] / (1 << 16))) + 1) | 1
+    rows, columns = (np.arange(0, n, stride) for n in x.shape)
+    values = np.asarray(x[::stride, ::stride])
+    kept = np.isfinite(values) & ~filling[np.ix_(rows // BLOCK, columns // BLOCK)]
+    if mask is not None:
+        kept &= ~np.asarray(mask[::stride, ::stride], dtype=bool)
+    if not kept.any() or np.ptp(np.percentile(values[kept], [25, 75])) == 0:
+        return np.zeros_like(filling)
+    return filling
+
+
+def _object_blocks(blocks: _Blocks, mesh: Mesh, step: float) -> np.ndarray:
+    """Blocks that belong to objects, at the size of a block and of a halo."""
+    count = step / float(np.median(mesh.rms))
+    significance = np.where(blocks.known, _block_significance(blocks.mean, mesh), 0)
+    objects = _above(significance, blocks.known, OBJECT_THRESHOLD, BLOCK, count)
+    coarse, known = _average(significance, blocks.known)
+    halos = _above(coarse, known, HALO_THRESHOLD, BLOCK * HALO, count)
+    my, mx = objects.shape
+    return objects | _expand(halos, HALO)[:my, :mx]
+
+
+def _block_significance(mean: np.ndarray, mesh: Mesh) -> np.ndarray:
+    """(mean - background) / rms of blocks, with the mesh evaluated at their centres."""
+    at = [np.arange(m) * BLOCK + (BLOCK - 1) / 2 for m in mean.shape]
+    nodes = [_centers(n, m) for n, m in zip(mesh.shape, mesh.rms.shape, strict=True)]
+    splines = [_spline_weights(0, c, a) for c, a in zip(nodes, at, strict=True)]
+    lines = [_linear_weights(c, a) for c, a in zip(nodes, at, strict=True)]
+    background = splines[0] @ (mesh.background @ splines[1].T)
+    return (mean - background) / (lines[0] @ (mesh.rms @ lines[1].T))
+
+
+def _average(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Averages of HALO x HALO blocks."""
+    padding = [(0, -n % HALO) for n in values.shape]
+    total = _reduce(np.pad(values, padding), np.add, HALO)
+    count = _reduce(np.pad(known.astype(np.float32), padding), np.add, HALO)
+    return total / np.maximum(count, 1), count > 0
+
+
+def _above(values, known, threshold: float, side: int, count: float) -> np.ndarray:
+    """Where smoothed averages of ``side`` pixels stand out of their noise, widened by one.
+
+    Independent pixels would give the averages a noise that is known; correlated
+    pixels and the structure of the sky make it larger, as their lower half tells.
+    ``count`` is the quantisation step in units of the rms.
+    """
+    smooth = values
+    for axis in (0, 1):
+        smooth = ndimage.correlate1d(smooth, [0.25, 0.5, 0.25], axis=axis, mode="nearest")
+    noise = SMOOTHING_GAIN / side
+    if known.any():
+        low, median = np.percentile(smooth[known], [16, 50])
+        noise = max(noise, median - low)
+    chance = 0.25 * CHANCE_COUNTS * count / side**2
+    return ndimage.maximum_filter(smooth > max(threshold * noise, chance), 3)

@@ -1,0 +1,281 @@
+"""One frozen detection recipe for each product that is compared.
+
+Every recipe takes an image and gives a table of x, y, score (`bgrem.peaks.DETECTION`) that goes far
+below any sensible threshold: the score, not the recipe, decides how deep a comparison goes.
+
+- `detect_peaks`: local maxima of a plane made for detection, bgrem's `centre` logits.
+- `detect_on_sources`: local maxima of lightly smoothed sources over the noise, for a model without
+  that plane.
+- `detect_matched_filter`: the optimum of linear methods, told the PSF, after cosmic rays and bad
+  pixels are taken out.
+- `detect_sextractor`, `detect_source_extractor`: SExtractor through SEP, and the program itself.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from .peaks import DETECTION, detection_table, local_maxima
+from .psf import matched_filter, noise_pixels, psf_fwhm
+
+#: SExtractor's default.conv, the 3 x 3 "all-ground" filter.
+DEFAULT_CONV = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32)
+#: SExtractor's defaults (default.sex): mesh, minimum area, deblending.
+DEFAULT_MESH = 64
+DEFAULT_AREA = 5
+DEFAULT_DEBLEND = (32, 0.005)
+
+
+@dataclass(frozen=True)
+class Sky:
+    """Sky-subtracted image and noise map, both (ny, nx) float32."""
+
+    residual: np.ndarray
+    rms: np.ndarray
+    global_rms: float
+
+
+def subtract_sky(data, *, mask=None, mesh=DEFAULT_MESH, passes=1):
+    """SExtractor's background, with its objects masked in every pass after the first.
+
+    Parameters
+    ----------
+    data : (ny, nx) array
+    mask : (ny, nx) bool, optional
+        True where a pixel is bad.
+    mesh : int
+        Side of the mesh's boxes in pixels.
+    passes : int
+        1 is what SExtractor does; 2 keeps the wings of objects out of the mesh.
+
+    Returns
+    -------
+    Sky
+    """
+    image, bad = _clean_input(data, mask)
+    hidden = bad
+    for left in reversed(range(passes)):
+        background = sep.Background(image, mask=hidden, bw=mesh, bh=mesh, fw=3, fh=3)
+        residual = image - background.back()
+        rms = np.maximum(background.rms(), 1e-3 * background.globalrms)
+        if left:
+            _, segments = sep.extract(
+                residual, 1.5, err=rms, mask=bad, segmentation_map=True, clean=False
+            )
+            hidden = bad | ndimage.binary_dilation(segments > 0, iterations=3)
+            if hidden.mean() > 0.8:
+                break
+    return Sky(residual, rms.astype(np.float32), float(background.globalrms))
+
+
+def _clean_input(data, mask):
+    """Native float32 image, and its bad pixels with what is not finite added."""
+    image = np.ascontiguousarray(data, dtype=np.float32)
+    bad = ~np.isfinite(image)
+    if mask is not None:
+        bad |= np.asarray(mask, dtype=bool)
+    return np.where(np.isfinite(image), image, np.float32(0)), bad
+
+
+def detect_peaks(plane, *, threshold=-np.inf, mask=None):
+    """Local maxima of a plane; the score is the plane's value.
+
+    Parameters
+    ----------
+    plane : (ny, nx) array
+        bgrem's `centre` logits, for example.
+    threshold : float
+        Lowest score.
+    mask : (ny, nx) bool, optional
+        True where nothing is to be detected.
+    """
+    return local_maxima(plane, threshold=threshold, usable=None if mask is None else ~mask)
+
+
+def detect_on_sources(sources, rms, *, width=0.8, threshold=0.05, mask=None):
+    """Local maxima of the sources over the noise, smoothed by a Gaussian of `width` pixels (sigma).
+
+    The smoothing joins the crumbs that a faint source may be left as; the noise is gone, so the
+    threshold stands far below one.
+    """
+    plane = ndimage.gaussian_filter(np.nan_to_num(sources / rms), width)
+    return detect_peaks(plane, threshold=threshold, mask=mask)
+
+
+def find_cosmic_rays(sky, psf, *, mask=None, gain=None):
+    """Cosmic rays by L.A.Cosmic (van Dokkum 2001), as astroscrappy does it for a known PSF.
+
+    Parameters
+    ----------
+    sky : Sky
+    psf : (n, n) array
+    mask : (ny, nx) bool, optional
+        Bad pixels.
+    gain : float, optional
+        Electrons per data unit, for the photon noise of bright sources; without it their noise is
+        taken to be 5 % of their light, which keeps the cores of stars.
+
+    Returns
+    -------
+    (ny, nx) bool
+    """
+    import astroscrappy
+
+    light = np.maximum(ndimage.median_filter(sky.residual, 5), 0.0)
+    extra = light / gain if gain else (0.05 * light) ** 2
+    fwhm = psf_fwhm(psf)
+    rays, _ = astroscrappy.detect_cosmics(
+        sky.residual,
+        inmask=mask,
+        invar=(sky.rms**2 + extra).astype(np.float32),
+        satlevel=np.inf,
+        sigclip=4.5,
+        objlim=5.0,
+        fsmode="convolve",
+        psfmodel="gauss",
+        psffwhm=fwhm,
+        psfsize=int(2 * np.ceil(1.4 * fwhm) + 1),
+    )
+    return rays
+
+
+def detect_matched_filter(
+    data, psf, *, mask=None, cosmic_rays=True, gain=None, threshold=2.0, mesh=DEFAULT_MESH
+):
+    """Local maxima of the matched filter's S/N.
+
+    Sky and noise from a mesh in two passes (objects masked in the second), cosmic rays found by
+    astroscrappy, then the maximum-likelihood flux at each pixel over its error; bad pixels and cosmic
+    rays have no weight.
+
+    Parameters
+    ----------
+    data : (ny, nx) array
+    psf : (n, n) array
+        Unit sum: the true one, a Gaussian, or `bgrem.psf.measure_psf`.
+    mask : (ny, nx) bool, optional
+        Bad pixels.
+    cosmic_rays : bool
+        Whether to look for cosmic rays.
+    gain : float, optional
+        Electrons per data unit; makes the photon noise of sources known.
+    threshold : float
+        Lowest S/N.
+    mesh : int
+        Side of the mesh's boxes in pixels.
+
+    Returns
+    -------
+    structured array
+        x, y, score; the score is the S/N.
+    """
+    plane = matched_filter_snr(
+        data, psf, mask=mask, cosmic_rays=cosmic_rays, gain=gain, mesh=mesh
+    )
+    return local_maxima(plane, threshold=threshold)
+
+
+def matched_filter_snr(data, psf, *, mask=None, cosmic_rays=True, gain=None, mesh=DEFAULT_MESH):
+    """The plane that `detect_matched_filter` looks for maxima in, (ny, nx) float64."""
+    sky = subtract_sky(data, mask=mask, mesh=mesh, passes=2)
+    _, bad = _clean_input(data, mask)
+    if cosmic_rays:
+        bad = bad | find_cosmic_rays(sky, psf, mask=bad, gain=gain)
+    weight = np.where(bad, 0.0, 1.0 / np.square(sky.rms, dtype=np.float64))
+    flux, error = matched_filter(sky.residual, weight, psf)
+    # With less than half of the information left, the peak itself is hidden.
+    full = sky.rms * noise_pixels(psf) ** 0.5
+    return np.where(error < full * 2.0**0.5, flux / error, 0.0)
+
+
+def threshold_ladder(lowest=0.7, highest=100.0):
+    """DETECT_THRESH values from high to low: 3 % steps below 3, 15 % above."""
+    fine = np.geomspace(lowest, 3.0, int(np.log(3.0 / lowest) / 0.03) + 1)
+    coarse = np.geomspace(3.0, highest, int(np.log(highest / 3.0) / 0.15) + 1)
+    return np.concatenate([fine, coarse[1:]])[::-1]
+
+
+def join_runs(runs, thresholds, *, radius):
+    """One scored list from runs at descending thresholds.
+
+    A detection's score is the highest threshold at which it is there.  A list at a lower threshold
+    holds those of the higher ones, so no single run can have more of the true sources: blends that a
+    low threshold merges stay apart.  Within a step the surer detection goes first.
+
+    Parameters
+    ----------
+    runs : list of structured array
+        x, y, score of each run; the score is an S/N.
+    thresholds : (k,) array
+        Descending.
+    radius : float
+        Detections of two runs closer than this are one, in pixels.
+
+    Returns
+    -------
+    structured array
+    """
+    joined = np.empty(0, dtype=DETECTION)
+    for i, (run, threshold) in enumerate(zip(runs, thresholds, strict=True)):
+        new = run
+        if joined.size and run.size:
+            known = cKDTree(np.column_stack([joined["x"], joined["y"]]))
+            distance, _ = known.query(np.column_stack([run["x"], run["y"]]))
+            new = run[distance > radius]
+        above = thresholds[i - 1] if i else threshold * 1.2
+        rank = np.argsort(np.argsort(new["score"], kind="stable"), kind="stable")
+        within = threshold + (above - threshold) * rank / max(new.size, 1)
+        joined = np.concatenate([joined, detection_table(new["x"], new["y"], within)])
+    return detection_table(joined["x"], joined["y"], joined["score"])
+
+
+def extract(sky, threshold, *, mask=None, kernel=DEFAULT_CONV, area=DEFAULT_AREA, local=False):
+    """One run of SExtractor's detection by SEP: x, y and S/N of the filtered peak.
+
+    As in the program, the image is filtered and compared to the *unfiltered* sky's noise, the global
+    one by default (`local` takes the map, as WEIGHT_TYPE BACKGROUND does).
+    """
+    image = sky.residual / sky.rms if local else sky.residual / np.float32(sky.global_rms)
+    levels, contrast = DEFAULT_DEBLEND
+    objects = sep.extract(
+        image, threshold, mask=mask, minarea=area, filter_kernel=kernel, filter_type="conv",
+        deblend_nthresh=levels, deblend_cont=contrast, clean=True, clean_param=1.0,
+    )  # fmt: skip
+    return detection_table(objects["x"], objects["y"], objects["cpeak"])
+
+
+def detect_sextractor(
+    data, *, mask=None, kernel=DEFAULT_CONV, area=DEFAULT_AREA, local=False, lowest=0.7, radius=1.5
+):
+    """SExtractor's defaults through SEP, at every threshold of `threshold_ladder`, joined.
+
+    The false-alarm rate of SExtractor is set by DETECT_THRESH: one run for each, everything else at
+    its default (mesh 64, default.conv, five pixels, 32 levels, contrast 0.005).
+
+    Parameters
+    ----------
+    data : (ny, nx) array
+    mask : (ny, nx) bool, optional
+        Bad pixels: left out of the background and of the detection.
+    kernel : (n, n) array
+        Detection filter.
+    area : int
+        DETECT_MINAREA, pixels.
+    local : bool
+        Threshold in units of the noise map rather than of the frame's noise.
+    lowest : float
+        Lowest DETECT_THRESH.
+    radius : float
+        Detections of two runs closer than this are one, in pixels.
+    """
+    _, bad = _clean_input(data, mask)
+    sky = subtract_sky(data, mask=mask)
+    thresholds = threshold_ladder(lowest)
+    kernel = np.ascontiguousarray(kernel, dtype=np.float32)
+    runs = [
+        extract(sky, step, mask=bad, kernel=kernel, area=area, local=local) for step in thresholds
+    ]
+    return join_runs(runs, thresholds, radius=radius)

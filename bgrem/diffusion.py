@@ -1,0 +1,79 @@
+"""Noise schedule and reverse diffusion.
+
+The noise of this diffusion is the frame's own: with b what an image holds besides its
+sources, x_r = sources + r b is the image at the noise rate r, and the one observed
+is x_1. The network is all that is known of b; this file knows only
+``network(x, rate)``.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+__all__ = ["noise_rates", "reverse_diffusion"]
+
+
+def noise_rates(steps: int) -> np.ndarray:
+    """Noise rates of the cosine schedule, from exactly 1 down to exactly 0.
+
+    Signal and noise rates are the cosine and sine of an angle that falls evenly, as in
+    Nichol & Dhariwal (2021, arXiv:2102.09672) and BGRem (Nicolaas et al. 2025,
+    arXiv:2510.04718). Those stop short of the ends; here the first rate is the
+    observed image itself and the last is the image without noise.
+
+    Parameters
+    ----------
+    steps : int
+        Number of diffusion steps, at least 1.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        float64 of shape (steps + 1,).
+
+    Raises
+    ------
+    ValueError
+        If ``steps`` is below 1.
+    """
+    if steps < 1:
+        raise ValueError(f"the number of steps must be at least 1, not {steps}")
+    rates = np.sin(np.linspace(np.pi / 2, 0.0, steps + 1))
+    rates[0], rates[-1] = 1.0, 0.0
+    return rates
+
+
+def reverse_diffusion(
+    network: Callable[[np.ndarray, float], np.ndarray], x: np.ndarray, *, steps: int
+) -> np.ndarray:
+    """Remove the noise from images in a number of steps.
+
+    Inversion by direct iteration (Delbracio & Milanfar 2023, arXiv:2303.11435): each
+    step estimates b, subtracts all of it, and adds back the part that the next, lower
+    rate allows.
+
+    Parameters
+    ----------
+    network : callable
+        ``network(x, rate)`` with x float32 of shape (n, 1, h, w) and rate a float gives
+        float32 of shape (n, c, h, w), whose first channel is the estimate of b.
+    x : `~numpy.ndarray`
+        The observed images, float32 of shape (n, 1, h, w).
+    steps : int
+        Number of diffusion steps, at least 1.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        float32 of shape (n, c, h, w). The first channel holds the sources; the others
+        are those of the first step, the only one that sees the observed image.
+    """
+    rates = noise_rates(steps)
+    first = None
+    for rate, lower in zip(rates[:-1], rates[1:], strict=True):
+        channels = network(x, float(rate))
+        first = channels if first is None else first
+        residual = channels[:, :1]
+        sources = x - np.float32(rate) * residual
+        x = sources + np.float32(lower) * residual
+    return np.concatenate([sources, first[:, 1:]], axis=1)

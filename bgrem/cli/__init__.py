@@ -1,0 +1,73 @@
+"""The commands: they parse arguments and print; the work is done on the floors below."""
+
+import argparse
+import functools
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+__all__ = ["command", "integer_from", "number_from"]
+
+
+def command(function: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """Give a command the manners of a Unix program.
+
+    An interrupt ends it with exit code 130 and a termination with 143, both after its open files have
+    been cleaned up; a reader that closed the pipe ends it silently.
+    """
+
+    @functools.wraps(function)
+    def main(argv: Sequence[str] | None = None) -> int:
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            signal.signal(signal.SIGTERM, _terminate)
+            return function(argv)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            # Python flushes stdout once more at exit; it must not find the broken pipe again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    return main
+
+
+def _terminate(signum: int, frame: object) -> None:
+    raise SystemExit(128 + signum)
+
+
+def integer_from(low: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least ``low``."""
+
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{text} is below {low}")
+        return value
+
+    return whole_number
+
+
+def number_from(low: float = -math.inf) -> Callable[[str], float]:
+    """An argparse type: a finite number of at least ``low``."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{text} is not finite")
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{text} is below {low:g}")
+        return value
+
+    return number

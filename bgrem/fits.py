@@ -1,0 +1,614 @@
+"""Read an image with its header, write the products.
+
+A FITS file is a row of header-data units (HDUs), each a whole number of 2880-byte blocks. This module
+finds where each HDU lies, so that every HDU but the image is carried to the output byte for byte;
+astropy reads the headers and the tile-compressed images.
+
+The rules are those of the FITS Standard 4.0 (Pence et al. 2010, A&A 524, A42, and its 2018 revision).
+"""
+
+import bz2
+import contextlib
+import gzip
+import io
+import math
+import mmap
+import os
+import re
+import secrets
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+
+__all__ = ["FitsError", "FitsImage", "as_planes", "is_fits_name", "read_image", "read_mask", "write_products"]
+
+BLOCK = 2880
+CARD = 80
+CHUNK = 1 << 20  # pixels converted at a time: bounds the temporaries without slowing the copy
+FLOAT32_INTEGERS = 2**24  # float32 holds every integer up to here
+
+# Cards that describe the stored input pixels and would lie about the output.
+LYING_CARDS = (
+    "BZERO", "BSCALE", "BLANK", "DATAMIN", "DATAMAX", "CHECKSUM", "DATASUM",
+    "ZBLANK", "ZSCALE", "ZZERO", "ZHECKSUM", "ZDATASUM",
+)  # fmt: skip
+
+# The world coordinates of an image (Standard, tables 22 and 25, and the SIP and PV conventions).
+WCS_CARD = re.compile(
+    r"(WCSAXES|WCSNAME|CTYPE\d+|CUNIT\d+|CRVAL\d+|CRPIX\d+|CDELT\d+|CROTA\d+|CD\d+_\d+|PC\d+_\d+"
+    r"|P[VS]\d+_\d+|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|[AB]P?_(ORDER|DMAX|\d+_\d+))[A-Z]?"
+)
+
+
+class FitsError(ValueError):
+    """A file that cannot be used, said in one sentence that names the file and the HDU."""
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """Where one HDU lies in the file: ``start`` <= header < ``data`` <= pixels < ``stop`` <= ``end``."""
+
+    index: int
+    header: fits.Header
+    start: int
+    data: int
+    stop: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        return str(self.header.get("EXTNAME", "")).strip()
+
+    @property
+    def label(self) -> str:
+        return f"HDU {self.index} ({self.name})" if self.name else f"HDU {self.index}"
+
+    @property
+    def compressed(self) -> bool:
+        return self.header.get("ZIMAGE") is True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the image in numpy's order, () where there is none."""
+        if not self.compressed and self.header.get("XTENSION", "IMAGE").strip() != "IMAGE":
+            return ()
+        return _axes(self.header, "ZNAXIS" if self.compressed else "NAXIS")[::-1]
+
+    @property
+    def complaint(self) -> str | None:
+        """Why this HDU holds no image that can be cleaned, None where it does."""
+        kind = str(self.header.get("XTENSION", "IMAGE")).strip()
+        if self.header.get("GROUPS") is True and self.header.get("NAXIS1") == 0:
+            return "holds random groups, not an image"
+        if kind != "IMAGE" and not self.compressed:
+            return "holds a table, not an image" if "TABLE" in kind else f"holds no image ({kind})"
+        if math.prod(self.shape) == 0 or not self.shape:
+            return "holds no image"
+        if sum(n > 1 for n in self.shape) < 2 and len(self.shape) != 2:
+            return f"is one-dimensional ({_times(self.shape)}), not an image"
+        return None
+
+
+@dataclass(frozen=True)
+class FitsImage:
+    """One image of a FITS file, and what is needed to write the rest of the file back.
+
+    Attributes
+    ----------
+    path : Path
+    hdu : int
+        Index of the HDU.
+    data : ndarray
+        Physical values (BSCALE and BZERO applied, BLANK as NaN) in the shape in which they are
+        stored, native float32; float64 for float64 pixels and for integers beyond 24 bits.
+    header : astropy.io.fits.Header
+    notes : tuple of str
+        What the reader decided or noticed.
+    """
+
+    path: Path
+    hdu: int
+    data: np.ndarray
+    header: fits.Header
+    notes: tuple[str, ...]
+    _units: tuple[_Unit, ...]
+    _contents: bytes | mmap.mmap
+
+    @property
+    def label(self) -> str:
+        """The file and the HDU in words, to begin a message with."""
+        return f"{self.path}: {self._units[self.hdu].label}"
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the image is tile-compressed inside the file."""
+        return self._units[self.hdu].compressed
+
+
+def is_fits_name(path: Path) -> bool:
+    """Whether a file's name ends as FITS files' names do: .fits .fit .fts .fz, also with .gz or .bz2."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] in ([".gz"], [".bz2"]):
+        suffixes.pop()
+    return bool(suffixes) and suffixes[-1] in (".fits", ".fit", ".fts", ".fz")
+
+
+def as_planes(array: np.ndarray) -> np.ndarray:
+    """View an array of an image's stored shape as its planes, (n, ny, nx).
+
+    Axes of length 1 are dropped; a colour axis that is stored fastest (length 3 or 4) counts planes.
+    """
+    if array.ndim > 2:
+        lengths = [n for n in array.shape if n > 1]
+        array = array.reshape(lengths if len(lengths) > 1 else array.shape[-2:])
+    if array.ndim == 3 and array.shape[-1] in (3, 4):
+        return np.moveaxis(array, -1, 0)
+    return array.reshape(-1, *array.shape[-2:])
+
+
+def read_image(path: str | os.PathLike, hdu: int | str | None = None) -> FitsImage:
+    """Read one image of a FITS file.
+
+    Parameters
+    ----------
+    path : path
+        Plain, gzip or bzip2, whatever its name says.
+    hdu : int or str, optional
+        Index, EXTNAME, or ``"EXTNAME,EXTVER"``. None takes HDU 0 or, where that holds no image, the
+        first HDU that does, with a note.
+
+    Returns
+    -------
+    FitsImage
+
+    Raises
+    ------
+    FitsError
+        Where the file is missing, not FITS, truncated or corrupt, or the HDU holds no image.
+    """
+    path = Path(path)
+    with warnings.catch_warnings():
+        # Odd but readable cards are common; they are carried along and need no comment.
+        warnings.simplefilter("ignore", AstropyWarning)
+        contents = _read_contents(path)
+        units, notes = _find_units(contents, path)
+        unit, choice = _choose(units, hdu, path)
+        notes += choice
+        raw, header = _stored_pixels(contents, unit, path)
+        if not _sum_matches(contents, unit):
+            notes.append(f"{unit.label} does not match its DATASUM: its pixels may be corrupt")
+        data = _physical(raw, header, f"{path}: {unit.label}")
+    return FitsImage(path, unit.index, data, header, tuple(notes), tuple(units), contents)
+
+
+def read_mask(text: str, image: FitsImage) -> np.ndarray:
+    """Read a mask: FILE, FILE[HDU], or an HDU of the image's own file.
+
+    Returns
+    -------
+    bool ndarray of the image's shape, or (ny, nx) for all its planes
+        True where the mask's value is not 0 (NaN counts as not 0).
+
+    Raises
+    ------
+    FitsError
+        Where it cannot be read or has another shape.
+    """
+    bracket = re.fullmatch(r"(.+)\[(.+)\]", text)
+    if Path(text).exists():
+        mask = read_image(text)
+    elif bracket:
+        mask = read_image(bracket[1], bracket[2])
+    elif is_fits_name(Path(text)):
+        raise FitsError(f"{text}: no such file (it was to be the mask)")
+    else:
+        mask = read_image(image.path, text)
+    bad = mask.data != 0
+    if bad.shape == image.data.shape:
+        return bad
+    plane = as_planes(bad)
+    if len(plane) == 1 and plane.shape[1:] == as_planes(image.data).shape[1:]:
+        return plane[0]
+    raise FitsError(
+        f"{mask.label} is a mask of {_times(bad.shape)} pixels, but the image in {image.label} "
+        f"has {_times(image.data.shape)}"
+    )
+
+
+def write_products(
+    path: str | os.PathLike,
+    image: FitsImage,
+    sources: np.ndarray,
+    *,
+    planes: Mapping[str, np.ndarray] | None = None,
+    cards: Sequence[tuple[str, object, str]] = (),
+    history: Sequence[str] = (),
+    overwrite: bool = False,
+) -> None:
+    """Write the file of ``image`` again with ``sources`` in the place of the image.
+
+    The image HDU keeps its place, its header (less the cards that would lie) and its form: what was
+    tile-compressed is so again, by the lossless GZIP_2. Every other HDU is copied byte for byte. The
+    whole file is compressed as the name ends (.gz, .bz2), written under a temporary name in the same
+    folder, and renamed when complete.
+
+    Parameters
+    ----------
+    path : path
+    image : FitsImage
+    sources : ndarray
+        Of the shape of ``image.data``; float32 or float64.
+    planes : mapping of EXTNAME to ndarray, optional
+        Further images of that shape, appended after all other HDUs.
+    cards : sequence of (keyword, value, comment), optional
+        Provenance.
+    history : sequence of str, optional
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    FitsError
+        Where ``path`` exists, is the input, or cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and path.samefile(image.path):
+        raise FitsError(f"{path}: would overwrite the input")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        with _replacing(path, overwrite) as stream:
+            for unit in image._units:
+                if unit.index == image.hdu:
+                    header = _product_header(image.header, cards, history, extended=bool(planes))
+                    _write_image(stream, sources, header, image.compressed)
+                else:
+                    _copy_unit(stream, image._contents, unit)
+            for name, plane in (planes or {}).items():
+                header = _plane_header(image, name, cards)
+                _write_image(stream, plane, header, image.compressed)
+
+
+# --- the file: its bytes and its HDUs ---------------------------------------------------------------
+
+
+def _read_contents(path: Path) -> bytes | mmap.mmap:
+    """The uncompressed bytes of a file; memory-mapped where it is not compressed."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(3)
+            file.seek(0)
+            if magic[:2] == b"\x1f\x8b":
+                return _decompressed(gzip.decompress, file.read(), "gzip", path)
+            if magic == b"BZh":
+                return _decompressed(bz2.decompress, file.read(), "bzip2", path)
+            if not magic:
+                raise FitsError(f"{path}: the file is empty")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise FitsError(f"{path}: no such file") from None
+    except OSError as error:
+        raise FitsError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _decompressed(decompress, packed: bytes, kind: str, path: Path) -> bytes:
+    try:
+        return decompress(packed)
+    except EOFError:
+        raise FitsError(f"{path}: truncated, the {kind} stream ends too early") from None
+    except (OSError, ValueError, zlib.error) as error:
+        raise FitsError(f"{path}: corrupt {kind} stream ({error})") from None
+
+
+def _find_units(contents, path: Path) -> tuple[list[_Unit], list[str]]:
+    """Walk the HDUs; every one must be complete (the padding of the last may be missing)."""
+    if contents[:9] != b"SIMPLE  =":
+        raise FitsError(f"{path}: not a FITS file")
+    units, start, size = [], 0, len(contents)
+    while start < size and (start == 0 or contents[start : start + 8] == b"XTENSION"):
+        data = _header_end(contents, start)
+        if data is None:
+            raise FitsError(f"{path}: truncated, the header of HDU {len(units)} has no END")
+        try:
+            header = fits.Header.fromstring(contents[start:data])
+            length = _data_length(header)
+        except (ValueError, TypeError, KeyError, fits.VerifyError) as error:
+            raise FitsError(f"{path}: HDU {len(units)} has a corrupt header ({_sentence(error)})") from None
+        stop = data + length
+        unit = _Unit(len(units), header, start, data, stop, min(size, _padded(stop)))
+        if stop > size:
+            raise FitsError(
+                f"{path}: truncated, {unit.label} announces {length} bytes of data and "
+                f"{max(0, size - data)} are there"
+            )
+        units.append(unit)
+        start = unit.end
+    rest = contents[start:size]
+    notes = [f"ignored {len(rest)} bytes after the last HDU"] if rest.strip(b"\0 ") else []
+    return units, notes
+
+
+def _header_end(contents, start: int) -> int | None:
+    """Offset of the block after the one that holds the END card."""
+    for block in range(start, len(contents), BLOCK):
+        cards = contents[block : block + BLOCK]
+        if any(cards[i : i + 8] == b"END     " for i in range(0, len(cards), CARD)):
+            return min(block + BLOCK, len(contents))
+    return None
+
+
+def _axes(header: fits.Header, keyword: str) -> tuple[int, ...]:
+    axes = tuple(header[f"{keyword}{i + 1}"] for i in range(header[keyword]))
+    if not all(isinstance(n, int) and n >= 0 for n in axes):
+        raise ValueError(f"{keyword}n is not a length")
+    return axes
+
+
+def _data_length(header: fits.Header) -> int:
+    """Bytes of an HDU's data (Standard, equations 2 and 4)."""
+    axes = _axes(header, "NAXIS")
+    bits = header["BITPIX"]
+    if bits not in (8, 16, 32, 64, -32, -64):
+        raise ValueError(f"BITPIX is {bits}")
+    if not axes:
+        return 0
+    groups = header.get("GROUPS") is True and axes[0] == 0
+    count = math.prod(axes[1:] if groups else axes)
+    length = abs(bits) // 8 * header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + count)
+    if not isinstance(length, int) or length < 0:
+        raise ValueError("PCOUNT or GCOUNT is not a count")
+    return length
+
+
+def _padded(length: int) -> int:
+    return -(-length // BLOCK) * BLOCK
+
+
+def _choose(units: list[_Unit], hdu, path: Path) -> tuple[_Unit, list[str]]:
+    """The HDU that is asked for, or the first that holds an image."""
+    if hdu is not None:
+        unit = _find(units, str(hdu).strip(), path)
+        if unit.complaint:
+            raise FitsError(f"{path}: {unit.label} {unit.complaint}{_advice(units)}")
+        return unit, []
+    for unit in units:
+        if not unit.complaint:
+            note = f"HDU 0 {units[0].complaint}, took {unit.label}"
+            return unit, [note] if unit.index else []
+    if len(units) == 1:
+        raise FitsError(f"{path}: HDU 0 {units[0].complaint}")
+    found = ", ".join(f"{unit.label} {unit.complaint}" for unit in units[:4])
+    raise FitsError(f"{path}: none of the {len(units)} HDUs holds an image ({found})")
+
+
+def _find(units: list[_Unit], hdu: str, path: Path) -> _Unit:
+    if re.fullmatch(r"[+-]?\d+", hdu):
+        if 0 <= int(hdu) < len(units):
+            return units[int(hdu)]
+        raise FitsError(f"{path}: there is no HDU {hdu}, the file has {len(units)} (0 to {len(units) - 1})")
+    name, _, version = hdu.partition(",")
+    for unit in units:
+        if unit.name.upper() == name.strip().upper() and (
+            not version or str(unit.header.get("EXTVER", 1)) == version.strip()
+        ):
+            return unit
+    names = ", ".join(unit.name for unit in units if unit.name) or "none"
+    raise FitsError(f"{path}: there is no HDU named {hdu} (names in the file: {names})")
+
+
+def _advice(units: list[_Unit]) -> str:
+    images = ", ".join(unit.label for unit in units if not unit.complaint)
+    return f"; images are in {images}" if images else ""
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(str(n) for n in shape)
+
+
+# --- reading: stored pixels to physical values ------------------------------------------------------
+
+
+def _stored_pixels(contents, unit: _Unit, path: Path) -> tuple[np.ndarray, fits.Header]:
+    """The pixels as they are stored, in the byte order of the file, and the image's header."""
+    if unit.compressed:
+        return _decompress_tiles(contents, unit, path)
+    bits = unit.header["BITPIX"]
+    dtype = np.dtype("u1" if bits == 8 else f">{'f' if bits < 0 else 'i'}{abs(bits) // 8}")
+    raw = np.frombuffer(contents, dtype, math.prod(unit.shape), unit.data)
+    return raw.reshape(unit.shape), unit.header
+
+
+def _decompress_tiles(contents, unit: _Unit, path: Path) -> tuple[np.ndarray, fits.Header]:
+    needed = math.prod(unit.shape) * 8
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
+    if needed > memory:
+        raise FitsError(f"{path}: {unit.label} announces {_times(unit.shape)} pixels, more than fit in memory")
+    alone = io.BytesIO(fits.PrimaryHDU().header.tostring().encode() + contents[unit.start : unit.end])
+    try:
+        with fits.open(alone, do_not_scale_image_data=True) as hdus:
+            return np.asarray(hdus[1].data), hdus[1].header
+    except Exception as error:  # the decompressors raise whatever the corrupt bytes lead them to
+        raise FitsError(f"{path}: {unit.label} cannot be decompressed ({_sentence(error)})") from None
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _physical(raw: np.ndarray, header: fits.Header, label: str) -> np.ndarray:
+    """Physical value = BZERO + BSCALE * stored value (Standard, equation 3); BLANK becomes NaN."""
+    scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
+    numbers = all(isinstance(n, int | float) and math.isfinite(n) for n in (scale, zero))
+    if not numbers or scale == 0:
+        raise FitsError(f"{label} has an unusable BSCALE or BZERO ({scale}, {zero})")
+    if raw.dtype.kind == "f":
+        if (scale, zero) == (1, 0):
+            return raw.astype(raw.dtype.newbyteorder("="))
+        return _scaled(raw, scale, zero, None, raw.dtype.newbyteorder("="))
+    blank = header.get("BLANK")
+    if raw.dtype.itemsize == 8 and (scale, zero) == (1, 2**63):
+        # Unsigned 64-bit integers: flipping the sign bit is exact, float64 would lose 11 bits.
+        raw, zero = raw.astype(np.int64).view(np.uint64) ^ np.uint64(2**63), 0
+        blank = None if blank is None else blank + 2**63
+    extremes = [abs(float(stored) + zero / scale) for stored in (raw.min(), raw.max())]
+    dtype = np.float32 if max(extremes) <= FLOAT32_INTEGERS else np.float64
+    return _scaled(raw, scale, zero, blank, np.dtype(dtype))
+
+
+def _scaled(raw: np.ndarray, scale: float, zero: float, blank: int | None, dtype: np.dtype) -> np.ndarray:
+    """Scale in float64, a chunk at a time, and round once."""
+    data = np.empty(raw.shape, dtype)
+    stored, values = raw.reshape(-1), data.reshape(-1)
+    for i in range(0, stored.size, CHUNK):
+        part = stored[i : i + CHUNK]
+        values[i : i + CHUNK] = part.astype(np.float64) * scale + zero
+        if blank is not None:
+            values[i : i + CHUNK][part == blank] = np.nan
+    return data
+
+
+def _sum_matches(contents, unit: _Unit) -> bool:
+    """Whether the data agree with the DATASUM of the header; True where there is none."""
+    announced = str(unit.header.get("DATASUM", "")).strip()
+    if not announced.isdigit() or (unit.end - unit.data) % 4:
+        return True
+    words = np.frombuffer(contents, ">u4", (unit.end - unit.data) // 4, unit.data)
+    return _ones_complement_sum(words) == int(announced)
+
+
+# --- writing ----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, overwrite: bool) -> Iterator[io.BufferedIOBase]:
+    """A stream to a temporary file beside ``path`` that takes its name when all has been written."""
+    if path.exists() and not overwrite:
+        raise FitsError(f"{path}: exists already (use --overwrite to replace it)")
+    # The suffix is kept: tools that look at a file half-way know what it is.
+    temporary = path.with_name(f".bgrem-{secrets.token_hex(4)}{''.join(path.suffixes[-2:])}")
+    try:
+        with temporary.open("xb") as file, _compressing(file, path.suffix.lower()) as stream:
+            yield stream
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise FitsError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise
+
+
+def _compressing(file: io.BufferedWriter, suffix: str) -> contextlib.AbstractContextManager:
+    if suffix == ".gz":
+        # No name and no time inside, so that equal images give equal files.
+        return gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0)
+    if suffix == ".bz2":
+        return bz2.BZ2File(file, "wb")
+    return contextlib.nullcontext(file)
+
+
+def _copy_unit(stream, contents, unit: _Unit) -> None:
+    stream.write(contents[unit.start : unit.end])
+    stream.write(b"\0" * (_padded(unit.end) - unit.end))
+
+
+def _product_header(
+    header: fits.Header, cards: Sequence[tuple[str, object, str]], history: Sequence[str], *, extended: bool
+) -> fits.Header:
+    """The image's header without the cards that would lie, with the provenance."""
+    header = header.copy()
+    for keyword in LYING_CARDS:
+        header.remove(keyword, ignore_missing=True, remove_all=True)
+    for keyword in [k for k in header if k.startswith("BGR_")]:
+        header.remove(keyword, ignore_missing=True)
+    if extended and "SIMPLE" in header and "EXTEND" not in header:
+        header.set("EXTEND", True, after=f"NAXIS{header['NAXIS']}")
+    header.extend(cards, unique=False)
+    for line in history:
+        header.add_history(line)
+    return header
+
+
+def _plane_header(image: FitsImage, name: str, cards: Sequence[tuple[str, object, str]]) -> fits.Header:
+    """The header of an appended plane: the image's WCS and unit, a name that no other HDU has."""
+    axes = [(f"NAXIS{i + 1}", length) for i, length in enumerate(image.data.shape[::-1])]
+    header = fits.Header([("XTENSION", "IMAGE"), ("BITPIX", 8), ("NAXIS", len(axes)), *axes])
+    for card in (("PCOUNT", 0), ("GCOUNT", 1), ("EXTNAME", name)):
+        header.append(card)
+    namesakes = sum(unit.name.upper() == name for unit in image._units)
+    if namesakes:
+        header.append(("EXTVER", namesakes + 1))
+    if name not in ("MASK", "SIGNIF") and "BUNIT" in image.header:
+        header.append(image.header.cards["BUNIT"])
+    header.extend([card for card in image.header.cards if WCS_CARD.fullmatch(card.keyword)])
+    header.extend(cards, unique=False)
+    return header
+
+
+def _write_image(stream, pixels: np.ndarray, header: fits.Header, compressed: bool) -> None:
+    if compressed:
+        stream.write(_compressed_unit(pixels, header))
+        return
+    bits = -8 * pixels.itemsize if pixels.dtype.kind == "f" else 8 * pixels.itemsize
+    header["BITPIX"] = bits
+    stored = pixels.dtype.newbyteorder(">")
+    flat = pixels.reshape(-1)
+    chunks = [slice(i, i + CHUNK) for i in range(0, flat.size, CHUNK)]
+    padding = b"\0" * (_padded(pixels.nbytes) - pixels.nbytes)
+    total = 0
+    for chunk in chunks:
+        big_endian = flat[chunk].astype(stored).tobytes()
+        big_endian += b"\0" * (-len(big_endian) % 4)
+        total = _ones_complement_sum(np.frombuffer(big_endian, ">u4"), total)
+    stream.write(_checked_header(header, total))
+    for chunk in chunks:
+        stream.write(flat[chunk].astype(stored).tobytes())
+    stream.write(padding)
+
+
+def _compressed_unit(pixels: np.ndarray, header: fits.Header) -> bytes:
+    """One HDU, tile-compressed without loss: GZIP_2 shuffles the bytes, quantisation is off."""
+    unit = fits.CompImageHDU(pixels, header, compression_type="GZIP_2", quantize_level=0)
+    file = io.BytesIO()
+    primary = fits.PrimaryHDU()
+    fits.HDUList([primary, unit]).writeto(file, checksum=True)
+    return file.getvalue()[len(primary.header.tostring()) :]
+
+
+def _checked_header(header: fits.Header, datasum: int) -> bytes:
+    """The header's bytes with DATASUM and CHECKSUM, so that the whole HDU sums to minus 0."""
+    header["DATASUM"] = (str(datasum), "sum of the data, ones' complement")
+    header["CHECKSUM"] = ("0" * 16, "makes the sum of the HDU zero")
+    blank = header.tostring().encode("ascii")
+    total = _ones_complement_sum(np.frombuffer(blank, ">u4"), datasum)
+    header["CHECKSUM"] = _encoded(~total & 0xFFFFFFFF)
+    return header.tostring().encode("ascii")
+
+
+def _ones_complement_sum(words: np.ndarray, start: int = 0) -> int:
+    """Sum of 32-bit words with the carry brought round (Standard, appendix J)."""
+    total = start + int(words.sum(dtype=np.uint64))
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def _encoded(value: int) -> str:
+    """A 32-bit sum as 16 letters and digits (Standard, appendix J.2)."""
+    columns = []
+    for byte in value.to_bytes(4, "big"):
+        quotient, remainder = divmod(byte, 4)
+        letters = [quotient + remainder + 48, quotient + 48, quotient + 48, quotient + 48]
+        for i in (0, 2):
+            # Moving one up and its neighbour down leaves the sum and avoids the punctuation.
+            while not (chr(letters[i]).isalnum() and chr(letters[i + 1]).isalnum()):
+                letters[i] += 1
+                letters[i + 1] -= 1
+        columns.append(letters)
+    text = "".join(chr(columns[i][j]) for j in range(4) for i in range(4))
+    return text[-1] + text[:-1]

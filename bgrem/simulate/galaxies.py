@@ -1,0 +1,214 @@
+"""Galaxies from a bank of Sersic profiles, convolved with the scene's point-spread function."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import galsim
+import numpy as np
+from scipy import fft
+
+from bgrem.simulate.psf import PHASES, add_stamp
+
+__all__ = ["GalaxyStamps", "draw_extended", "draw_galaxies"]
+
+SAMPLING = 2  # samples per pixel of the small galaxies' stamps
+SIZE = 128  # samples per side of the small galaxies' stamps
+LARGEST_SMALL_RADIUS = 8.0  # px: half-light radius above which a galaxy is drawn on its own
+
+
+@dataclass(frozen=True)
+class GalaxyStamps:
+    """A set of galaxies as one scene sees them.
+
+    Attributes
+    ----------
+    stamps : ndarray, (n, SAMPLING, SAMPLING, k, k) float32
+        Unit-flux images for each half-pixel position (vertical, horizontal).
+    sharpness : ndarray, (n,) float64
+        Sum of the squared pixel values: the matched filter's noise-equivalent area is its inverse.
+    half_light_radius : ndarray, (n,) float64
+        Before convolution, in pixels.
+    """
+
+    stamps: np.ndarray
+    sharpness: np.ndarray
+    half_light_radius: np.ndarray
+
+    def place(self, image, kind, x, y, flux):
+        """Add galaxies to an image, in place.
+
+        Parameters
+        ----------
+        image : ndarray, (ny, nx) float32
+        kind : ndarray, (n,) int64
+            Which galaxy of the set.
+        x, y : ndarray, (n,) int64
+            Positions in units of ``1 / SAMPLING`` pixel.
+        flux : ndarray, (n,) float64
+        """
+        column, phase_x = np.divmod(x, SAMPLING)
+        row, phase_y = np.divmod(y, SAMPLING)
+        middle = self.stamps.shape[-1] // 2
+        for k in range(len(flux)):
+            stamp = self.stamps[kind[k], phase_y[k], phase_x[k]] * np.float32(flux[k])
+            add_stamp(image, stamp, column[k] - middle, row[k] - middle)
+
+
+@lru_cache(maxsize=1)
+def _bank(count=240, seed=7):
+    """Sersic profiles of many shapes, drawn once by GalSim: (images, half-light radii).
+
+    Indices 0.5 to 5 cover discs to spheroids, axis ratios 0.2 to 1 thin to face-on discs;
+    radii are even in the logarithm.
+    """
+    rng = np.random.default_rng(seed)
+    radii = np.exp(rng.uniform(np.log(0.3), np.log(LARGEST_SMALL_RADIUS), count))
+    images = np.empty((count, SIZE, SIZE), np.float32)
+    for k, radius in enumerate(radii):
+        profile = _sersic(rng, radius)
+        # An even stamp has its centre between samples: half a sample brings it onto one.
+        drawn = profile.drawImage(
+            nx=SIZE, ny=SIZE, scale=1 / SAMPLING, offset=(0.5, 0.5), dtype=float
+        )
+        images[k] = drawn.array
+        images[k] /= images[k].sum()
+    return images, radii
+
+
+def _sersic(rng, radius):
+    """One Sersic profile of random shape and direction; index after Trujillo et al. (2001)."""
+    index = float(np.exp(rng.uniform(np.log(0.5), np.log(5.0))))
+    ratio = float(rng.uniform(0.2, 1.0))
+    angle = float(rng.uniform(0.0, np.pi))
+    profile = galsim.Sersic(n=index, half_light_radius=radius, trunc=5 * radius)
+    return profile.shear(q=ratio, beta=angle * galsim.radians)
+
+
+def draw_galaxies(psf, rng, *, count=32, median_radius=1.5, scatter=0.5):
+    """Convolve galaxies of the bank with a point-spread function.
+
+    Parameters
+    ----------
+    psf : PointSpread
+    rng : numpy.random.Generator
+    count : int
+        How many different galaxies.
+    median_radius, scatter : float
+        Log-normal distribution of half-light radii: median in pixels, spread in e-folds.
+        Faint field galaxies have 0.2 to 1 arcsec (Shen et al. 2003, MNRAS 343, 978).
+
+    Returns
+    -------
+    GalaxyStamps
+    """
+    images, radii = _bank()
+    wanted = np.log(median_radius) + scatter * rng.standard_normal(count)
+    chosen = np.abs(np.log(radii)[None, :] - wanted[:, None] + 0.15 * rng.standard_normal(
+        (count, len(radii))
+    )).argmin(axis=1)
+    profiles = _mirrored(images[chosen], rng)
+    seen = _convolve(profiles, _psf_samples(psf))
+    stamps = _binned(seen)
+    sharpness = (stamps[:, 0, 0].astype(np.float64) ** 2).sum(axis=(1, 2))
+    return GalaxyStamps(stamps=stamps, sharpness=sharpness, half_light_radius=radii[chosen])
+
+
+def _mirrored(profiles, rng):
+    """Random reflections: eight times as many shapes from one bank."""
+    out = profiles.copy()
+    for k in range(len(out)):
+        flip = rng.integers(8)
+        out[k] = out[k].T if flip & 4 else out[k]
+        for axis, bit in ((0, 1), (1, 2)):
+            if flip & bit:  # the roll keeps the centre on the sample SIZE // 2
+                out[k] = np.roll(np.flip(out[k], axis), 1, axis)
+    return out
+
+
+def _psf_samples(psf):
+    """The point-spread function at SAMPLING samples per pixel on the galaxies' grid.
+
+    The core is resampled from PHASES samples per pixel by linear interpolation.
+    """
+    fine = psf.fine
+    middle = (fine.shape[0] - 1) / 2
+    offset = (np.arange(SIZE) - SIZE // 2) * PHASES / SAMPLING + middle
+    base = np.floor(offset).astype(int)
+    weight = offset - base
+    valid = (base >= 0) & (base + 1 < fine.shape[0])
+    low = np.clip(base, 0, fine.shape[0] - 1)
+    high = np.clip(base + 1, 0, fine.shape[0] - 1)
+    rows = (fine[low] * (1 - weight)[:, None] + fine[high] * weight[:, None]) * valid[:, None]
+    out = (rows[:, low] * (1 - weight) + rows[:, high] * weight) * valid
+    return out / out.sum()
+
+
+def _convolve(profiles, kernel):
+    """Circular convolution of centred images (n, SIZE, SIZE) with a centred kernel."""
+    transfer = fft.rfft2(np.fft.ifftshift(kernel)).astype(np.complex64)
+    return fft.irfft2(fft.rfft2(profiles) * transfer, s=(SIZE, SIZE))
+
+
+def _binned(seen):
+    """Pixel values for each half-pixel position, (n, SAMPLING, SAMPLING, k, k) float32.
+
+    The point-spread function holds the integration over the pixel already,
+    so that a pixel's value is the sample at its centre.
+    """
+    half = SIZE // SAMPLING
+    out = np.empty((len(seen), SAMPLING, SAMPLING, half, half), np.float32)
+    for j in range(SAMPLING):
+        for i in range(SAMPLING):
+            shifted = np.roll(seen, (j, i), axis=(1, 2))
+            out[:, j, i] = shifted[:, ::SAMPLING, ::SAMPLING] * SAMPLING**2
+    return out
+
+
+def draw_extended(psf, rng, *, radius, texture=0.0, index=None):
+    """One large galaxy or faint disc, of unit flux, (n, n) float32.
+
+    Parameters
+    ----------
+    psf : PointSpread
+    rng : numpy.random.Generator
+    radius : float
+        Half-light radius in pixels.
+    texture : float
+        Amplitude of arms and knots relative to the smooth light.
+    index : float, optional
+        Sersic index; random if not given.
+    """
+    size = 2 * int(np.clip(4.5 * radius, 24, 300)) + 1
+    if index is None:
+        profile = _sersic(rng, radius)
+    else:
+        ratio = float(rng.uniform(0.3, 1.0))
+        profile = galsim.Sersic(n=index, half_light_radius=radius, trunc=4.4 * radius)
+        profile = profile.shear(q=ratio, beta=float(rng.uniform(0, np.pi)) * galsim.radians)
+    image = profile.drawImage(nx=size, ny=size, scale=1.0, method="no_pixel", dtype=float).array
+    if texture > 0:
+        image = image * _arms(rng, size, radius, texture)
+    image = np.clip(image, 0.0, None)
+    kernel = psf.image / psf.image.sum()
+    image = _same_convolve(image, kernel)
+    return (image / image.sum()).astype(np.float32)
+
+
+def _arms(rng, size, radius, texture):
+    """Two-armed logarithmic spiral with knots, mean about 1, (size, size) float64."""
+    y, x = np.indices((size, size), dtype=np.float64) - size // 2
+    r = np.hypot(x, y) + 1.0
+    pitch, phase = rng.uniform(2.0, 5.0), rng.uniform(0, 2 * np.pi)
+    arms = 1.0 + texture * np.cos(2 * np.arctan2(y, x) + pitch * np.log(r) + phase)
+    knots = rng.random((size, size)) < 0.004
+    strength = knots * rng.exponential(8.0 * texture, (size, size)) * (r < 2.5 * radius)
+    return np.clip(arms, 0.05, None) + strength
+
+
+def _same_convolve(image, kernel):
+    """Linear convolution by FFT, cut to the image's size."""
+    shape = [fft.next_fast_len(a + b, real=True) for a, b in zip(image.shape, kernel.shape)]
+    product = fft.rfft2(image, shape) * fft.rfft2(kernel, shape)
+    half = kernel.shape[0] // 2
+    full = fft.irfft2(product, shape)
+    return full[half : half + image.shape[0], half : half + image.shape[1]]

@@ -1,0 +1,158 @@
+"""The range of scenes that networks are trained on: far wider than any one telescope."""
+
+import numpy as np
+
+from bgrem.simulate.scene import Scene
+
+__all__ = ["random_scene"]
+
+
+def random_scene(rng, *, shape=(768, 768)):
+    """Draw the description of a random scene.
+
+    Every ingredient has its own chance to be absent and its own random strength, so that a
+    network learns what each looks like alone and in company. The ranges bracket what optical and
+    near-infrared frames show, from undersampled amateur frames and space telescopes
+    (1.2 px) to oversampled mountain sites (8 px), from single photons to deep stacks.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    shape : tuple of int
+        (ny, nx) in pixels.
+
+    Returns
+    -------
+    Scene
+    """
+    parts = (_optics, _population, _exposure, _detector, _sky)
+    chosen = {"shape": tuple(shape)}
+    for part in parts:
+        chosen |= part(rng)
+    return Scene(**chosen)
+
+
+def _log(rng, low, high):
+    """A number even in its logarithm."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _maybe(rng, chance, low, high):
+    """A number even in its logarithm, or zero."""
+    return _log(rng, low, high) if rng.random() < chance else 0.0
+
+
+def _optics(rng):
+    """Seeing, optics and guiding."""
+    fwhm = _log(rng, 1.1, 8.0)
+    return {
+        "fwhm": fwhm,
+        "beta": float(rng.uniform(2.2, 5.0)),
+        "ellipticity": float(np.clip(abs(rng.normal(0, 0.1)), 0, 0.4)),
+        "angle": float(rng.uniform(0, np.pi)),
+        "trail": _maybe(rng, 0.07, 0.5 * fwhm, 3.0 * fwhm),
+        "aureole": _maybe(rng, 0.5, 0.002, 0.03),
+        "spikes": _maybe(rng, 0.3, 0.001, 0.02),
+        "spike_angle": float(rng.uniform(0, np.pi)),
+    }
+
+
+def _population(rng):
+    """Stars and galaxies, from empty sky to the cores of clusters."""
+    if rng.random() < 0.1:
+        return _empty_sky(rng)
+    crowded = rng.random() < 0.25
+    stars = _log(rng, 3e3, 3e4) if crowded else _log(rng, 3.0, 5e3)
+    return {
+        "stars": stars,
+        "star_slope": float(rng.uniform(0.4, 1.4)),
+        "clustered": float(rng.uniform(0.2, 0.8)) if rng.random() < 0.08 else 0.0,
+        "cluster_radius": _log(rng, 20.0, 150.0),
+        "galaxies": 0.0 if rng.random() < 0.35 else _log(rng, 10.0, 6e3),
+        "galaxy_slope": float(rng.uniform(0.6, 1.4)),
+        "galaxy_radius": _log(rng, 0.6, 4.0),
+        "galaxy_scatter": float(rng.uniform(0.2, 0.7)),
+        "brightest": _log(rng, 1e2, 1e6),
+        "large_galaxies": _maybe(rng, 0.3, 0.5, 5.0),
+        "discs": _maybe(rng, 0.3, 0.5, 5.0),
+        "nebula": _maybe(rng, 0.06, 0.3, 30.0),
+        "nebula_scale": _log(rng, 8.0, 60.0),
+    }
+
+
+def _empty_sky(rng):
+    """No sources at all, or a handful: most of the sky of many a small telescope."""
+    return {
+        "stars": _maybe(rng, 0.5, 1.0, 30.0),
+        "galaxies": 0.0,
+        "large_galaxies": 0.0,
+        "discs": 0.0,
+        "nebula": 0.0,
+    }
+
+
+def _exposure(rng):
+    """Photons, read noise, units, resampling."""
+    low = rng.random() < 0.08
+    sky = _log(rng, 0.02, 10.0) if low else _log(rng, 10.0, 2e4)
+    read = 0.0 if low and rng.random() < 0.7 else _log(rng, 1.0, 20.0)
+    rms = np.hypot(np.sqrt(sky), read)
+    counting = low and read == 0.0
+    correlation = float(rng.uniform(0.25, 0.9)) if rng.random() < 0.3 else 0.0
+    stack = correlation > 0
+    step = _quantisation(rng, fine=stack)
+    return {
+        "sky": sky,
+        "read_noise": read,
+        "gain": _log(rng, 0.3, 30.0),
+        "correlation": correlation,
+        # Photons are counted one by one: the step is one electron.
+        "quantisation": float(1.0 / rms) if counting else step,
+        "rms_variation": _maybe(rng, 0.5, 0.01, 0.2),
+        "full_well": float(sky + rms * _log(rng, 30.0, 1e5)) if rng.random() < 0.7 else 0.0,
+    }
+
+
+def _quantisation(rng, *, fine):
+    """Step of the data in units of the rms: 12-bit cameras have the coarsest."""
+    if fine or rng.random() < 0.35:
+        return 0.0
+    return _log(rng, 1e-3, 1.5)
+
+
+def _detector(rng):
+    """Defects and pattern; a clean stack has next to none, a cheap camera all of them."""
+    dirt = rng.choice([0.0, 0.3, 1.0], p=(0.3, 0.3, 0.4))
+    chance = float(dirt)
+    return {
+        "tail_fraction": _maybe(rng, 0.4 * chance, 1e-5, 0.02),
+        "tail_strength": float(rng.uniform(1.0, 4.0)),
+        "hot_pixels": _maybe(rng, 0.7 * chance, 3.0, 1500.0),
+        "warm_pixels": _maybe(rng, 0.7 * chance, 5.0, 4000.0),
+        "dead_pixels": _maybe(rng, 0.4 * chance, 2.0, 200.0),
+        "bad_columns": _maybe(rng, 0.25 * chance, 0.3, 5.0),
+        "row_noise": _maybe(rng, 0.4 * chance, 0.01, 0.5),
+        "column_noise": _maybe(rng, 0.4 * chance, 0.01, 0.4),
+        "odd_even": _maybe(rng, 0.15 * chance, 0.02, 0.5),
+        "amplifier_step": _maybe(rng, 0.3 * chance, 0.05, 3.0),
+        "amplifier_size": (int(rng.integers(500, 5000)), int(rng.integers(500, 2500))),
+        "cosmic_rays": _maybe(rng, 0.75 * chance + 0.1, 3.0, 1500.0),
+        "charge_diffusion": float(rng.uniform(0.0, 0.6)),
+        "gaps": _maybe(rng, 0.08, 0.5, 5.0),
+        "flat_residual": _maybe(rng, 0.5, 5e-4, 0.01),
+        "satellite_trails": _maybe(rng, 0.08, 0.5, 3.0),
+    }
+
+
+def _sky(rng):
+    """Structure of the sky and of scattered light."""
+    return {
+        "gradient": _maybe(rng, 0.5, 0.1, 30.0),
+        "vignetting": float(rng.uniform(0.01, 0.3)) if rng.random() < 0.2 else 0.0,
+        "smooth_sky": _maybe(rng, 0.5, 0.05, 3.0),
+        "fringes": _maybe(rng, 0.1, 0.05, 2.0),
+        "fringe_period": _log(rng, 20.0, 200.0),
+        "ghosts": _maybe(rng, 0.15, 0.5, 3.0),
+        "ghost_amplitude": _log(rng, 0.1, 5.0),
+        "cirrus": _maybe(rng, 0.1, 0.05, 0.5),
+    }

@@ -26,7 +26,15 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-__all__ = ["FitsError", "FitsImage", "as_planes", "is_fits_name", "read_image", "read_mask", "write_products"]
+__all__ = [
+    "FitsError",
+    "FitsImage",
+    "as_planes",
+    "is_fits_name",
+    "read_image",
+    "read_mask",
+    "write_products",
+]
 
 BLOCK = 2880
 CARD = 80
@@ -274,7 +282,7 @@ def write_products(
                 _write_image(stream, plane, header, image.compressed)
 
 
-# --- the file: its bytes and its HDUs ---------------------------------------------------------------
+# --- the file: its bytes and its HDUs
 
 
 def _read_contents(path: Path) -> bytes | mmap.mmap:
@@ -318,7 +326,9 @@ def _find_units(contents, path: Path) -> tuple[list[_Unit], list[str]]:
             header = fits.Header.fromstring(contents[start:data])
             length = _data_length(header)
         except (ValueError, TypeError, KeyError, fits.VerifyError) as error:
-            raise FitsError(f"{path}: HDU {len(units)} has a corrupt header ({_sentence(error)})") from None
+            raise FitsError(
+                f"{path}: HDU {len(units)} has a corrupt header ({_sentence(error)})"
+            ) from None
         stop = data + length
         unit = _Unit(len(units), header, start, data, stop, min(size, _padded(stop)))
         if stop > size:
@@ -390,7 +400,9 @@ def _find(units: list[_Unit], hdu: str, path: Path) -> _Unit:
     if re.fullmatch(r"[+-]?\d+", hdu):
         if 0 <= int(hdu) < len(units):
             return units[int(hdu)]
-        raise FitsError(f"{path}: there is no HDU {hdu}, the file has {len(units)} (0 to {len(units) - 1})")
+        raise FitsError(
+            f"{path}: there is no HDU {hdu}, the file has {len(units)} (0 to {len(units) - 1})"
+        )
     name, _, version = hdu.partition(",")
     for unit in units:
         if unit.name.upper() == name.strip().upper() and (
@@ -410,7 +422,7 @@ def _times(shape: Sequence[int]) -> str:
     return " x ".join(str(n) for n in shape)
 
 
-# --- reading: stored pixels to physical values ------------------------------------------------------
+# --- reading: stored pixels to physical values
 
 
 def _stored_pixels(contents, unit: _Unit, path: Path) -> tuple[np.ndarray, fits.Header]:
@@ -424,16 +436,25 @@ def _stored_pixels(contents, unit: _Unit, path: Path) -> tuple[np.ndarray, fits.
 
 
 def _decompress_tiles(contents, unit: _Unit, path: Path) -> tuple[np.ndarray, fits.Header]:
-    needed = math.prod(unit.shape) * 8
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
-    if needed > memory:
-        raise FitsError(f"{path}: {unit.label} announces {_times(unit.shape)} pixels, more than fit in memory")
-    alone = io.BytesIO(fits.PrimaryHDU().header.tostring().encode() + contents[unit.start : unit.end])
+    if math.prod(unit.shape) * 8 > _memory():
+        raise FitsError(
+            f"{path}: {unit.label} announces {_times(unit.shape)} pixels, more than fit in memory"
+        )
+    empty = fits.PrimaryHDU().header.tostring().encode("ascii")
+    alone = io.BytesIO(empty + contents[unit.start : unit.end])
     try:
         with fits.open(alone, do_not_scale_image_data=True) as hdus:
             return np.asarray(hdus[1].data), hdus[1].header
-    except Exception as error:  # the decompressors raise whatever the corrupt bytes lead them to
-        raise FitsError(f"{path}: {unit.label} cannot be decompressed ({_sentence(error)})") from None
+    except Exception as error:  # noqa: BLE001 - corrupt bytes make the decompressors raise anything
+        reason = _sentence(error)
+    raise FitsError(f"{path}: {unit.label} cannot be decompressed ({reason})")
+
+
+def _memory() -> float:
+    """Bytes of the machine's memory, infinite where it does not say."""
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _sentence(error: BaseException) -> str:
@@ -460,7 +481,9 @@ def _physical(raw: np.ndarray, header: fits.Header, label: str) -> np.ndarray:
     return _scaled(raw, scale, zero, blank, np.dtype(dtype))
 
 
-def _scaled(raw: np.ndarray, scale: float, zero: float, blank: int | None, dtype: np.dtype) -> np.ndarray:
+def _scaled(
+    raw: np.ndarray, scale: float, zero: float, blank: int | None, dtype: np.dtype
+) -> np.ndarray:
     """Scale in float64, a chunk at a time, and round once."""
     data = np.empty(raw.shape, dtype)
     stored, values = raw.reshape(-1), data.reshape(-1)
@@ -481,7 +504,7 @@ def _sum_matches(contents, unit: _Unit) -> bool:
     return _ones_complement_sum(words) == int(announced)
 
 
-# --- writing ----------------------------------------------------------------------------------------
+# --- writing
 
 
 @contextlib.contextmanager
@@ -518,7 +541,11 @@ def _copy_unit(stream, contents, unit: _Unit) -> None:
 
 
 def _product_header(
-    header: fits.Header, cards: Sequence[tuple[str, object, str]], history: Sequence[str], *, extended: bool
+    header: fits.Header,
+    cards: Sequence[tuple[str, object, str]],
+    history: Sequence[str],
+    *,
+    extended: bool,
 ) -> fits.Header:
     """The image's header without the cards that would lie, with the provenance."""
     header = header.copy()
@@ -534,7 +561,9 @@ def _product_header(
     return header
 
 
-def _plane_header(image: FitsImage, name: str, cards: Sequence[tuple[str, object, str]]) -> fits.Header:
+def _plane_header(
+    image: FitsImage, name: str, cards: Sequence[tuple[str, object, str]]
+) -> fits.Header:
     """The header of an appended plane: the image's WCS and unit, a name that no other HDU has."""
     axes = [(f"NAXIS{i + 1}", length) for i, length in enumerate(image.data.shape[::-1])]
     header = fits.Header([("XTENSION", "IMAGE"), ("BITPIX", 8), ("NAXIS", len(axes)), *axes])

@@ -7,8 +7,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-__all__ = ["command", "integer_from", "number_from"]
+__all__ = ["Parser", "command", "integer_from", "number_from"]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one sentence, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def command(function: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:

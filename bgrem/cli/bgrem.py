@@ -2,10 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 
-from bgrem.cli import command, integer_from, number_from
+from bgrem.cli import Parser, command, integer_from, number_from
 
 EXAMPLES = """\
 examples:
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="bgrem",
         usage="bgrem -f IMG [IMG ...] [-h HDU] [-s STEPS] [-n NORM] [-m MINPIX] [-p PREFIX] [options]",
         description="Separate FITS images into sources, background and noise, "
@@ -61,8 +62,12 @@ def make_parser() -> argparse.ArgumentParser:
     _add_path_options(parser.add_argument_group("model and sky"))
     other = parser.add_argument_group("other")
     other.add_argument("--quiet", action="store_true", help="print errors only")
-    other.add_argument("--version", action="version", version=f"bgrem {_version()}", help="print the version")
-    other.add_argument("--help", action="help", help="print this help (so do -h alone, and no arguments)")
+    other.add_argument(
+        "--version", action="version", version=f"bgrem {_version()}", help="print the version"
+    )
+    other.add_argument(
+        "--help", action="help", help="print this help (so do -h alone, and no arguments)"
+    )
     return parser
 
 
@@ -93,7 +98,9 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
         "-p", "--prefix", metavar="PREFIX", type=_prefix, default="BGRem_",
         help="the output is PREFIX + input name, beside the input (default: BGRem_)",
     )  # fmt: skip
-    group.add_argument("--output-dir", metavar="DIR", help="write there instead; made where missing")
+    group.add_argument(
+        "--output-dir", metavar="DIR", help="write there instead; made where missing"
+    )
     group.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     group.add_argument(
         "--save", metavar="PLANES", type=_planes, default=(),
@@ -131,8 +138,10 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
-def _minpix(text: str) -> float | None:
-    return None if text.lower() == "none" else number_from()(text)
+def _minpix(text: str) -> float | str | None:
+    if text.lower() in ("auto", "none"):
+        return "auto" if text.lower() == "auto" else None
+    return number_from()(text)
 
 
 def _positive(text: str) -> float:
@@ -144,7 +153,9 @@ def _positive(text: str) -> float:
 
 def _prefix(text: str) -> str:
     if "/" in text or "\\" in text or "\0" in text:
-        raise argparse.ArgumentTypeError("the prefix is a part of a file name (a folder goes to --output-dir)")
+        raise argparse.ArgumentTypeError(
+            "the prefix is a part of a file name (a folder goes to --output-dir)"
+        )
     return text
 
 
@@ -160,7 +171,9 @@ def _planes(text: str) -> tuple[str, ...]:
 
 def _attach_values(argv: list[str], parser: argparse.ArgumentParser) -> list[str]:
     """Write ``-m VALUE`` as ``-m=VALUE``: argparse takes a VALUE that begins with - for a flag."""
-    single = {name for action in parser._actions if action.nargs is None for name in action.option_strings}
+    single = {
+        name for action in parser._actions if action.nargs is None for name in action.option_strings
+    }
     attached, words = [], iter(argv)
     for word in words:
         value = next(words, None) if word in single else None
@@ -176,10 +189,11 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         model = load_model(options.model)
     except (ValueError, OSError) as error:
-        parser.exit(2, f"bgrem: {error}\n")
+        parser.error(str(error))
     arguments = {k: v for k, v in vars(options).items() if k not in ("files", "model", "quiet")}
     failed = 0
-    for outcome in process_files(options.files, model=model, progress=_progress(options.quiet), **arguments):
+    progress = _progress_bar if sys.stderr.isatty() and not options.quiet else None
+    for outcome in process_files(options.files, model=model, progress=progress, **arguments):
         if isinstance(outcome, Failure):
             failed += 1
             print(f"bgrem: {outcome.message}", file=sys.stderr)
@@ -188,6 +202,20 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 print(f"bgrem: {outcome.input}: {warning}", file=sys.stderr)
             print(outcome, flush=True)
     return 1 if failed else 0
+
+
+@contextmanager
+def _progress_bar(name: str) -> Iterator[Callable[[float], None]]:
+    """A bar on the terminal that is gone when the image is done."""
+    from tqdm import tqdm
+
+    layout = "{desc} {percentage:3.0f}% {bar} {elapsed} < {remaining}"
+    with tqdm(desc=name, total=1.0, bar_format=layout, leave=False) as bar:
+
+        def report(fraction: float) -> None:
+            bar.update(fraction - bar.n)
+
+        yield report
 
 
 def _version() -> str:

@@ -1,0 +1,413 @@
+"""Many files: each FITS image in, the same file with its sources out."""
+
+import glob
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from bgrem.background import Separation, separate
+from bgrem.fits import (
+    FitsError,
+    FitsImage,
+    as_planes,
+    is_fits_name,
+    read_image,
+    read_mask,
+    write_products,
+)
+
+__all__ = ["PLANES", "Failure", "Result", "process_file", "process_files"]
+
+# What may be saved beside the sources: name -> (attribute of a Separation, EXTNAME).
+PLANES = {
+    "background": ("background", "BACKGROUND"),
+    "noise": ("noise", "NOISE"),
+    "rms": ("rms", "RMS"),
+    "mask": ("mask", "MASK"),
+    "uncertainty": ("uncertainty", "UNCERT"),
+    "significance": ("significance", "SIGNIF"),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One image that has been written.
+
+    Attributes
+    ----------
+    input, output : Path
+    model : str
+    level, rms : float
+        Median sky level and its rms in data units; the median over the planes of a cube.
+    norm : float
+        Normalisation factor as given; 0 where the rms map was estimated.
+    seconds : float
+        From opening the input to the renamed output.
+    warnings : tuple of str
+        What the reader and the model noticed.
+    """
+
+    input: Path
+    output: Path
+    model: str
+    level: float
+    rms: float
+    norm: float
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return (
+            f"{self.output}  model={self.model}  level={self.level:.6g}  rms={self.rms:.4g}  "
+            f"norm={self.norm:g}  seconds={self.seconds:.2f}"
+        )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One input that could not be done, and why in one sentence."""
+
+    input: Path
+    message: str
+
+
+def process_files(
+    paths: Iterable[str | os.PathLike], *, prefix: str = "BGRem_", **options
+) -> Iterator[Result | Failure]:
+    """Process images, folders and globs one after the other; a bad one does not stop the others.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        A folder stands for the FITS files directly in it, a glob for what it matches; in both, names
+        that begin with ``prefix`` are taken for earlier outputs and left out.
+    prefix : str
+    **options
+        As for `process_file`.
+
+    Yields
+    ------
+    Result or Failure
+        One for each image, in order.
+    """
+    written: dict[Path, Path] = {}
+    for path in _expanded(paths, prefix):
+        if isinstance(path, Failure):
+            yield path
+            continue
+        try:
+            output = output_path(path, prefix=prefix, output_dir=options.get("output_dir"))
+            if output in written:
+                raise FitsError(f"{path}: its output {output} is already that of {written[output]}")
+            yield process_file(path, prefix=prefix, **options)
+            written[output] = path
+        except (ValueError, OSError) as error:
+            yield Failure(path, str(error))
+        except MemoryError:
+            yield Failure(path, f"{path}: not enough memory")
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the user the rest of the night
+            yield Failure(
+                path, f"{path}: unexpected {type(error).__name__} ({error}); please report it"
+            )
+
+
+def process_file(
+    path: str | os.PathLike,
+    *,
+    hdu: int | str | None = None,
+    prefix: str = "BGRem_",
+    output_dir: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    mask: str | np.ndarray | None = None,
+    save: Sequence[str] = (),
+    nonnegative: bool = False,
+    keep_level: bool = False,
+    model="optical",
+    steps: int = 1,
+    norm: float | None = None,
+    minpix: float | str | None = "auto",
+    fwhm: float | None = None,
+    box: int | None = None,
+    progress: Callable[[str], AbstractContextManager] | None = None,
+) -> Result:
+    """Separate the image of a FITS file and write the file again with its sources.
+
+    Parameters
+    ----------
+    path : path
+        ``.fits``, ``.fit``, ``.fts`` or ``.fz``, also inside gzip or bzip2. Cubes go plane by plane.
+    hdu : int or str, optional
+        Index or EXTNAME of the image. Default: 0 or, where it holds no image, the first that does.
+    prefix : str
+        The output's name is ``prefix`` + the input's name.
+    output_dir : path, optional
+        Folder of the output, made where missing. Default: that of the input.
+    overwrite : bool
+        Replace an existing output. The input is never overwritten.
+    mask : str or bool ndarray, optional
+        FILE, FILE[HDU] or an HDU of the same file, bad where not 0; or an array, True where bad.
+    save : sequence of str
+        Keys of `PLANES`, to be appended as extensions.
+    nonnegative : bool
+        Clip negative sources to 0; what is clipped goes to the noise, the parts still add up.
+    keep_level : bool
+        Add the median sky level (card BGR_LEVL) to the image that is written.
+    model, steps, norm, fwhm, box
+        As for `bgrem.background.separate`.
+    minpix : float, "auto" or None
+        Pixels below it are raised to it. "auto": 0 for raw frames, None for sky-subtracted ones.
+    progress : callable, optional
+        Called with the file's name; gives a context manager that gives a callable, which is called
+        with the finished fraction (0 to 1).
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    FitsError
+        One sentence with the file and the HDU; nothing has been written then.
+    """
+    started = time.perf_counter()
+    path = Path(path)
+    output = output_path(path, prefix=prefix, output_dir=output_dir)
+    _check_output(output, path, overwrite)
+    image = read_image(path, hdu)
+    bad = read_mask(mask, image) if isinstance(mask, str) else mask
+    with progress(path.name) if progress else nullcontext() as report:
+        products, facts = _separate_planes(
+            image, bad, save, nonnegative,
+            model=model, steps=steps, norm=norm or None, minpix=minpix, fwhm=fwhm, box=box,
+            progress=report,
+        )  # fmt: skip
+    sources = products.pop("SOURCES")
+    if keep_level:
+        for plane, fact in zip(as_planes(sources), facts, strict=True):
+            plane += fact.get("level", 0)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_products(
+        output,
+        image,
+        sources,
+        planes=products,
+        cards=_cards(facts, nonnegative=nonnegative, keep_level=keep_level),
+        history=_history(facts),
+        overwrite=overwrite,
+    )
+    done = [fact for fact in facts if "model" in fact]
+    return Result(
+        input=path,
+        output=output,
+        model=done[0]["model"],
+        level=statistics.median(fact["level"] for fact in done),
+        rms=statistics.median(fact["rms"] for fact in done),
+        norm=done[0]["norm"] or 0.0,
+        seconds=time.perf_counter() - started,
+        warnings=image.notes + _warnings(facts),
+    )
+
+
+def output_path(
+    path: str | os.PathLike, *, prefix: str = "BGRem_", output_dir: str | os.PathLike | None = None
+) -> Path:
+    """Where the output of an input goes: ``prefix`` + its name, beside it or in ``output_dir``."""
+    path = Path(path)
+    return (path.parent if output_dir is None else Path(output_dir)) / (prefix + path.name)
+
+
+def _check_output(output: Path, path: Path, overwrite: bool) -> None:
+    """Refuse before the work what would be refused after it."""
+    if output.absolute() == path.absolute() or (
+        output.exists() and path.exists() and output.samefile(path)
+    ):
+        raise FitsError(
+            f"{path}: the output would overwrite the input (give a prefix or another folder)"
+        )
+    if output.is_dir():
+        raise FitsError(f"{output}: is a folder, the output cannot be written")
+    if output.exists() and not overwrite:
+        raise FitsError(f"{output}: exists already (--overwrite replaces it)")
+    folder = output.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise FitsError(f"{output}: cannot be written, {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FitsError(f"{output}: cannot be written, the folder {folder} is not writable")
+
+
+# --- which files
+
+
+def _expanded(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[Path | Failure]:
+    """The files that the paths stand for, each once."""
+    seen = set()
+    for given in paths:
+        try:
+            found = _files_of(Path(given), prefix)
+        except (ValueError, OSError) as error:
+            yield Failure(Path(given), str(error))
+            continue
+        for path in found:
+            if path.absolute() not in seen:
+                seen.add(path.absolute())
+                yield path
+
+
+def _files_of(given: Path, prefix: str) -> list[Path]:
+    if given.is_dir():
+        found = [path for path in sorted(given.iterdir()) if is_fits_name(path) and path.is_file()]
+    elif given.exists() or not glob.has_magic(str(given)):
+        return [given]
+    else:
+        found = sorted(
+            Path(path) for path in glob.glob(str(given), recursive=True) if Path(path).is_file()
+        )
+    images = [
+        path
+        for path in found
+        if not (path.name.startswith(".") or (prefix and path.name.startswith(prefix)))
+    ]
+    if images:
+        return images
+    kind = "folder holds no FITS file" if given.is_dir() else "pattern matches no file"
+    beside = f" but {len(found)} outputs of bgrem" if found else ""
+    raise FitsError(f"{given}: the {kind}{beside}")
+
+
+# --- one image
+
+
+def _separate_planes(
+    image: FitsImage, mask: np.ndarray | None, save: Sequence[str], nonnegative: bool, **options
+) -> tuple[dict[str, np.ndarray], list[dict]]:
+    """The products by EXTNAME, each of the image's stored shape, and each plane's provenance.
+
+    A plane of a cube that cannot be separated (a constant one) is left alone, with a warning; its
+    provenance holds nothing else.
+    """
+    planes = as_planes(image.data)
+    masks = [None] * len(planes) if mask is None else np.broadcast_to(as_planes(mask), planes.shape)
+    products: dict[str, np.ndarray] = {}
+    facts: list[dict] = []
+    for i, (plane, bad) in enumerate(zip(planes, masks, strict=True)):
+        try:
+            parts = separate(plane, mask=bad, **options)
+        except ValueError as error:
+            facts.append({"warnings": [f"left alone, {error}"]})
+            continue
+        for name, part in _wanted(parts, plane, save, nonnegative, image.label):
+            product = products.setdefault(name, np.empty(image.data.shape, part.dtype))
+            as_planes(product)[i] = part
+        facts.append(parts.provenance)
+    left = [i for i, fact in enumerate(facts) if "model" not in fact]
+    if len(left) == len(planes):
+        raise FitsError(f"{image.label}: {facts[0]['warnings'][0].removeprefix('left alone, ')}")
+    for i in left:
+        for name, product in products.items():
+            as_planes(product)[i] = _left_alone(name, planes[i])
+    return products, facts
+
+
+def _wanted(
+    parts: Separation, data: np.ndarray, save: Sequence[str], nonnegative: bool, label: str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The parts that are to be written, by EXTNAME."""
+    sources, noise = parts.sources, parts.noise
+    if nonnegative:
+        sources = np.maximum(sources, 0)
+        noise = (np.subtract(data, parts.background, dtype=np.float64) - sources).astype(
+            noise.dtype
+        )
+    yield "SOURCES", sources
+    for key in save:
+        attribute, name = PLANES[key]
+        part = noise if key == "noise" else getattr(parts, attribute, None)
+        if part is None:
+            raise FitsError(f"{label}: the model gives no {key}")
+        yield name, part
+
+
+def _left_alone(name: str, data: np.ndarray) -> np.ndarray | float:
+    """A part of a plane in which nothing can be told from noise: all of it is noise."""
+    unknown = {"RMS": np.nan, "UNCERT": np.nan, "SIGNIF": np.nan}
+    if name == "MASK":
+        return ~np.isfinite(data)
+    if name == "NOISE":
+        return data
+    return unknown.get(name, np.where(np.isfinite(data), 0, np.nan))
+
+
+# --- what the header tells
+
+# Provenance of a plane: its keys, the cards that hold them, and what these mean.
+FACTS = {
+    "version": ("BGR_VERS", "version of bgrem"),
+    "model": ("BGR_MODL", "name of the model"),
+    "sha256": ("BGR_HASH", "SHA-256 of the model file, first 16 digits"),
+    "steps": ("BGR_STEP", "diffusion steps"),
+    "norm": ("BGR_NORM", "normalisation factor, 0 = rms map"),
+    "level": ("BGR_LEVL", "median sky level"),
+    "rms": ("BGR_RMS", "median rms of the sky"),
+    "minpix": ("BGR_MINP", "pixels below it were raised to it"),
+    "fwhm": ("BGR_FWHM", "[pix] FWHM of the point-spread function"),
+}
+NUMBERED_PLANES = 999  # "BGR_L999" fills the eight letters of a keyword
+
+
+def _cards(
+    facts: Sequence[dict], *, nonnegative: bool, keep_level: bool
+) -> list[tuple[str, object, str]]:
+    """Provenance as cards; the level and rms of each plane of a cube have numbered ones."""
+    first = next(fact for fact in facts if "model" in fact)
+    cards = [
+        (keyword, _card_value(first[key]), comment)
+        for key, (keyword, comment) in FACTS.items()
+        if _card_value(first.get(key)) is not None
+    ]
+    for n, fact in enumerate(facts[:NUMBERED_PLANES] if len(facts) > 1 else (), start=1):
+        if "model" in fact:
+            cards.append((f"BGR_L{n}", fact["level"], f"median sky level of plane {n}"))
+            cards.append((f"BGR_R{n}", fact["rms"], f"median rms of the sky of plane {n}"))
+    cards.append(("BGR_NNEG", nonnegative, "negative sources were clipped to 0"))
+    cards.append(("BGR_KEEP", keep_level, "the median sky level was added back"))
+    now = datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+    cards.append(("BGR_DATE", now, "UTC of the processing"))
+    cards.append(("BGR_WARN", len(_warnings(facts)), "warnings, see HISTORY"))
+    return cards
+
+
+def _card_value(value: object) -> object:
+    """A value as a card can hold it, None where it cannot."""
+    if isinstance(value, str):
+        return value[:16] if len(value) == 64 else value
+    if value is None or not np.isfinite(value):
+        return None
+    return value
+
+
+def _history(facts: Sequence[dict]) -> list[str]:
+    first = next(fact for fact in facts if "model" in fact)
+    lines = [
+        f"bgrem {first['version']} kept the sources of this image and took away its",
+        "background and noise (data = sources + background + noise).",
+    ]
+    return lines + [f"bgrem warning: {warning}" for warning in _warnings(facts)]
+
+
+def _warnings(facts: Sequence[dict]) -> tuple[str, ...]:
+    """What the path noticed, with the plane where there are several."""
+    named = [f"plane {n}: " if len(facts) > 1 else "" for n in range(1, len(facts) + 1)]
+    return tuple(
+        name + warning
+        for name, fact in zip(named, facts, strict=True)
+        for warning in fact.get("warnings", ())
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bgrem.background import Separation, separate
+from bgrem.background import MAPS, Separation, separate
 from bgrem.fits import (
     FitsError,
     FitsImage,
@@ -185,8 +185,8 @@ def process_file(
     with progress(path.name) if progress else nullcontext() as report:
         products, facts = _separate_planes(
             image, bad, save, nonnegative,
-            model=model, steps=steps, norm=norm or None, minpix=minpix, fwhm=fwhm, box=box,
-            progress=report,
+            model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
+            maps=tuple(key for key in save if key in MAPS), progress=report,
         )  # fmt: skip
     sources = products.pop("SOURCES")
     if keep_level:
@@ -209,7 +209,7 @@ def process_file(
         model=done[0]["model"],
         level=statistics.median(fact["level"] for fact in done),
         rms=statistics.median(fact["rms"] for fact in done),
-        norm=done[0]["norm"] or 0.0,
+        norm=done[0]["norm"],
         seconds=time.perf_counter() - started,
         warnings=image.notes + _warnings(facts),
     )
@@ -304,7 +304,7 @@ def _separate_planes(
         except ValueError as error:
             facts.append({"warnings": [f"left alone, {error}"]})
             continue
-        for name, part in _wanted(parts, plane, save, nonnegative, image.label):
+        for name, part in _wanted(parts, save, nonnegative, image.label):
             product = products.setdefault(name, np.empty(image.data.shape, part.dtype))
             as_planes(product)[i] = part
         facts.append(parts.provenance)
@@ -318,22 +318,17 @@ def _separate_planes(
 
 
 def _wanted(
-    parts: Separation, data: np.ndarray, save: Sequence[str], nonnegative: bool, label: str
+    parts: Separation, save: Sequence[str], nonnegative: bool, label: str
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The parts that are to be written, by EXTNAME."""
-    sources, noise = parts.sources, parts.noise
-    if nonnegative:
-        sources = np.maximum(sources, 0)
-        noise = (np.subtract(data, parts.background, dtype=np.float64) - sources).astype(
-            noise.dtype
-        )
-    yield "SOURCES", sources
+    negative = np.minimum(parts.sources, 0) if nonnegative else 0
+    yield "SOURCES", parts.sources - negative if nonnegative else parts.sources
     for key in save:
         attribute, name = PLANES[key]
-        part = noise if key == "noise" else getattr(parts, attribute, None)
+        part = getattr(parts, attribute)
         if part is None:
             raise FitsError(f"{label}: the model gives no {key}")
-        yield name, part
+        yield name, part + negative if key == "noise" else part
 
 
 def _left_alone(name: str, data: np.ndarray) -> np.ndarray | float:

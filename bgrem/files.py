@@ -108,8 +108,10 @@ def process_files(
                 raise FitsError(f"{path}: its output {output} is already that of {written[output]}")
             yield process_file(path, prefix=prefix, **options)
             written[output] = path
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             yield Failure(path, str(error))
+        except OSError as error:
+            yield Failure(path, f"{path}: {error.strerror or error}")
         except MemoryError:
             yield Failure(path, f"{path}: not enough memory")
         except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the user the rest of the night
@@ -184,15 +186,14 @@ def process_file(
     bad = read_mask(mask, image) if isinstance(mask, str) else mask
     with progress(path.name) if progress else nullcontext() as report:
         products, facts = _separate_planes(
-            image, bad, save, nonnegative,
+            image, bad, save, nonnegative, report,
             model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
-            maps=tuple(key for key in save if key in MAPS), progress=report,
+            maps=tuple(key for key in save if key in MAPS),
         )  # fmt: skip
     sources = products.pop("SOURCES")
     if keep_level:
         for plane, fact in zip(as_planes(sources), facts, strict=True):
             plane += fact.get("level", 0)
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_products(
         output,
         image,
@@ -225,9 +226,9 @@ def output_path(
 
 def _check_output(output: Path, path: Path, overwrite: bool) -> None:
     """Refuse before the work what would be refused after it."""
-    if output.absolute() == path.absolute() or (
-        output.exists() and path.exists() and output.samefile(path)
-    ):
+    if not path.exists():
+        raise FitsError(f"{path}: no such file")
+    if output.absolute() == path.absolute() or (output.exists() and output.samefile(path)):
         raise FitsError(
             f"{path}: the output would overwrite the input (give a prefix or another folder)"
         )
@@ -253,8 +254,11 @@ def _expanded(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[Path 
     for given in paths:
         try:
             found = _files_of(Path(given), prefix)
-        except (ValueError, OSError) as error:
+        except FitsError as error:
             yield Failure(Path(given), str(error))
+            continue
+        except OSError as error:
+            yield Failure(Path(given), f"{given}: {error.strerror or error}")
             continue
         for path in found:
             if path.absolute() not in seen:
@@ -287,7 +291,12 @@ def _files_of(given: Path, prefix: str) -> list[Path]:
 
 
 def _separate_planes(
-    image: FitsImage, mask: np.ndarray | None, save: Sequence[str], nonnegative: bool, **options
+    image: FitsImage,
+    mask: np.ndarray | None,
+    save: Sequence[str],
+    nonnegative: bool,
+    report: Callable[[float], None] | None,
+    **options,
 ) -> tuple[dict[str, np.ndarray], list[dict]]:
     """The products by EXTNAME, each of the image's stored shape, and each plane's provenance.
 
@@ -299,14 +308,19 @@ def _separate_planes(
     products: dict[str, np.ndarray] = {}
     facts: list[dict] = []
     for i, (plane, bad) in enumerate(zip(planes, masks, strict=True)):
+        share = report and (lambda done, i=i: report((i + done) / len(planes)))
         try:
-            parts = separate(plane, mask=bad, **options)
+            parts = separate(plane, mask=bad, progress=share, **options)
         except ValueError as error:
             facts.append({"warnings": [f"left alone, {error}"]})
             continue
         for name, part in _wanted(parts, save, nonnegative, image.label):
-            product = products.setdefault(name, np.empty(image.data.shape, part.dtype))
-            as_planes(product)[i] = part
+            if len(planes) == 1:
+                products[name] = part.reshape(image.data.shape)
+                continue
+            if name not in products:
+                products[name] = np.empty(image.data.shape, part.dtype)
+            as_planes(products[name])[i] = part
         facts.append(parts.provenance)
     left = [i for i, fact in enumerate(facts) if "model" not in fact]
     if len(left) == len(planes):
@@ -383,7 +397,7 @@ def _cards(
 def _card_value(value: object) -> object:
     """A value as a card can hold it, None where it cannot."""
     if isinstance(value, str):
-        return value[:16] if len(value) == 64 else value
+        return _ascii(value[:16] if len(value) == 64 else value)
     if value is None or not np.isfinite(value):
         return None
     return value
@@ -395,7 +409,12 @@ def _history(facts: Sequence[dict]) -> list[str]:
         f"bgrem {first['version']} kept the sources of this image and took away its",
         "background and noise (data = sources + background + noise).",
     ]
-    return lines + [f"bgrem warning: {warning}" for warning in _warnings(facts)]
+    return lines + [f"bgrem warning: {_ascii(warning)}" for warning in _warnings(facts)]
+
+
+def _ascii(text: str) -> str:
+    """A text as FITS headers can hold it."""
+    return text.encode("ascii", "replace").decode()
 
 
 def _warnings(facts: Sequence[dict]) -> tuple[str, ...]:

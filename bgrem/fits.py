@@ -41,6 +41,9 @@ CARD = 80
 CHUNK = 1 << 20  # pixels converted at a time: bounds the temporaries without slowing the copy
 FLOAT32_INTEGERS = 2**24  # float32 holds every integer up to here
 
+# Headers are printable ASCII (Standard, section 3.2); a degree sign or a tab is not worth a refusal.
+PRINTABLE = bytes(i if 32 <= i < 127 else ord(" " if i < 32 else "?") for i in range(256))
+
 # Cards that describe the stored input pixels and would lie about the output.
 LYING_CARDS = (
     "BZERO", "BSCALE", "BLANK", "DATAMIN", "DATAMAX", "CHECKSUM", "DATASUM",
@@ -244,7 +247,7 @@ def write_products(
     The image HDU keeps its place, its header (less the cards that would lie) and its form: what was
     tile-compressed is so again, by the lossless GZIP_2. Every other HDU is copied byte for byte. The
     whole file is compressed as the name ends (.gz, .bz2), written under a temporary name in the same
-    folder, and renamed when complete.
+    folder (made where missing), and renamed when complete.
 
     Parameters
     ----------
@@ -268,7 +271,7 @@ def write_products(
     path = Path(path)
     if path.exists() and path.samefile(image.path):
         raise FitsError(f"{path}: would overwrite the input")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _header_faults(image):
         warnings.simplefilter("ignore", AstropyWarning)
         with _replacing(path, overwrite) as stream:
             for unit in image._units:
@@ -323,17 +326,17 @@ def _find_units(contents, path: Path) -> tuple[list[_Unit], list[str]]:
         if data is None:
             raise FitsError(f"{path}: truncated, the header of HDU {len(units)} has no END")
         try:
-            header = fits.Header.fromstring(contents[start:data])
-            length = _data_length(header)
+            header = fits.Header.fromstring(contents[start:data].translate(PRINTABLE))
+            stop = data + _data_length(header)
+            unit = _Unit(len(units), header, start, data, stop, min(size, _padded(stop)))
+            _ = unit.label, unit.complaint  # these read the cards that all else relies upon
         except (ValueError, TypeError, KeyError, fits.VerifyError) as error:
             raise FitsError(
                 f"{path}: HDU {len(units)} has a corrupt header ({_sentence(error)})"
             ) from None
-        stop = data + length
-        unit = _Unit(len(units), header, start, data, stop, min(size, _padded(stop)))
         if stop > size:
             raise FitsError(
-                f"{path}: truncated, {unit.label} announces {length} bytes of data and "
+                f"{path}: truncated, {unit.label} announces {stop - data} bytes of data and "
                 f"{max(0, size - data)} are there"
             )
         units.append(unit)
@@ -441,7 +444,8 @@ def _decompress_tiles(contents, unit: _Unit, path: Path) -> tuple[np.ndarray, fi
             f"{path}: {unit.label} announces {_times(unit.shape)} pixels, more than fit in memory"
         )
     empty = fits.PrimaryHDU().header.tostring().encode("ascii")
-    alone = io.BytesIO(empty + contents[unit.start : unit.end])
+    header = contents[unit.start : unit.data].translate(PRINTABLE)
+    alone = io.BytesIO(empty + header + contents[unit.data : unit.end])
     try:
         with fits.open(alone, do_not_scale_image_data=True) as hdus:
             return np.asarray(hdus[1].data), hdus[1].header
@@ -515,6 +519,7 @@ def _replacing(path: Path, overwrite: bool) -> Iterator[io.BufferedIOBase]:
     # The suffix is kept: tools that look at a file half-way know what it is.
     temporary = path.with_name(f".bgrem-{secrets.token_hex(4)}{''.join(path.suffixes[-2:])}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file, _compressing(file, path.suffix.lower()) as stream:
             yield stream
         os.replace(temporary, path)
@@ -524,6 +529,15 @@ def _replacing(path: Path, overwrite: bool) -> Iterator[io.BufferedIOBase]:
         if isinstance(error, OSError):
             raise FitsError(f"{path}: cannot be written ({error.strerror or error})") from None
         raise
+
+
+@contextlib.contextmanager
+def _header_faults(image: FitsImage) -> Iterator[None]:
+    """Cards are read when they are used; a corrupt one may show only when it is written."""
+    try:
+        yield
+    except fits.VerifyError as error:
+        raise FitsError(f"{image.label} has a corrupt header ({_sentence(error)})") from None
 
 
 def _compressing(file: io.BufferedWriter, suffix: str) -> contextlib.AbstractContextManager:
@@ -605,7 +619,7 @@ def _compressed_unit(pixels: np.ndarray, header: fits.Header) -> bytes:
     unit = fits.CompImageHDU(pixels, header, compression_type="GZIP_2", quantize_level=0)
     file = io.BytesIO()
     primary = fits.PrimaryHDU()
-    fits.HDUList([primary, unit]).writeto(file, checksum=True)
+    fits.HDUList([primary, unit]).writeto(file, checksum=True, output_verify="ignore")
     return file.getvalue()[len(primary.header.tostring()) :]
 
 

@@ -205,7 +205,7 @@ def _start_session(content: bytes, threads: int | None):
     ]
     try:
         session = onnxruntime.InferenceSession(content, options, providers=providers)
-    except Exception as error:  # the runtime's exceptions share no base of their own
+    except Exception as error:  # noqa: BLE001 - the exceptions of the runtime share no base
         raise ModelError(f"it is not a valid ONNX file ({_first_line(error)})") from None
     names = {node.name for node in session.get_inputs()}, {n.name for n in session.get_outputs()}
     if names[0] != {"x", "rate", "frame"} or "channels" not in names[1]:

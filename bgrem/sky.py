@@ -8,6 +8,7 @@ is a matter of reading it, not of memory.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import sep
@@ -94,7 +95,7 @@ class Mesh:
         )
 
 
-def center_and_scale(data, mask=None, *, samples: int = 1 << 22) -> tuple[float, float]:
+def center_and_scale(data, mask=None, *, samples: int = 1 << 20) -> tuple[float, float]:
     """The global median of an image and its robust standard deviation.
 
     They only bring the image to numbers that single precision can hold, whatever
@@ -303,12 +304,12 @@ def _measure(x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh |
     seen = np.zeros((my, mx))
     across = _edges(nx, mx)
     down = _edges(ny, my)
-    for j, (top, bottom) in enumerate(zip(down[:-1], down[1:], strict=True)):
+    for j, (top, bottom) in enumerate(pairwise(down)):
         strip = np.asarray(x[top:bottom], dtype=np.float32)
         if first is not None:
             strip = strip - first.background_rows(top, bottom)
         bad = _bad_rows(mask, excluded, top, bottom, nx)
-        for i, (left, right) in enumerate(zip(across[:-1], across[1:], strict=True)):
+        for i, (left, right) in enumerate(pairwise(across)):
             values = strip[:, left:right]
             values = values.ravel() if bad is None else values[~bad[:, left:right]]
             if values.size:

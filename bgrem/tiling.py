@@ -9,6 +9,7 @@ of its pixels is near a border.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -118,18 +119,12 @@ class _Axis:
         place = np.mod(np.arange(self.covered) - self.margin, period)
         return np.minimum(place, period - place) if self.length > 1 else np.zeros_like(place)
 
-    def weights(self, number: int) -> np.ndarray:
-        """Weight of a tile's pixels; those of all tiles at a pixel add up to 1."""
-        weights = np.ones(self.size, dtype=np.float32)
-        if self.overlap:
-            at = (np.arange(self.overlap) + 0.5) / self.overlap
-            t = np.clip(2 * at - 0.5, 0, 1)
-            ramp = t * t * (3 - 2 * t)
-            if number > 0:
-                weights[: self.overlap] = ramp
-            if number < self.count - 1:
-                weights[-self.overlap :] = 1 - ramp
-        return weights
+    @cached_property
+    def ramp(self) -> np.ndarray:
+        """Weight of the later tile over the pixels that two share; the earlier has the rest."""
+        at = (np.arange(self.overlap) + 0.5) / max(self.overlap, 1)
+        t = np.clip(2 * at - 0.5, 0, 1)
+        return (t * t * (3 - 2 * t)).astype(np.float32)
 
 
 def _bands(strips, shape, down: _Axis, across: _Axis) -> Iterator[np.ndarray]:
@@ -169,28 +164,35 @@ def _next_strip(strips: Iterator[np.ndarray], row: int, shape: tuple[int, int]) 
 
 def _merge_rows(bands, function, down: _Axis, across: _Axis, batch: int) -> Iterator[np.ndarray]:
     """Blend each row of tiles with the one above it; yields what no later one touches."""
+    ramp = down.ramp[:, None]
     carried = None
     for j, band in enumerate(bands):
         merged = _merge_columns(band, function, across, batch)
-        merged *= down.weights(j)[:, None]
         if carried is not None:
+            merged[:, : down.overlap] *= ramp
             merged[:, : down.overlap] += carried
         if j == down.count - 1:
             yield merged
         else:
-            carried = merged[:, down.step :].copy()
+            carried = merged[:, down.step :] * (1 - ramp)
             yield merged[:, : down.step]
 
 
 def _merge_columns(band: np.ndarray, function, across: _Axis, batch: int) -> np.ndarray:
     """Send one row of tiles through the function: (h, w) to (c, h, w)."""
+    ramp = across.ramp
     merged = None
     for first in range(0, across.count, batch):
-        numbers = range(first, min(first + batch, across.count))
-        starts = [i * across.step for i in numbers]
+        starts = range(0, band.shape[1] - across.overlap, across.step)[first : first + batch]
         results = function(np.stack([band[:, s : s + across.size] for s in starts]))
         if merged is None:
-            merged = np.zeros((results.shape[1], *band.shape), dtype=np.float32)
-        for i, start, result in zip(numbers, starts, results, strict=True):
-            merged[:, :, start : start + across.size] += result * across.weights(i)
+            merged = np.empty((results.shape[1], *band.shape), dtype=np.float32)
+        for start, result in zip(starts, results, strict=True):
+            middle = start + across.overlap
+            if start > 0:
+                merged[:, :, start:middle] *= 1 - ramp
+                merged[:, :, start:middle] += ramp * result[:, :, : across.overlap]
+            else:
+                merged[:, :, :middle] = result[:, :, : across.overlap]
+            merged[:, :, middle : start + across.size] = result[:, :, across.overlap :]
     return merged

@@ -1,0 +1,42 @@
+"""Separate an astronomical image into its sources, background and noise.
+
+background   one image: `separate`, `remove_background`, `DiffusionBackground2D`
+files        FITS files: `process_file`, `process_files`
+model        networks with their cards: `load_model`, `available_models`
+
+The names below are loaded when they are first used: an import takes no time.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "DiffusionBackground2D": "background",
+    "available_models": "model",
+    "load_model": "model",
+    "process_file": "files",
+    "process_files": "files",
+    "remove_background": "background",
+    "separate": "background",
+}
+
+__all__ = [
+    "DiffusionBackground2D",
+    "available_models",
+    "load_model",
+    "process_file",
+    "process_files",
+    "remove_background",
+    "separate",
+]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,540 @@
+"""The path of one image from its data to its sources, background and noise.
+
+`separate` is the whole of it; the rest of this file is how it is offered.
+"""
+
+import operator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from bgrem import __version__
+from bgrem.diffusion import noise_rates, reverse_diffusion
+from bgrem.frame import FRAME_NAMES, measure_frame, quantisation_step
+from bgrem.model import Model, ModelError, load_model
+from bgrem.sky import Mesh, center_and_scale, estimate_mesh
+from bgrem.tiling import map_tiles
+
+__all__ = ["MAPS", "DiffusionBackground2D", "Separation", "remove_background", "separate"]
+
+# Bits of the mask.
+NOT_FINITE, MASKED, ARTEFACT = 1, 2, 4
+# What may be had beside the parts.
+MAPS = ("uncertainty", "significance")
+SMALLEST = 16  # pixels: nothing can be told of a narrower image
+STRIP = 64  # rows that are worked on at once
+THIN = 16  # rows, where each takes several numbers in double precision
+BRIGHTEST = 1e10  # sky rms: a stray 1e300 must not become infinite in single precision
+RAW_LEVEL = 5.0  # sky rms: a frame with a higher level is raw, and has no true pixel below 0
+LARGEST_LOG_VARIANCE = 60.0  # the exponential of more is no number that means anything
+PARTS = ("sources", "mask")
+PART_OF_CHANNEL = {
+    "residual": "sources",
+    "log_variance": "uncertainty",
+    "artefact": "mask",
+    "centre": "significance",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Separation:
+    """An image in parts: ``sources + background + noise`` is the data, to rounding.
+
+    Background, noise and rms are computed when they are first asked for; they are
+    float64 for float64 data and else float32, and in data units, as the sources are.
+
+    Attributes
+    ----------
+    data : `~numpy.ndarray`
+        The image, of shape (ny, nx), as it was given.
+    sources : `~numpy.ndarray`
+        NaN where the data are not finite.
+    sky : `Sky`
+        The smooth part of the background and its noise.
+    mask : `~numpy.ndarray`
+        uint8 of shape (ny, nx). Bits: 1 not finite in the data, 2 masked by the user,
+        4 artefact found by the model.
+    provenance : dict
+        How the parts came about: version, model, sha256, steps, norm (0 where the noise
+        was estimated as a map), level and rms (medians of the sky mesh, data units),
+        minpix (None where there is none), fwhm (pixels, NaN where unknown), warnings.
+    uncertainty : `~numpy.ndarray` or None
+        Standard deviation of the sources; None if the model gives none.
+    significance : `~numpy.ndarray` or None
+        Logit of a source being centred on the pixel; None if the model gives none.
+    """
+
+    data: np.ndarray
+    sources: np.ndarray
+    sky: "Sky"
+    mask: np.ndarray
+    provenance: dict[str, Any]
+    uncertainty: np.ndarray | None = None
+    significance: np.ndarray | None = None
+
+    @cached_property
+    def background(self) -> np.ndarray:
+        """The smooth sky; it goes on under bad pixels."""
+        return self._by_strips(self.sky.background_rows)
+
+    @cached_property
+    def rms(self) -> np.ndarray:
+        """Standard deviation of the noise of the sky."""
+        return self._by_strips(self.sky.rms_rows)
+
+    @cached_property
+    def noise(self) -> np.ndarray:
+        """All the rest; NaN where the data are not finite."""
+        background = self.background
+
+        # From the parts as they are stored, so that they add up in spite of rounding.
+        def rest(start: int, stop: int) -> np.ndarray:
+            without = np.subtract(self.data[start:stop], background[start:stop], dtype=np.float64)
+            return without - self.sources[start:stop]
+
+        return self._by_strips(rest)
+
+    def _by_strips(self, rows_of: Callable[[int, int], np.ndarray]) -> np.ndarray:
+        part = np.empty_like(self.sources)
+        for rows in _strips(part.shape):
+            part[rows] = rows_of(rows.start, rows.stop)
+        return part
+
+
+@dataclass(frozen=True, eq=False)
+class Sky:
+    """The sky mesh in data units, evaluated in float64 a strip of rows at a time."""
+
+    mesh: Mesh
+    center: float
+    scale: float
+
+    def background_rows(self, start: int, stop: int) -> np.ndarray:
+        """Level of the rows ``start`` to ``stop``."""
+        return self.center + np.float64(self.scale) * self.mesh.background_rows(start, stop)
+
+    def rms_rows(self, start: int, stop: int) -> np.ndarray:
+        """Noise of the rows ``start`` to ``stop``."""
+        return np.float64(self.scale) * self.mesh.rms_rows(start, stop)
+
+    @property
+    def level(self) -> float:
+        """Median of the level over the mesh."""
+        return float(self.center + self.scale * np.median(self.mesh.background))
+
+    @property
+    def rms(self) -> float:
+        """Median of the noise over the mesh."""
+        return float(self.scale * np.median(self.mesh.rms))
+
+
+def separate(
+    data,
+    *,
+    mask=None,
+    model="optical",
+    steps: int = 1,
+    norm: float | None = None,
+    minpix: float | str | None = None,
+    fwhm: float | None = None,
+    box: int | None = None,
+    tile: int | None = None,
+    maps: tuple[str, ...] = MAPS,
+    progress: Callable[[float], None] | None = None,
+) -> Separation:
+    """Separate an image into its sources, background and noise.
+
+    Parameters
+    ----------
+    data : array_like
+        Image of shape (ny, nx), any real type, any unit. It is not changed.
+    mask : array_like of bool, optional
+        True where a pixel is bad. There the sources are 0 and the noise takes the value.
+    model : str, path or `~bgrem.model.Model`
+        A model's name, its ``.onnx`` file, or a loaded one.
+    steps : int
+        Number of diffusion steps; the time taken is proportional to it.
+    norm : float, optional
+        Factor that brings the standard deviation of the noise to 1: the noise is
+        1 / ``norm`` everywhere. Default, or 0: it is estimated, as a map.
+    minpix : float or "auto", optional
+        Pixels below it are raised to it before anything else (detector failures); what
+        they lack goes to the noise. "auto" is 0 for raw frames, whose sky level is above
+        5 times its rms, and none for others. Default: none.
+    fwhm : float, optional
+        Full width at half maximum of the stars in pixels. Default: measured.
+    box : int, optional
+        Side of a cell of the sky mesh in pixels. Default: that of the model's training.
+    tile : int, optional
+        Largest side of a tile in pixels. Default: the model's.
+    maps : tuple of str
+        Those of "uncertainty" and "significance" that are wanted; each takes the memory
+        of an image.
+    progress : callable, optional
+        Called with the fraction that is done, 0 to 1.
+
+    Returns
+    -------
+    Separation
+
+    Raises
+    ------
+    ValueError
+        If the image is not 2-D, too small, constant or without a good pixel, or an option
+        is out of range.
+    """
+    data, mask, _ = _unwrap(data, mask)
+    _check(data, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box, maps=maps)
+    model = model if isinstance(model, Model) else load_model(model)
+    card = model.card
+    flags = _bad_pixels(data, mask)
+    bad = flags != 0 if flags.any() else None
+
+    center, scale = center_and_scale(_raised(data, minpix), bad)
+    if minpix == "auto":
+        minpix = 0.0 if center > RAW_LEVEL * scale else None
+    x = _standardised(data, minpix, bad, center, scale)
+    mesh = estimate_mesh(x, bad, box=box or card.box)
+    if norm:
+        mesh = replace(mesh, rms=np.full_like(mesh.rms, 1 / (norm * scale)))
+    step = quantisation_step(_thinned(x, bad)) / float(np.median(mesh.rms))
+    for rows in _strips(data.shape):
+        x[rows] -= mesh.background_rows(rows.start, rows.stop)
+        x[rows] /= mesh.rms_rows(rows.start, rows.stop)
+        if bad is not None:
+            x[rows][bad[rows]] = 0  # looks like sky
+    frame = measure_frame(x, bad, step=step, fwhm=fwhm)
+
+    sky = Sky(mesh, center, scale)
+    network = partial(model, frame=_entries(frame, card.frame))  # of (x, rate)
+    channels = [name for name in card.channels if PART_OF_CHANNEL.get(name) in (*PARTS, *maps)]
+    places = [card.channels.index(name) for name in channels]
+    finished = map_tiles(
+        lambda tiles: reverse_diffusion(network, tiles[:, None], steps=steps)[:, places],
+        (x[rows] for rows in _strips(data.shape)),
+        data.shape,
+        tile=tile or card.tile,
+        overlap=card.overlap,
+        multiple=card.multiple,
+    )
+    parts = _empty_parts(channels, x, _dtype(data), flags)
+    for rows, strip in _numbered(finished):
+        rms = sky.rms_rows(rows.start, rows.stop)
+        for name, channel in zip(channels, strip, strict=True):
+            _write(parts[PART_OF_CHANNEL[name]][rows], name, channel, rms)
+        if progress:
+            progress(rows.stop / data.shape[0])
+    if bad is not None:
+        _blank(parts, flags)
+
+    provenance = {
+        "version": __version__,
+        "model": card.name,
+        "sha256": model.sha256,
+        "steps": int(steps),
+        "norm": float(norm or 0.0),
+        "level": sky.level,
+        "rms": sky.rms,
+        "minpix": None if minpix is None else float(minpix),
+        "fwhm": frame.fwhm,
+        "warnings": _warnings(bad),
+    }
+    return Separation(data=data, sky=sky, provenance=provenance, **parts)
+
+
+def _empty_parts(channels, x, dtype, flags) -> dict[str, np.ndarray]:
+    """Room for what the channels become."""
+    parts = {
+        part: np.empty(x.shape, dtype)
+        for part in map(PART_OF_CHANNEL.get, channels)
+        if part in MAPS
+    }
+    # What is finished has been read: the sources may take the place of x, row by row.
+    parts["sources"] = x if x.dtype == dtype else np.empty(x.shape, dtype)
+    parts["mask"] = flags
+    return parts
+
+
+def _write(part: np.ndarray, name: str, channel: np.ndarray, rms: np.ndarray) -> None:
+    """Turn rows of a channel, in units of the sky rms, into rows of a part in data units."""
+    if name == "residual":  # the sources by now
+        part[:] = channel * rms
+    elif name == "log_variance":
+        part[:] = np.exp(0.5 * np.minimum(channel, LARGEST_LOG_VARIANCE)) * rms
+    elif name == "artefact":
+        part |= (channel > 0).view(np.uint8) * np.uint8(ARTEFACT)
+    else:
+        part[:] = channel
+
+
+def _blank(parts: dict[str, np.ndarray], flags: np.ndarray) -> None:
+    """No sources under bad pixels, and nothing at all where the data are not finite."""
+    parts["sources"][(flags & (NOT_FINITE | MASKED)) != 0] = 0
+    lost = (flags & NOT_FINITE) != 0
+    for name in parts.keys() - {"mask"}:
+        parts[name][lost] = np.nan
+
+
+def _check(data, *, steps, norm, minpix, fwhm, box, maps) -> None:
+    """Refuse in one sentence what cannot be separated, and options out of range."""
+    if data.dtype.kind not in "iuf":
+        raise ValueError(f"the image must be of real numbers, not {data.dtype}")
+    if data.ndim != 2:
+        raise ValueError(f"the image must have 2 axes, not {data.ndim}")
+    if min(data.shape) < SMALLEST:
+        raise ValueError(
+            f"the image of {data.shape[1]} x {data.shape[0]} pixels is too small "
+            f"(at least {SMALLEST} x {SMALLEST} are needed)"
+        )
+    noise_rates(operator.index(steps))
+    if norm is not None and not (np.isfinite(norm) and norm >= 0):
+        raise ValueError(f"norm must be a positive number, or 0 for an estimate, not {norm}")
+    if isinstance(minpix, str) and minpix != "auto":
+        raise ValueError(f"minpix must be a number, 'auto' or None, not {minpix!r}")
+    if not isinstance(minpix, str | None) and not np.isfinite(minpix):
+        raise ValueError(f"minpix must be finite, not {minpix}")
+    if fwhm is not None and not (np.isfinite(fwhm) and fwhm > 0):
+        raise ValueError(f"fwhm must be a positive number of pixels, not {fwhm}")
+    if box is not None and operator.index(box) < SMALLEST:
+        raise ValueError(f"box must be at least {SMALLEST} pixels, not {box}")
+    if unknown := set(maps) - set(MAPS):
+        raise ValueError(f"unknown maps {sorted(unknown)}; there are {', '.join(MAPS)}")
+
+
+def _bad_pixels(data: np.ndarray, mask) -> np.ndarray:
+    """Bits of the pixels that are not finite or masked, uint8 of shape (ny, nx)."""
+    flags = np.zeros(data.shape, dtype=np.uint8)
+    for rows in _strips(data.shape):
+        finite = np.isfinite(data[rows])
+        if not finite.all():
+            flags[rows][~finite] = NOT_FINITE
+    if mask is not None:
+        mask = np.asarray(mask)
+        if mask.shape != data.shape:
+            raise ValueError(f"the mask has shape {mask.shape}, the image {data.shape}")
+        flags[mask != 0] |= MASKED
+    return flags
+
+
+def _dtype(data: np.ndarray) -> np.dtype:
+    """Double precision is kept, anything else becomes single."""
+    double = data.dtype.kind == "f" and data.dtype.itemsize >= 8
+    return np.dtype(np.float64 if double else np.float32)
+
+
+def _raised(data: np.ndarray, minpix: float | str | None) -> np.ndarray:
+    return data if minpix is None or minpix == "auto" else np.maximum(data, minpix)
+
+
+def _standardised(data, minpix, bad, center, scale) -> np.ndarray:
+    """(data - center) / scale in float64, kept as float32; bad pixels are 0."""
+    x = np.empty(data.shape, dtype=np.float32)
+    for rows in _strips(data.shape):
+        strip = _raised(data[rows], minpix).astype(np.float64)
+        strip -= center
+        strip /= scale
+        np.clip(strip, -BRIGHTEST, BRIGHTEST, out=strip)
+        if bad is not None:
+            strip[bad[rows]] = 0
+        x[rows] = strip
+    return x
+
+
+def _thinned(x: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Some evenly spaced good pixels."""
+    stride = int(np.sqrt(x.size) / 512) | 1  # odd: rows and columns may alternate
+    values = x[::stride, ::stride]
+    return values.ravel() if bad is None else values[~bad[::stride, ::stride]]
+
+
+def _strips(shape: tuple[int, int]) -> Iterator[slice]:
+    return (slice(y, min(y + STRIP, shape[0])) for y in range(0, shape[0], STRIP))
+
+
+def _numbered(strips) -> Iterator[tuple[slice, np.ndarray]]:
+    """The strips in slices that fit the processor's cache, with the rows that they fill."""
+    start = 0
+    for strip in strips:
+        for top in range(0, strip.shape[1], THIN):
+            thin = strip[:, top : top + THIN]
+            yield slice(start + top, start + top + thin.shape[1]), thin
+        start += strip.shape[1]
+
+
+def _entries(frame, names: tuple[str, ...]) -> np.ndarray:
+    """The entries of the frame vector that a model was trained with."""
+    known = dict(zip(FRAME_NAMES, frame.vector(), strict=True))
+    if missing := [name for name in names if name not in known]:
+        raise ModelError(f"the model needs another version of bgrem ({', '.join(missing)} unknown)")
+    return np.array([known[name] for name in names], dtype=np.float32)
+
+
+def _warnings(bad: np.ndarray | None) -> list[str]:
+    part = 0 if bad is None else np.count_nonzero(bad) / bad.size
+    return [f"{part:.0%} of the pixels are bad"] if part > 0.5 else []
+
+
+# ---- the same for the containers of astropy ------------------------------------------
+
+
+def remove_background(data, *, mask=None, model="optical", steps: int = 1, **options):
+    """Remove the background and the noise from an image: its sources are left.
+
+    Parameters
+    ----------
+    data : array_like, `~astropy.units.Quantity`, `~astropy.nddata.NDData` or masked array
+        Image of shape (ny, nx). It is not changed.
+    mask : array_like of bool, optional
+        True where a pixel is bad, in addition to the mask that ``data`` may have.
+    model : str, path or `~bgrem.model.Model`
+        A model's name, its ``.onnx`` file, or a loaded one.
+    steps : int
+        Number of diffusion steps.
+    **options
+        ``norm``, ``minpix``, ``fwhm``, ``box``, ``tile`` and ``progress``, as for
+        `separate`.
+
+    Returns
+    -------
+    sources : same type as ``data``
+        The sources, with the unit, WCS, meta and mask of ``data``; an uncertainty of
+        the data is not theirs and left out.
+
+    Raises
+    ------
+    ValueError
+        As for `separate`.
+
+    Examples
+    --------
+    >>> from bgrem import remove_background
+    >>> sources = remove_background(data, mask=bad)  # doctest: +SKIP
+    """
+    _, _, wrap = _unwrap(data, None)
+    parts = separate(data, mask=mask, model=model, steps=steps, maps=(), **options)
+    return wrap(parts.sources)
+
+
+def _unwrap(data, mask) -> tuple[np.ndarray, Any, Callable[[np.ndarray], Any]]:
+    """The array and the mask in a container, and what puts another array in its place."""
+    if type(data) is np.ndarray:
+        return data, mask, lambda part: part
+    if isinstance(data, np.ma.MaskedArray):
+        own = np.ma.getmaskarray(data)
+        return data.data, _joined(own, mask), lambda part: np.ma.array(part, mask=own)
+
+    from astropy.nddata import NDData
+    from astropy.units import Quantity
+
+    if isinstance(data, NDData):
+        return np.asarray(data.data), _joined(data.mask, mask), partial(_like, data)
+    if isinstance(data, Quantity):
+        return data.value, mask, lambda part: Quantity(part, data.unit, copy=False)
+    return np.asarray(data), mask, lambda part: part
+
+
+def _like(data, part: np.ndarray):
+    """An NDData with everything of another one but its values and their uncertainty."""
+    return type(data)(
+        part,
+        unit=data.unit,
+        wcs=deepcopy(data.wcs),
+        meta=deepcopy(data.meta),
+        mask=deepcopy(data.mask),
+    )
+
+
+def _joined(own, mask):
+    """A pixel that either mask calls bad is bad."""
+    if own is None or mask is None:
+        return mask if own is None else own
+    own, mask = np.asarray(own) != 0, np.asarray(mask) != 0
+    if own.shape != mask.shape:
+        raise ValueError(f"the mask has shape {mask.shape}, that of the image {own.shape}")
+    return own | mask
+
+
+class DiffusionBackground2D:
+    """Background of an image, with the attributes of a photutils ``Background2D``.
+
+    They are arrays, or quantities where the data have a unit.
+
+    Parameters
+    ----------
+    data : array_like, `~astropy.units.Quantity`, `~astropy.nddata.NDData` or masked array
+        Image of shape (ny, nx).
+    mask : array_like of bool, optional
+        True where a pixel is bad, in addition to the mask that ``data`` may have.
+    **options
+        As for `separate`: ``model``, ``steps``, ``norm``, ``minpix``, ``fwhm``, ``box``,
+        ``tile``, ``maps``, ``progress``.
+
+    Attributes
+    ----------
+    significance : `~numpy.ndarray` or None
+        Logit of a source being centred on the pixel; None if the model gives none.
+    mask : `~numpy.ndarray`
+        Bits as in `Separation`.
+    provenance : dict
+        How the parts came about, see `Separation`.
+
+    Raises
+    ------
+    ValueError
+        As for `separate`.
+
+    Examples
+    --------
+    >>> from bgrem import DiffusionBackground2D
+    >>> sky = DiffusionBackground2D(data)  # doctest: +SKIP
+    >>> subtracted = data - sky.background  # doctest: +SKIP
+    """
+
+    def __init__(self, data, *, mask=None, **options) -> None:
+        self._parts = separate(data, mask=mask, **options)
+        self._unit = getattr(data, "unit", None)
+        self.significance = self._parts.significance
+        self.mask = self._parts.mask
+        self.provenance = self._parts.provenance
+
+    def _with_unit(self, part):
+        return part if part is None or self._unit is None else part * self._unit
+
+    @property
+    def background(self):
+        """The smooth sky."""
+        return self._with_unit(self._parts.background)
+
+    @property
+    def background_rms(self):
+        """Standard deviation of the noise of the sky."""
+        return self._with_unit(self._parts.rms)
+
+    @property
+    def background_median(self):
+        """Median of the sky mesh."""
+        return self._with_unit(self._parts.sky.level)
+
+    @property
+    def background_rms_median(self):
+        """Median of the noise over the sky mesh."""
+        return self._with_unit(self._parts.sky.rms)
+
+    @property
+    def sources(self):
+        """Stars, galaxies and all else that is not sky or noise."""
+        return self._with_unit(self._parts.sources)
+
+    @property
+    def noise(self):
+        """What is neither sources nor background."""
+        return self._with_unit(self._parts.noise)
+
+    @property
+    def uncertainty(self):
+        """Standard deviation of the sources."""
+        return self._with_unit(self._parts.uncertainty)

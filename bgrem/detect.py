@@ -18,8 +18,8 @@ import sep
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from .peaks import DETECTION, detection_table, local_maxima
-from .psf import matched_filter, noise_pixels, psf_fwhm
+from bgrem.peaks import DETECTION, detection_table, local_maxima
+from bgrem.psf import matched_filter, noise_pixels, psf_fwhm
 
 #: SExtractor's default.conv, the 3 x 3 "all-ground" filter.
 DEFAULT_CONV = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32)
@@ -62,13 +62,20 @@ def subtract_sky(data, *, mask=None, mesh=DEFAULT_MESH, passes=1):
         residual = image - background.back()
         rms = np.maximum(background.rms(), 1e-3 * background.globalrms)
         if left:
-            _, segments = sep.extract(
-                residual, 1.5, err=rms, mask=bad, segmentation_map=True, clean=False
-            )
-            hidden = bad | ndimage.binary_dilation(segments > 0, iterations=3)
-            if hidden.mean() > 0.8:
+            hidden = bad | _object_mask(residual, rms, bad)
+            # SEP does not trust a box that is masked by half.
+            if hidden.mean() > 0.5:
                 break
     return Sky(residual, rms.astype(np.float32), float(background.globalrms))
+
+
+def _object_mask(residual, rms, bad):
+    """Pixels of objects, four pixels wider than their isophote of two sigma."""
+    _, segments = sep.extract(
+        residual / rms, 2.0, mask=bad, filter_kernel=DEFAULT_CONV, filter_type="conv",
+        segmentation_map=True, clean=False,
+    )  # fmt: skip
+    return ndimage.binary_dilation(segments > 0, iterations=4)
 
 
 def _clean_input(data, mask):
@@ -240,6 +247,9 @@ def extract(sky, threshold, *, mask=None, kernel=DEFAULT_CONV, area=DEFAULT_AREA
     """
     image = sky.residual / sky.rms if local else sky.residual / np.float32(sky.global_rms)
     levels, contrast = DEFAULT_DEBLEND
+    # The library's limits are for sensible thresholds; the ladder goes below.
+    sep.set_extract_pixstack(max(300_000, image.size))
+    sep.set_sub_object_limit(65_536)
     objects = sep.extract(
         image, threshold, mask=mask, minarea=area, filter_kernel=kernel, filter_type="conv",
         deblend_nthresh=levels, deblend_cont=contrast, clean=True, clean_param=1.0,

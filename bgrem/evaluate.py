@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from .truth import Truth, inside
+from bgrem.truth import Truth, inside
 
 #: False detections per megapixel at which methods are compared.
 RATES = (10.0, 30.0, 100.0, 300.0)

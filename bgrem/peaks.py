@@ -55,7 +55,7 @@ def _vertex(plane, y, x, axis):
     curvature = before - 2.0 * plane[y, x] + after
     with np.errstate(divide="ignore", invalid="ignore"):
         offset = 0.5 * (before - after) / curvature
-    return np.clip(np.where(np.isfinite(offset) & (curvature < 0), offset, 0.0), -0.5, 0.5)
+    return np.clip(np.where(np.isfinite(offset) & (curvature < 0), offset, 0.0), -0.49, 0.49)
 
 
 def prominence(plane, y, x, *, floor):

@@ -107,7 +107,8 @@ def measure_psf(data, rms, *, mask=None, saturation=None, radius=None, most=200)
     saturation : float, optional
         Stars with a pixel above it are left out; by default 0.7 of the brightest good pixel.
     radius : int, optional
-        Half-width of the PSF image; by default three FWHM.
+        Half-width of the PSF image; by default two FWHM: further out there is more noise
+        than star.
     most : int
         Number of stars used, the brightest ones.
 
@@ -132,7 +133,7 @@ def measure_psf(data, rms, *, mask=None, saturation=None, radius=None, most=200)
         raise ValueError(f"{stars.size} stars are too few to measure the PSF: give its FWHM")
     stars = stars[np.argsort(-stars["flux"], kind="stable")][:most]
     fwhm = 2.0 * float(np.median(stars["radius"]))
-    half = int(np.ceil(3.0 * fwhm)) if radius is None else radius
+    half = int(np.ceil(2.0 * fwhm)) if radius is None else radius
     stamps = np.stack([_centred_stamp(data, star["x"], star["y"], half) for star in stars])
     aperture = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
     edge = (aperture > half - 1) & (aperture <= half + 1)
@@ -162,7 +163,7 @@ def _isolated_stars(data, noise, bad, objects, saturation):
         return np.empty(0, dtype=[("x", float), ("y", float), ("flux", float), ("radius", float)])
     # The clump: the half-sample mode of log radius (Bickel & Fruehwirth 2006).
     size = float(np.exp(_half_sample_mode(np.log(radius[fit]))))
-    fit &= np.abs(np.log(radius / size)) < 0.15
+    fit &= np.abs(radius - size) < 0.15 * size
     margin = 8.0 * size
     fit &= (x > margin) & (y > margin) & (x < nx - 1 - margin) & (y < ny - 1 - margin)
     clear = np.array([_is_clear(i, x, y, flux, bad, 5.0 * size) for i in np.flatnonzero(fit)], bool)

@@ -354,8 +354,7 @@ def _fill(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     nearest = ndimage.distance_transform_edt(~good, return_distances=False, return_indices=True)
     values = values[tuple(nearest)]
     for _ in range(4 * max(values.shape)):
-        padded = np.pad(values, 1, mode="edge")
-        mean = (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]) / 4
+        mean = _neighbours_mean(np.pad(values, 1, mode="edge"))
         values = np.where(good, values, mean)
     return values
 
@@ -363,15 +362,25 @@ def _fill(values: np.ndarray, good: np.ndarray) -> np.ndarray:
 def _median_filter(values: np.ndarray) -> np.ndarray:
     """Replace cells that stand out of their 3 x 3 neighbours by the median of these.
 
-    Unlike SExtractor's, the filter spares the cells that deviate no more than most
-    do: the top of a smooth vignetting is no outlier, a cell full of a galaxy is.
-    The mesh is continued so that a gradient does not deviate at all.
+    Unlike SExtractor's, the filter spares the cells that deviate no more than most do,
+    or than the bend of the mesh explains: the top of a smooth vignetting is no outlier,
+    a cell full of a galaxy is. The mesh is continued so that a gradient does not
+    deviate at all.
     """
     padded = np.pad(values, 1, mode="reflect", reflect_type="odd")
     median = ndimage.median_filter(padded, 3)[1:-1, 1:-1]
     deviation = np.abs(values - median)
+    bend = np.abs(values - _neighbours_mean(padded))
     usual = SIGMA_PER_MAD * np.median(deviation)
-    return np.where(deviation > OUTLIER * usual, median, values)
+    # On a paraboloid the median of 3 x 3 is off by at most twice the bend.
+    tolerance = OUTLIER * usual + 4 * np.median(bend)
+    return np.where(deviation > tolerance, median, values)
+
+
+def _neighbours_mean(padded: np.ndarray) -> np.ndarray:
+    """Mean of the four neighbours of each cell of a mesh that is padded by one."""
+    vertical = padded[:-2, 1:-1] + padded[2:, 1:-1]
+    return (vertical + padded[1:-1, :-2] + padded[1:-1, 2:]) / 4
 
 
 # ---- objects -----------------------------------------------------------------------
@@ -454,9 +463,11 @@ def _object_blocks(blocks: _Blocks, mesh: Mesh, step: float) -> np.ndarray:
     """Blocks that belong to objects, at the size of a block and of a halo."""
     count = step / float(np.median(mesh.rms))
     significance = np.where(blocks.known, _block_significance(blocks.mean, mesh), 0)
-    objects = _above(significance, blocks.known, OBJECT_THRESHOLD, BLOCK, count)
-    coarse, known = _average(significance, blocks.known)
-    halos = _above(coarse, known, HALO_THRESHOLD, BLOCK * HALO, count)
+    known = blocks.known.astype(np.float32)
+    objects = _above(significance, known, OBJECT_THRESHOLD, BLOCK, count)
+    # A halo is what is left between the objects: a bright star has none for being bright.
+    known[objects] = 0
+    halos = _above(*_average(significance, known), HALO_THRESHOLD, BLOCK * HALO, count)
     my, mx = objects.shape
     return objects | _expand(halos, HALO)[:my, :mx]
 
@@ -471,27 +482,35 @@ def _block_significance(mean: np.ndarray, mesh: Mesh) -> np.ndarray:
     return (mean - background) / (lines[0] @ (mesh.rms @ lines[1].T))
 
 
-def _average(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Averages of HALO x HALO blocks."""
+def _average(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Averages of HALO x HALO blocks, and the part of these that counts."""
     padding = [(0, -n % HALO) for n in values.shape]
-    total = _reduce(np.pad(values, padding), np.add, HALO)
-    count = _reduce(np.pad(known.astype(np.float32), padding), np.add, HALO)
-    return total / np.maximum(count, 1), count > 0
+    total, count = (
+        _reduce(np.pad(part, padding), np.add, HALO) for part in (values * weights, weights)
+    )
+    return total / np.maximum(count, 1), count / HALO**2
 
 
-def _above(values, known, threshold: float, side: int, count: float) -> np.ndarray:
+def _above(
+    values: np.ndarray, weights: np.ndarray, threshold: float, side: int, count: float
+) -> np.ndarray:
     """Where smoothed averages of ``side`` pixels stand out of their noise, widened by one.
 
     Independent pixels would give the averages a noise that is known; correlated
     pixels and the structure of the sky make it larger, as their lower half tells.
     ``count`` is the quantisation step in units of the rms.
     """
-    smooth = values
-    for axis in (0, 1):
-        smooth = ndimage.correlate1d(smooth, [0.25, 0.5, 0.25], axis=axis, mode="nearest")
+    total, seen = _smoothed(values * weights), _smoothed(weights)
+    smooth = total / np.maximum(seen, 0.1)
     noise = SMOOTHING_GAIN / side
-    if known.any():
+    if (known := seen > 0.5).any():
         low, median = np.percentile(smooth[known], [16, 50])
         noise = max(noise, median - low)
     chance = 0.25 * CHANCE_COUNTS * count / side**2
     return ndimage.maximum_filter(smooth > max(threshold * noise, chance), 3)
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    for axis in (0, 1):
+        values = ndimage.correlate1d(values, [0.25, 0.5, 0.25], axis=axis, mode="nearest")
+    return values

@@ -37,7 +37,7 @@ def toy_card(**changes) -> ModelCard:
 def toy_onnx(card: ModelCard) -> onnx.ModelProto:
     """residual = x - relu(smooth(x) - 1): bright and wide is a source, the rest is not.
 
-    The artefact logit is x - 5 smooth(x), positive on single bright pixels; the centre
+    The artefact logit is x - 5 smooth(x) - 5, positive on single bright pixels; the centre
     logit is smooth(x) - 3; the log-variance is 0.
     """
     profile = np.exp(-0.5 * (np.arange(-4, 5) / 1.2) ** 2)
@@ -62,7 +62,8 @@ def toy_onnx(card: ModelCard) -> onnx.ModelProto:
         helper.make_node("Add", ["scaled", "nothing"], ["residual"]),
         helper.make_node("Mul", ["x", "zero"], ["log_variance"]),
         helper.make_node("Mul", ["smooth", "five"], ["wide"]),
-        helper.make_node("Sub", ["x", "wide"], ["artefact"]),
+        helper.make_node("Sub", ["x", "wide"], ["sharp"]),
+        helper.make_node("Sub", ["sharp", "five"], ["artefact"]),
         helper.make_node("Sub", ["smooth", "three"], ["centre"]),
         helper.make_node(
             "Concat", ["residual", "log_variance", "artefact", "centre"], ["channels"], axis=1

@@ -25,6 +25,8 @@ def random_scene(rng, *, shape=(768, 768)):
     -------
     Scene
     """
+    if rng.random() < 0.12:
+        return _survey_scene(rng, shape)
     parts = (_optics, _population, _exposure, _detector, _sky)
     chosen = {"shape": tuple(shape)}
     for part in parts:
@@ -40,6 +42,25 @@ def _log(rng, low, high):
 def _maybe(rng, chance, low, high):
     """A number even in its logarithm, or zero."""
     return _log(rng, low, high) if rng.random() < chance else 0.0
+
+
+def _survey_scene(rng, shape):
+    """The default scene, a MeerLICHT exposure, in other seeing, fields and filters."""
+    return Scene(
+        shape=tuple(shape),
+        fwhm=_log(rng, 3.2, 6.0),
+        beta=float(rng.uniform(2.5, 4.0)),
+        stars=_log(rng, 300.0, 1e4),
+        star_slope=float(rng.uniform(0.6, 1.1)),
+        galaxies=_log(rng, 100.0, 2000.0),
+        sky=_log(rng, 50.0, 1500.0),
+        quantisation=_log(rng, 0.02, 0.3),
+        cosmic_rays=_log(rng, 5.0, 200.0),
+        hot_pixels=_log(rng, 3.0, 300.0),
+        warm_pixels=_log(rng, 5.0, 500.0),
+        amplifier_size=(int(rng.integers(500, 5281)), int(rng.integers(500, 1321))),
+        gradient=_log(rng, 0.05, 5.0),
+    )
 
 
 def _optics(rng):
@@ -98,7 +119,7 @@ def _exposure(rng):
     read = 0.0 if low and rng.random() < 0.7 else _log(rng, 1.0, 20.0)
     rms = np.hypot(np.sqrt(sky), read)
     counting = low and read == 0.0
-    correlation = float(rng.uniform(0.25, 0.9)) if rng.random() < 0.3 else 0.0
+    correlation = float(rng.uniform(0.25, 0.9)) if rng.random() < 0.3 and not counting else 0.0
     stack = correlation > 0
     step = _quantisation(rng, fine=stack)
     return {

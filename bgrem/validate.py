@@ -1,0 +1,106 @@
+"""Validation of a network in training by what it is for: detections on scenes kept apart."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bgrem.detect import detect_matched_filter, detect_peaks
+from bgrem.evaluate import froc
+from bgrem.parents import Parent, make_parent
+from bgrem.simulate import draw, random_scene
+from bgrem.simulate.scene import GAP
+from bgrem.truth import Truth, truth_of_sky
+
+__all__ = ["ValidationFrame", "draw_validation", "validate"]
+
+BORDER = 8  # px: detections this near to an edge are nobody's business here
+RATE = 30.0  # false detections per Mpix
+
+
+@dataclass(frozen=True)
+class ValidationFrame:
+    """A held-out scene, its truth, and what the matched filter finds in it."""
+
+    parent: Parent
+    truth: Truth
+    reference: np.ndarray
+
+
+def draw_validation(seed, *, count=10, size=512, box=256):
+    """Scenes that no training step sees: their numbers are drawn from another stream.
+
+    Parameters
+    ----------
+    seed : int
+    count, size, box : int
+        Number of scenes, their side and the sky mesh's in pixels.
+
+    Returns
+    -------
+    list of ValidationFrame
+    """
+    frames, index = [], 0
+    while len(frames) < count:
+        rng = np.random.default_rng([seed, 2, index])
+        index += 1
+        sky = draw(random_scene(rng, shape=(size, size)), rng)
+        parent = make_parent(sky, rng, box=box)
+        truth = truth_of_sky(sky, border=BORDER)
+        if parent is None or truth.counted.sum() < 5:
+            continue
+        gap = sky.mask & GAP > 0
+        reference = detect_matched_filter(sky.data, sky.psf.image, mask=gap)
+        frames.append(ValidationFrame(parent, truth, reference))
+    return frames
+
+
+def validate(network, frames):
+    """True positives at `RATE` false per Mpix, and their ratio to the matched filter's.
+
+    Parameters
+    ----------
+    network : AttentionUNet
+    frames : list of ValidationFrame
+
+    Returns
+    -------
+    dict
+        ``found``, ``reference`` (true positives), ``ratio``; ``shrinkage``: recovered over
+        true flux of faint pixels, the regression slope of the sources on the truth where it is
+        between 0.3 and 3 times the sky's rms.
+    """
+    network.eval()
+    detections, slopes = [], []
+    for frame in frames:
+        centre, sources = _run(network, frame.parent)
+        detections.append(detect_peaks(centre, threshold=-9.0))
+        slopes.append(_moments(sources, frame.parent.sources))
+    network.train()
+    truths = [frame.truth for frame in frames]
+    found = froc(detections, truths).true_positives(RATE)
+    reference = froc([frame.reference for frame in frames], truths).true_positives(RATE)
+    products, squares = np.sum(slopes, axis=0)
+    return {
+        "found": float(found),
+        "reference": float(reference),
+        "ratio": float(found / max(reference, 1.0)),
+        "shrinkage": float(products / max(squares, 1e-9)),
+    }
+
+
+def _run(network, parent):
+    """Centre logits and sources of a whole parent, (ny, nx) float32 each."""
+    device = next(network.parameters()).device
+    x = torch.from_numpy(parent.x)[None, None].to(device)
+    vector = torch.from_numpy(parent.frame.vector())[None].to(device)
+    with torch.no_grad():
+        channels = network(x, torch.ones(1, device=device), vector)[0].float().cpu().numpy()
+    return channels[3], parent.x - channels[0]
+
+
+def _moments(sources, truth):
+    faint = (truth > 0.3) & (truth < 3.0)
+    return [float((sources * truth)[faint].sum()), float((truth**2)[faint].sum())]
+
+

@@ -30,6 +30,8 @@ SMOOTHING_GAIN = 0.375
 MINIMUM_GOOD = 0.3
 # Cells that deviate from their neighbours by more than this many sigma are replaced.
 OUTLIER = 3.0
+# Sigma to which values are limited before any clipping.
+LIMIT = 8
 # Values in steps above this many sigma have their clipped mean taken, not their mode.
 COARSE_STEP = 0.3
 # So many counts in a block are no object, however rare counts are.
@@ -204,7 +206,7 @@ def _sample(data, mask, samples: int) -> np.ndarray:
     values = np.asarray(data[::stride, ::stride], dtype=np.float64)
     good = np.isfinite(values)
     if mask is not None:
-        good &= ~np.asarray(mask[::stride, ::stride])
+        good &= ~np.asarray(mask[::stride, ::stride], dtype=bool)
     return values[good]
 
 
@@ -243,7 +245,7 @@ def _level_and_spread(values: np.ndarray, step: float) -> tuple[float, float]:
     if step > COARSE_STEP * spread or spread == 0:
         return _clipped_mean(values, step)
     # Without the limit a few pixels of 1e5 sigma would set the first clipping.
-    values = np.clip(values, median - 20 * spread, median + 20 * spread)
+    values = np.clip(values, median - LIMIT * spread, median + LIMIT * spread)
     added = 0.0
     if step > 0.02 * spread:
         fill = np.arange(values.size) * GOLDEN_RATIO % 1 - 0.5
@@ -497,17 +499,21 @@ def _above(
     """Where smoothed averages of ``side`` pixels stand out of their noise, widened by one.
 
     Independent pixels would give the averages a noise that is known; correlated
-    pixels and the structure of the sky make it larger, as their lower half tells.
-    ``count`` is the quantisation step in units of the rms.
+    pixels and the structure of the sky make it larger, as their lower half tells. Where
+    noise is skewed its mean is not its mode, and nearly all averages are above 0: the
+    lowest of them are then the sky. ``count`` is the quantisation step in units of the
+    rms.
     """
     total, seen = _smoothed(values * weights), _smoothed(weights)
     smooth = total / np.maximum(seen, 0.1)
-    noise = SMOOTHING_GAIN / side
+    noise = white = SMOOTHING_GAIN / side
+    offset = 0.0
     if (known := seen > 0.5).any():
         low, median = np.percentile(smooth[known], [16, 50])
         noise = max(noise, median - low)
+        offset = max(offset, low + white)
     chance = 0.25 * CHANCE_COUNTS * count / side**2
-    return ndimage.maximum_filter(smooth > max(threshold * noise, chance), 3)
+    return ndimage.maximum_filter(smooth > offset + max(threshold * noise, chance), 3)
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ is x_1. The network is all that is known of b; this file knows only
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def reverse_diffusion(
     """
     rates = noise_rates(steps)
     first = None
-    for rate, lower in zip(rates[:-1], rates[1:], strict=True):
+    for rate, lower in pairwise(rates):
         channels = network(x, float(rate))
         first = channels if first is None else first
         residual = channels[:, :1]

@@ -11,7 +11,11 @@ below any sensible threshold: the score, not the recipe, decides how deep a comp
 - `detect_sextractor`, `detect_source_extractor`: SExtractor through SEP, and the program itself.
 """
 
+import shutil
+import subprocess
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import sep
@@ -179,9 +183,7 @@ def detect_matched_filter(
     structured array
         x, y, score; the score is the S/N.
     """
-    plane = matched_filter_snr(
-        data, psf, mask=mask, cosmic_rays=cosmic_rays, gain=gain, mesh=mesh
-    )
+    plane = matched_filter_snr(data, psf, mask=mask, cosmic_rays=cosmic_rays, gain=gain, mesh=mesh)
     return local_maxima(plane, threshold=threshold)
 
 
@@ -203,6 +205,17 @@ def threshold_ladder(lowest=0.7, highest=100.0):
     fine = np.geomspace(lowest, 3.0, int(np.log(3.0 / lowest) / 0.03) + 1)
     coarse = np.geomspace(3.0, highest, int(np.log(highest / 3.0) / 0.15) + 1)
     return np.concatenate([fine, coarse[1:]])[::-1]
+
+
+def detect_sextractor_tuned(data, psf, *, mask=None):
+    """SExtractor as an expert sets it up: PSF as filter, noise map, at every threshold."""
+    half = psf.shape[0] // 2
+    reach = min(half, int(np.ceil(1.3 * psf_fwhm(psf))))
+    kernel = psf[half - reach : half + reach + 1, half - reach : half + reach + 1]
+    # The least area is a quarter of the PSF's: a filtered star cannot be narrower.
+    area = int(np.clip(noise_pixels(psf) / 8.0, 1, DEFAULT_AREA))
+    lowest = 2.2 / noise_pixels(kernel) ** 0.5
+    return detect_sextractor(data, mask=mask, kernel=kernel, area=area, local=True, lowest=lowest)
 
 
 def join_runs(runs, thresholds, *, radius):
@@ -289,3 +302,51 @@ def detect_sextractor(
         extract(sky, step, mask=bad, kernel=kernel, area=area, local=local) for step in thresholds
     ]
     return join_runs(runs, thresholds, radius=radius)
+
+
+def detect_source_extractor(data, *, mask=None, lowest=0.7, radius=1.5, program=None):
+    """The program itself with its default.sex, at the thresholds of `threshold_ladder`, joined.
+
+    Bad pixels take the value of the sky, which is the best that can be done for the program.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the program is not installed.
+    """
+    program = program or source_extractor_program()
+    if program is None:
+        raise FileNotFoundError("source-extractor is not installed")
+    from astropy.io import fits
+
+    image, bad = _clean_input(data, mask)
+    image = np.where(bad, np.median(image[~bad]), image)
+    thresholds = threshold_ladder(lowest)[::2]
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        fits.writeto(Path(folder, "image.fits"), image)
+        kernel = "\n".join(" ".join(f"{value:g}" for value in row) for row in DEFAULT_CONV)
+        Path(folder, "default.conv").write_text(f"CONV NORM\n{kernel}\n")
+        Path(folder, "columns").write_text("X_IMAGE\nY_IMAGE\nFLUX_MAX\n")
+        for threshold in thresholds:
+            command = [program, "image.fits", "-c", "/dev/null", "-PARAMETERS_NAME", "columns"]
+            settings = {
+                "DETECT_THRESH": f"{threshold:.4f}", "ANALYSIS_THRESH": f"{threshold:.4f}",
+                "FILTER": "Y", "FILTER_NAME": "default.conv", "DETECT_MINAREA": str(DEFAULT_AREA),
+                "CATALOG_NAME": "catalogue", "VERBOSE_TYPE": "QUIET", "STARNNW_NAME": "none",
+                "MEMORY_PIXSTACK": "3000000", "MEMORY_OBJSTACK": "30000",
+            }  # fmt: skip
+            for name, value in settings.items():
+                command += [f"-{name}", value]
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+            text = Path(folder, "catalogue").read_text()
+            rows = np.array(text.split(), dtype=np.float64).reshape(-1, 3)
+            # The program counts pixels from one.
+            runs.append(detection_table(rows[:, 0] - 1, rows[:, 1] - 1, rows[:, 2]))
+    return join_runs(runs, thresholds, radius=radius)
+
+
+def source_extractor_program():
+    """Path of the installed program, under any of its names, or None."""
+    names = ("source-extractor", "sextractor", "sex")
+    return next(filter(None, map(shutil.which, names)), None)

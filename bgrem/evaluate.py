@@ -37,6 +37,9 @@ BLOCK = 128
 #: Width of the completeness kernel in dex of S/N (an eighth of a magnitude).
 COMPLETENESS_WIDTH = 0.05
 
+#: A sum of areas is exact to this many detections.
+ROUNDING = 1e-6
+
 TRUE, FALSE, UNSCORED = 1, -1, 0
 
 
@@ -81,17 +84,17 @@ class Froc:
 
     def allowed(self, rate):
         """Whether the area is large enough for `rate` false per Mpix to be a measurement."""
-        return rate * self.area >= LEAST_FALSE
+        return bool(rate * self.area >= LEAST_FALSE - ROUNDING)
 
     def reaches(self, rate):
         """Whether the list goes deep enough to hold that many false detections."""
-        return np.count_nonzero(self.source < 0) > rate * self.area
+        return np.count_nonzero(self.source < 0) > rate * self.area + ROUNDING
 
     def length(self, rate, weights=None):
         """Number of leading detections that hold at most `rate` false ones per Mpix."""
         block_weight = np.ones(self.block_area.size) if weights is None else weights
         false = np.cumsum(block_weight[self.block] * (self.source < 0))
-        budget = rate * (block_weight @ self.block_area)
+        budget = rate * (block_weight @ self.block_area) + ROUNDING
         return int(np.searchsorted(false, budget, side="right"))
 
     def true_positives(self, rate, weights=None):
@@ -316,7 +319,9 @@ def block_weights(curve, resamples, rng):
     blocks = curve.block_area.size
     used = curve.block_area > 0
     probability = used / used.sum()
-    return rng.multinomial(used.sum(), probability, size=resamples).reshape(-1, blocks).astype(float)
+    return (
+        rng.multinomial(used.sum(), probability, size=resamples).reshape(-1, blocks).astype(float)
+    )
 
 
 def interval(samples):

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from bgrem.detect import DEFAULT_MESH, subtract_sky
 from bgrem.peaks import local_maxima, prominence
 from bgrem.psf import gaussian_psf, matched_filter, measure_psf, noise_pixels, psf_fwhm
-from bgrem.truth import COUNTED_SNR, Truth, inner, inside, matching_radius
+from bgrem.truth import COUNTED_SNR, Truth, around, grown, inner, inside, matching_radius
 
 #: A summit of the filtered stack is a source from this many sigma on ...
 SOURCE_SIGMA = 5.0
@@ -104,11 +104,15 @@ def read_pair(single, deep, *, saturation=None):
     from astropy.io import fits
 
     with fits.open(single) as hdus:
-        images = [hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.name != "MASK"]
+        images = [
+            hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.name != "MASK"
+        ]
         if not images:
             raise ValueError(f"{single}: no image")
         image = np.asarray(images[0].data, dtype=np.float32)
-        given = np.asarray(hdus["MASK"].data) != 0 if "MASK" in hdus else np.zeros(image.shape, bool)
+        given = (
+            np.asarray(hdus["MASK"].data) != 0 if "MASK" in hdus else np.zeros(image.shape, bool)
+        )
     with fits.open(deep) as hdus:
         missing = [name for name in ("SCI", "SE") if name not in hdus]
         if missing:
@@ -162,8 +166,8 @@ def truth_of_pair(pair, *, psf=None, border=None):
 
     border = max(8, int(np.ceil(2 * fwhm))) if border is None else border
     usable = inner(missing.shape, border)
-    usable &= ~(_grown(missing, fwhm) | _grown(pair.mask, 1.5) | _grown(saturated, 2.0 * fwhm))
-    usable &= ~_around(ghosts, missing.shape, GHOST_REACH)
+    usable &= ~(grown(missing, fwhm) | grown(pair.mask, 1.5) | grown(saturated, 2.0 * fwhm))
+    usable &= ~around(*ghosts.T, missing.shape, GHOST_REACH)
 
     peaks = _summits(significance, pair.error, missing)
     row, column = _pixels(peaks)
@@ -309,7 +313,7 @@ def registration(sky, bad, peaks, fwhm):
 
 
 def _bright_centroids(sky, bad):
-    """x and y of the exposure's bright round detections."""
+    """Positions of the exposure's bright round detections."""
     objects = sep.extract(sky.residual, 10.0, err=sky.rms, mask=bad, minarea=5)
     objects = objects[(objects["flag"] == 0) & (objects["b"] > 0.6 * objects["a"])]
     return objects["x"], objects["y"]
@@ -318,17 +322,3 @@ def _bright_centroids(sky, bad):
 def _pixels(peaks):
     """Row and column of the pixel of each peak."""
     return np.rint(peaks["y"]).astype(np.int64), np.rint(peaks["x"]).astype(np.int64)
-
-
-def _grown(area, radius):
-    """Area and everything within `radius` pixels of it."""
-    if not area.any():
-        return area
-    return ndimage.distance_transform_edt(~area) <= radius
-
-
-def _around(points, shape, radius):
-    """(ny, nx) bool: within `radius` of one of the points (x, y)."""
-    spots = np.zeros(shape, dtype=bool)
-    spots[np.rint(points[:, 1]).astype(int), np.rint(points[:, 0]).astype(int)] = True
-    return _grown(spots, radius)

@@ -41,7 +41,9 @@ def local_maxima(plane, *, threshold, usable=None):
     earlier = later[::-1, ::-1]
     peak = height > threshold
     peak &= height >= ndimage.maximum_filter(height, footprint=later, mode="constant", cval=-np.inf)
-    peak &= height > ndimage.maximum_filter(height, footprint=earlier, mode="constant", cval=-np.inf)
+    peak &= height > ndimage.maximum_filter(
+        height, footprint=earlier, mode="constant", cval=-np.inf
+    )
     y, x = np.nonzero(peak)
     return detection_table(x + _vertex(plane, y, x, 1), y + _vertex(plane, y, x, 0), height[peak])
 

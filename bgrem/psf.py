@@ -168,7 +168,9 @@ def _isolated_stars(data, noise, bad, objects, saturation):
     fit &= (x > margin) & (y > margin) & (x < nx - 1 - margin) & (y < ny - 1 - margin)
     clear = np.array([_is_clear(i, x, y, flux, bad, 5.0 * size) for i in np.flatnonzero(fit)], bool)
     chosen = np.flatnonzero(fit)[clear] if clear.size else np.flatnonzero(fit)
-    table = np.empty(chosen.size, dtype=[("x", float), ("y", float), ("flux", float), ("radius", float)])
+    table = np.empty(
+        chosen.size, dtype=[("x", float), ("y", float), ("flux", float), ("radius", float)]
+    )
     for name, column in (("x", x), ("y", y), ("flux", flux), ("radius", radius)):
         table[name] = column[chosen]
     return table

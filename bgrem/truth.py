@@ -4,9 +4,13 @@
 (`truth_of_sky`), or from a deep stack of other exposures of the same field (`bgrem.pair`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import ndimage
+
+#: Bits of a simulated frame's mask, as `bgrem.simulate` sets them.
+GAP, SATURATED, ARTEFACT = 1, 2, 4
 
 #: A source must be found from this matched-filter S/N on (DESIGN: the limit of what counts) ...
 COUNTED_SNR = 2.0
@@ -58,7 +62,8 @@ def truth_of_catalogue(x, y, snr, *, usable, fwhm):
     """Truth of a frame whose catalogue is known.
 
     Sources of S/N below `TOLERATED_SNR` are dropped, those below `COUNTED_SNR` or in unusable pixels
-    do not count.
+    do not count.  An unmatched detection within one FWHM of a source is not scored: it is real light
+    in the wrong place, the summit of a blend, and not an invention.
 
     Parameters
     ----------
@@ -77,28 +82,73 @@ def truth_of_catalogue(x, y, snr, *, usable, fwhm):
     listed = snr >= TOLERATED_SNR
     x, y, snr = x[listed], y[listed], snr[listed]
     counted = (snr >= COUNTED_SNR) & inside(usable, x, y)
-    return Truth(x, y, snr, counted, usable, usable, matching_radius(fwhm))
+    blank = usable & ~around(x, y, usable.shape, max(fwhm, matching_radius(fwhm)))
+    return Truth(x, y, snr, counted, usable, blank, matching_radius(fwhm))
 
 
-def truth_of_sky(sky, *, bad_bits=~0, border=0):
-    """Truth of a simulated `Sky` (see `bgrem.simulate.draw`).
+def truth_of_sky(sky, *, border=0):
+    """Truth of a simulated `bgrem.simulate.Sky`.
+
+    Not usable are what `known_defects` holds, saturated stars as far as two FWHM, and the border.  On
+    galaxies much wider than the PSF a detection beside the centre is not scored: whether their
+    structure is one source or many is no question of noise.
 
     Parameters
     ----------
     sky : Sky
-        With `truth` (fields x, y, snr), `mask` (bits) and `fwhm`.
-    bad_bits : int
-        Bits of `sky.mask` that take a pixel out of the scoring.
+        As `bgrem.simulate.draw` gives it.
     border : int
-        Width in pixels of a frame along the edges that is taken out as well.
+        Width in pixels of a frame along the edges that is left out.
 
     Returns
     -------
     Truth
     """
-    usable = inner(sky.mask.shape, border) & ((sky.mask & bad_bits) == 0)
-    table = sky.truth
-    return truth_of_catalogue(table["x"], table["y"], table["snr"], usable=usable, fwhm=sky.fwhm)
+    fwhm, table = sky.scene.fwhm, sky.truth
+    usable = inner(sky.mask.shape, border)
+    usable &= ~(grown(known_defects(sky), 1.5) | grown((sky.mask & SATURATED) != 0, 2.0 * fwhm))
+    truth = truth_of_catalogue(table["x"], table["y"], table["snr"], usable=usable, fwhm=fwhm)
+    blank = truth.blank
+    wide = table[(table["half_light_radius"] > 2.0 * fwhm) & (table["snr"] >= COUNTED_SNR)]
+    for galaxy in wide:
+        _cut_disc(blank, galaxy["x"], galaxy["y"], 1.5 * galaxy["half_light_radius"])
+    return replace(truth, blank=blank)
+
+
+def known_defects(sky):
+    """Pixels of a simulated frame that every observatory's mask holds: gaps, bad columns, bleeding.
+
+    (ny, nx) bool.  Single hot pixels and cosmic rays are not among them: to find these is part of the
+    task.
+    """
+    long_column = np.ones((33, 1), dtype=bool)
+    artefact = (sky.mask & ARTEFACT) != 0
+    return ((sky.mask & GAP) != 0) | ndimage.binary_opening(artefact, long_column)
+
+
+def grown(area, radius):
+    """(ny, nx) bool: the area and everything within `radius` pixels of it."""
+    if not area.any():
+        return area
+    return ndimage.distance_transform_edt(~area) <= radius
+
+
+def around(x, y, shape, radius):
+    """(ny, nx) bool: the pixels within `radius` of a point, to the accuracy of a pixel."""
+    spots = np.zeros(shape, dtype=bool)
+    column, row = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
+    within = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
+    spots[row[within], column[within]] = True
+    return grown(spots, radius)
+
+
+def _cut_disc(area, x, y, radius):
+    """Clear a disc of a bool image, in place."""
+    ny, nx = area.shape
+    rows = slice(max(int(y - radius), 0), min(int(y + radius) + 2, ny))
+    columns = slice(max(int(x - radius), 0), min(int(x + radius) + 2, nx))
+    row, column = np.ogrid[rows, columns]
+    area[rows, columns] &= (row - y) ** 2 + (column - x) ** 2 > radius**2
 
 
 def inner(shape, border):

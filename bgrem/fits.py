@@ -422,7 +422,8 @@ def _advice(units: list[_Unit]) -> str:
 
 
 def _times(shape: Sequence[int]) -> str:
-    return " x ".join(str(n) for n in shape)
+    """A shape as FITS counts its axes, the fastest first."""
+    return " x ".join(str(n) for n in shape[::-1])
 
 
 # --- reading: stored pixels to physical values

@@ -324,7 +324,7 @@ def test_a_mask_of_one_plane_serves_a_cube(tmp_path, pixels):
 def test_wrong_masks(tmp_path, pixels):
     image = read_image(write(tmp_path / "a.fits", pixels))
     write(tmp_path / "m.fits", np.ones((5, 6), np.uint8))
-    with pytest.raises(FitsError, match="m.fits: HDU 0 is a mask of 5 x 6 pixels, but the image"):
+    with pytest.raises(FitsError, match="m.fits: HDU 0 is a mask of 6 x 5 pixels, but the image"):
         read_mask(str(tmp_path / "m.fits"), image)
     with pytest.raises(FitsError, match="no such file"):
         read_mask(str(tmp_path / "n.fits"), image)

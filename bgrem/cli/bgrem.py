@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 
+from bgrem import __version__
 from bgrem.cli import Parser, command, integer_from, number_from
 
 EXAMPLES = """\
@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     other = parser.add_argument_group("other")
     other.add_argument("--quiet", action="store_true", help="print errors only")
     other.add_argument(
-        "--version", action="version", version=f"bgrem {_version()}", help="print the version"
+        "--version", action="version", version=f"bgrem {__version__}", help="print the version"
     )
     other.add_argument(
         "--help", action="help", help="print this help (so do -h alone, and no arguments)"
@@ -216,10 +216,3 @@ def _progress_bar(name: str) -> Iterator[Callable[[float], None]]:
             bar.update(fraction - bar.n)
 
         yield report
-
-
-def _version() -> str:
-    try:
-        return metadata.version("bgrem")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"

@@ -1,0 +1,107 @@
+"""The house stands: imports go downwards only, and the heavy ones come late."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "bgrem"
+
+# Each room and its floor; a room imports only from floors below its own.
+FLOORS = {
+    "tiling": 0, "diffusion": 0, "peaks": 0, "truth": 0,
+    "sky": 1, "frame": 1, "fits": 1, "model": 1, "psf": 1, "simulate": 1,
+    "background": 2, "detect": 2, "network": 2, "parents": 2,
+    "files": 3, "pair": 3, "evaluate": 3,
+    "train": 4,
+    "cli": 5,
+}  # fmt: skip
+WING = {"simulate", "network", "parents", "train"}
+HEAVY = {"torch", "galsim", "dask", "matplotlib", "onnxruntime", "astroscrappy", "onnx"}
+ALLOWED_IN_THE_WING = {"torch", "galsim"}
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(tree):
+    """Modules that a file imports, as dotted names, relative ones resolved for the package's own."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            yield f"bgrem.{node.module}" if node.module else "bgrem"
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def files():
+    return sorted(
+        path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem[0] != "_"
+    )
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_downwards(path):
+    room = room_of(path)
+    assert room in FLOORS, f"say in FLOORS on which floor {room} stands"
+    for name in imported(ast.parse(path.read_text())):
+        parts = name.split(".")
+        below = parts[1] if parts[0] == "bgrem" and len(parts) > 1 else room
+        if (
+            below == room
+            or not (PACKAGE / below).exists()
+            and not (PACKAGE / f"{below}.py").exists()
+        ):
+            continue
+        assert FLOORS[below] < FLOORS[room], f"{room} imports {below}, which is not below it"
+
+
+@pytest.mark.parametrize("room", ["tiling", "diffusion"])
+def test_the_ground_floor_needs_numpy_only(room):
+    tops = {
+        name.split(".")[0] for name in imported(ast.parse((PACKAGE / f"{room}.py").read_text()))
+    }
+    assert tops <= {"numpy", *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_imports_come_late(path):
+    module = ast.parse(path.read_text())
+    module.body = [node for node in module.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    tops = {name.split(".")[0] for name in imported(module)}
+    allowed = ALLOWED_IN_THE_WING if room_of(path) in WING else set()
+    assert not tops & HEAVY - allowed
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import bgrem",
+        "from bgrem import remove_background, DiffusionBackground2D, process_file, load_model",
+        "import bgrem.files, bgrem.cli.bgrem",
+    ],
+)
+def test_importing_is_light(statement):
+    code = f"import sys; {statement}; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    assert done.stderr == ""
+
+
+def test_public_names():
+    import bgrem
+
+    assert set(bgrem.__all__) >= {
+        "DiffusionBackground2D", "available_models", "load_model", "process_file", "process_files",
+        "remove_background",
+    }  # fmt: skip
+    for name in bgrem.__all__:
+        assert getattr(bgrem, name) is not None

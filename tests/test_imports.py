@@ -14,12 +14,13 @@ PACKAGE = ROOT / "bgrem"
 FLOORS = {
     "tiling": 0, "diffusion": 0, "peaks": 0, "truth": 0,
     "sky": 1, "frame": 1, "fits": 1, "model": 1, "psf": 1, "simulate": 1,
-    "background": 2, "detect": 2, "network": 2, "parents": 2,
+    "background": 2, "detect": 2, "network": 2, "parents": 2, "realism": 2,
     "files": 3, "pair": 3, "evaluate": 3,
-    "train": 4,
-    "cli": 5,
+    "report": 4, "validate": 4,
+    "train": 5,
+    "cli": 6,
 }  # fmt: skip
-WING = {"simulate", "network", "parents", "train"}
+WING = {"simulate", "network", "parents", "validate", "train"}
 HEAVY = {"torch", "galsim", "dask", "matplotlib", "onnxruntime", "astroscrappy", "onnx"}
 ALLOWED_IN_THE_WING = {"torch", "galsim"}
 

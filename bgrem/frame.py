@@ -28,9 +28,9 @@ BLOCKS = 9  # at most this many blocks are looked at: about 2 Mpix
 REACH = 12  # px: half width of a star's cut-out; holds 1.5 FWHM of the widest seeing
 STARS = 300  # the brightest unsaturated ones of each block are enough
 FEWEST_STARS = 3
-# An isolated pixel has an equivalent FWHM of 0.66; a star sampled at 1.1 px and blurred by the
-# pixel has 1.3. What is sharper is a defect or a particle.
-SHARPEST = 1.15
+# An isolated pixel has an equivalent FWHM of 0.66; a star of 1.1 px FWHM, blurred by the
+# pixel, has 1.5. What is sharper is a defect or a particle.
+SHARPEST = 1.4
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class AttentionUNet(nn.Module):
         self.decoder = nn.ModuleList(
             self._block(level, count) for level, count in enumerate(config.decoder)
         )
-        self.head = nn.Conv2d(widths[0], 4 * 5, 3, padding=1)
+        self.head = nn.Conv2d(widths[0], 4 * 6, 3, padding=1)
         self._initialise()
 
     def _block(self, level, convolutions):
@@ -128,8 +128,8 @@ class AttentionUNet(nn.Module):
 
     def _initialise(self):
         """Begin near "all is noise": few pixels are artefacts, fewer are centres of sources."""
-        nn.init.normal_(self.head.weight, std=1e-3)
-        start = torch.tensor([0.0, 0.0, -1.0, -4.0, -5.0])
+        nn.init.normal_(self.head.weight, std=1e-2)
+        start = torch.tensor([0.0, 0.0, 2.0, -1.0, -4.0, -5.0])
         with torch.no_grad():
             # Channel order after pixel_shuffle: each output channel owns four in a row.
             self.head.bias.copy_(start.repeat_interleave(4))
@@ -158,11 +158,13 @@ class AttentionUNet(nn.Module):
             planes = self._planes(x, frame)
         embedded = self.embed(torch.cat([_waves(rate), frame], dim=1))
         raw = self._body(planes, embedded).float()
-        own, under, log_variance, artefact, centre = raw.split(1, dim=1)
+        noise, smooth, share, log_variance, artefact, centre = raw.split(1, dim=1)
         variance = 1 + functional.relu(x) / KNEE
         scale = torch.sqrt(variance)
-        hit = torch.sigmoid(artefact)
-        sources = (1 - hit) * (x - scale * own) + hit * scale * under
+        # Where light is bright the noise is taken from the image, which keeps it exact; where
+        # noise rules, or a pixel was hit, the sources are drawn from their neighbourhood.
+        share = torch.sigmoid(share)
+        sources = (1 - share) * (x - scale * noise) + share * scale * smooth
         residual = (x - sources) / rate[:, None, None, None]
         log_variance = log_variance + torch.log(variance)
         return torch.cat([residual, log_variance, artefact, centre], dim=1)
@@ -180,7 +182,7 @@ class AttentionUNet(nn.Module):
         )
 
     def _body(self, planes, embedded):
-        """The U-Net proper: (n, 3, y, x) -> (n, 5, y, x)."""
+        """The U-Net proper: (n, 3, y, x) -> (n, 6, y, x)."""
         h = functional.relu(self.stem(planes))
         skips = []
         for level, block in enumerate(self.encoder):

@@ -95,7 +95,7 @@ def make_parent(sky, rng, *, box=256):
     x = ((sky.data - center) / scale).astype(np.float32)
     x[masked] = 0.0
     mesh = estimate_mesh(x, masked if masked.any() else None, box=box)
-    step = quantisation_step(x[::2, ::2]) / float(np.median(mesh.rms))
+    step = quantisation_step(x[::3, ::3]) / float(np.median(mesh.rms))
     rms = mesh.rms_rows(0, x.shape[0])
     x -= mesh.background_rows(0, x.shape[0])
     x /= rms

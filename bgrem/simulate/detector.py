@@ -48,7 +48,7 @@ def read_noise(scene, rng):
     return noise
 
 
-def resampled(noise, correlation):
+def resampled(noise, correlation, ratio=1.0):
     """Noise as a resampled or drizzled stack has it, of unchanged standard deviation.
 
     Parameters
@@ -57,13 +57,16 @@ def resampled(noise, correlation):
     correlation : float
         Standard deviation in pixels of the interpolation kernel; bilinear resampling has
         about 0.4, drizzling up to 1 (Fruchter & Hook 2002, PASP 114, 144).
+    ratio : float
+        The kernel's width along y over that along x.
     """
-    if correlation <= 0:
-        return noise
-    reach = int(np.ceil(3 * correlation))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / correlation) ** 2)
-    kernel = (kernel / np.sqrt((kernel**2).sum())).astype(np.float32)
-    return convolve1d(convolve1d(noise, kernel, axis=0), kernel, axis=1)
+    for axis, sigma in ((0, correlation * ratio), (1, correlation)):
+        if sigma > 0:
+            reach = int(np.ceil(3 * sigma))
+            kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+            kernel = (kernel / np.sqrt((kernel**2).sum())).astype(np.float32)
+            noise = convolve1d(noise, kernel, axis=axis)
+    return noise
 
 
 def line_pattern(scene, rng):

@@ -128,6 +128,8 @@ def draw_psf(
     ellipticity=0.0,
     angle=0.0,
     trail=0.0,
+    coma=0.0,
+    tail=0.0,
     aureole=0.0,
     spikes=0.0,
     spike_angle=0.0,
@@ -147,6 +149,11 @@ def draw_psf(
         Direction of the long axis and of the trail, in radians from the x axis.
     trail : float
         Length of the track of an unguided exposure, in pixels.
+    coma : float
+        Fraction of the light in a wider image beside the core: misaligned or fast optics.
+    tail : float
+        Fraction of the light dragged along the x or y axis: charge that lags in the readout
+        (Janesick 2001, Scientific Charge-Coupled Devices, section 5.3).
     aureole : float
         Fraction of the light in an r**-2 aureole (King 1971, PASP 83, 199).
     spikes : float
@@ -160,8 +167,14 @@ def draw_psf(
     """
     profile = galsim.Moffat(beta=beta, fwhm=fwhm)
     profile = profile.shear(g=_shear(ellipticity), beta=angle * galsim.radians)
+    if coma > 0:
+        beside = galsim.Moffat(beta=beta, fwhm=1.8 * fwhm)
+        beside = beside.shift(0.9 * fwhm * np.cos(angle), 0.9 * fwhm * np.sin(angle))
+        profile = (1 - coma) * profile + coma * beside
     radius = int(np.clip(np.ceil(4.5 * fwhm + trail / 2), 8, 30))
     fine = _pixel_core(profile, radius, trail, angle)
+    if tail > 0:
+        fine = _with_tail(fine, tail, angle)
     wings = _wings(profile, radius, aureole, spikes, spike_angle)
     kept = 1.0 - aureole - spikes
     core = fine * np.float32(kept)
@@ -200,6 +213,22 @@ def _moved_along(image, length, angle):
         for p in positions
     ]
     return np.mean(moved, axis=0)
+
+
+def _with_tail(fine, share, angle):
+    """Part of the light dragged along one of the axes, fading over some pixels."""
+    length = 2.0 + 4.0 * (angle % 1.0)
+    lags = np.arange(1, 4 * int(length) + 1)
+    weights = np.exp(-lags / length)
+    axis, sign = int(angle * 10) % 2, 1 if int(angle * 100) % 2 else -1
+    dragged = np.zeros_like(fine)
+    for lag, weight in zip(lags, weights / weights.sum(), strict=True):
+        moved = np.roll(fine, sign * lag * PHASES, axis)
+        cut = [slice(None), slice(None)]  # what was rolled over the border is lost
+        cut[axis] = slice(0, lag * PHASES) if sign > 0 else slice(-lag * PHASES, None)
+        moved[tuple(cut)] = 0.0
+        dragged += np.float32(weight) * moved
+    return ((1 - share) * fine + share * dragged).astype(np.float32)
 
 
 def _wings(profile, radius, aureole, spikes, spike_angle):

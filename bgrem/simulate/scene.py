@@ -1,5 +1,6 @@
 """A frozen description of one scene, and its drawing into data, parts and truth."""
 
+import inspect
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,7 +41,7 @@ class Scene:
     ----------
     shape : tuple of int
         (ny, nx) in pixels.
-    fwhm, beta, ellipticity, angle, trail, aureole, spikes, spike_angle
+    fwhm, beta, ellipticity, angle, trail, coma, tail, aureole, spikes, spike_angle
         The point-spread function, see `draw_psf`. 4.5 px are 2.5 arcsec; Moffat beta 3 is
         usual for seeing (Trujillo et al. 2001, MNRAS 328, 977).
     stars : float
@@ -75,6 +76,8 @@ class Scene:
         Step of the data in units of `sky_rms`; 0 leaves them continuous.
     correlation : float
         Width of the interpolation kernel of a resampled stack, px, see `detector.resampled`.
+    correlation_ratio : float
+        The kernel's width along y over that along x.
     rms_variation : float
         Relative amplitude of a smooth variation of the noise over the frame.
     tail_fraction, tail_strength : float
@@ -104,7 +107,7 @@ class Scene:
         Relative loss of light at the corner of the frame.
     flat_residual : float
         Relative deviation of a pixel's response after flat-fielding.
-    smooth_sky, fringes, ghost_amplitude, cirrus : float
+    smooth_sky, fringes, ghost_amplitude, cirrus, glow : float
         Amplitudes of what `background_structure` adds.
     fringe_period : float
         Pixels.
@@ -118,6 +121,8 @@ class Scene:
     ellipticity: float = 0.05
     angle: float = 0.6
     trail: float = 0.0
+    coma: float = 0.0
+    tail: float = 0.0
     aureole: float = 0.01
     spikes: float = 0.005
     spike_angle: float = 0.8
@@ -140,6 +145,7 @@ class Scene:
     bias: float = 0.0
     quantisation: float = 0.11
     correlation: float = 0.0
+    correlation_ratio: float = 1.0
     rms_variation: float = 0.03
     tail_fraction: float = 1e-4
     tail_strength: float = 2.0
@@ -165,6 +171,7 @@ class Scene:
     ghosts: float = 0.2
     ghost_amplitude: float = 0.5
     cirrus: float = 0.0
+    glow: float = 0.0
     satellite_trails: float = 0.05
 
     @property
@@ -253,7 +260,7 @@ def draw(scene, rng, *, psf=None):
 
 def psf_of(scene):
     """The scene's point-spread function."""
-    names = ("fwhm", "beta", "ellipticity", "angle", "trail", "aureole", "spikes", "spike_angle")
+    names = inspect.signature(draw_psf).parameters
     return draw_psf(**{name: getattr(scene, name) for name in names})
 
 
@@ -278,7 +285,7 @@ def filtered_rms(scene, psf):
     """
     delta = np.zeros((41, 41), np.float32)
     delta[20, 20] = 1.0
-    kernel = detector.resampled(delta, scene.correlation)
+    kernel = detector.resampled(delta, scene.correlation, scene.correlation_ratio)
     seen = convolve(psf.image.astype(np.float64), kernel.astype(np.float64), mode="constant")
     return float(np.sqrt((seen**2).sum() / (psf.image.astype(np.float64) ** 2).sum()))
 
@@ -400,7 +407,7 @@ def _rms_variation(scene, rng):
 def _noise(scene, expected, variation, rng):
     """Noise in electrons, and where a trail or a particle made it, (ny, nx) each."""
     noise = detector.photon_noise(expected, rng) + detector.read_noise(scene, rng)
-    noise = detector.resampled(noise * variation, scene.correlation)
+    noise = detector.resampled(noise * variation, scene.correlation, scene.correlation_ratio)
     if scene.flat_residual:
         flat = rng.standard_normal(scene.shape, dtype=np.float32)
         noise += np.float32(scene.flat_residual) * flat * expected

@@ -59,7 +59,8 @@ def _standardised(field):
 def background_structure(scene, rng):
     """Additive structure of the background in units of the sky's rms, (ny, nx) float32.
 
-    Gradients and moonlight, fringes, ghosts and scattered light, cirrus: each of the strength
+    Gradients and moonlight, fringes, ghosts and scattered light, cirrus, the glow of
+    amplifiers at the detector's edges: each of the strength
     that the scene states.
     """
     shape = scene.shape
@@ -72,6 +73,8 @@ def background_structure(scene, rng):
         out += np.float32(scene.fringes) * _fringes(shape, rng, scene.fringe_period)
     if scene.cirrus:
         out += np.float32(scene.cirrus) * texture_field(shape, rng, smallest=24.0)
+    if scene.glow:
+        out += np.float32(scene.glow) * _edge_glow(shape, rng)
     for _ in range(rng.poisson(scene.ghosts * shape[0] * shape[1] / 1e6)):
         out += np.float32(scene.ghost_amplitude) * _ghost(shape, rng)
     return out
@@ -93,6 +96,17 @@ def _fringes(shape, rng, period):
     phase = 2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period
     wander = 3.0 * smooth_field(shape, rng, waves=3.0)
     return np.sin(phase.astype(np.float32) + wander)
+
+
+def _edge_glow(shape, rng):
+    """Light of the readout's amplifiers: fades away from one or two edges, height 1."""
+    out = np.zeros(shape, np.float32)
+    for axis in rng.permutation(2)[: rng.integers(1, 3)]:
+        distance = np.arange(shape[axis], dtype=np.float32)
+        distance = distance[::-1] if rng.random() < 0.5 else distance
+        profile = np.exp(-distance / np.float32(10 ** rng.uniform(0.7, 2.2)))
+        out += profile[:, None] if axis == 0 else profile[None, :]
+    return out
 
 
 def _ghost(shape, rng):

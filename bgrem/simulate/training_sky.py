@@ -72,6 +72,8 @@ def _optics(rng):
         "ellipticity": float(np.clip(abs(rng.normal(0, 0.1)), 0, 0.4)),
         "angle": float(rng.uniform(0, np.pi)),
         "trail": _maybe(rng, 0.07, 0.5 * fwhm, 3.0 * fwhm),
+        "coma": float(rng.uniform(0.05, 0.4)) if rng.random() < 0.25 else 0.0,
+        "tail": float(rng.uniform(0.02, 0.2)) if rng.random() < 0.1 else 0.0,
         "aureole": _maybe(rng, 0.5, 0.002, 0.03),
         "spikes": _maybe(rng, 0.3, 0.001, 0.02),
         "spike_angle": float(rng.uniform(0, np.pi)),
@@ -127,6 +129,7 @@ def _exposure(rng):
         "read_noise": read,
         "gain": _log(rng, 0.3, 30.0),
         "correlation": correlation,
+        "correlation_ratio": float(np.exp(0.2 * rng.standard_normal())),
         # Photons are counted one by one: the step is one electron.
         "quantisation": float(1.0 / rms) if counting else step,
         "rms_variation": _maybe(rng, 0.5, 0.01, 0.2),
@@ -176,4 +179,5 @@ def _sky(rng):
         "ghosts": _maybe(rng, 0.15, 0.5, 3.0),
         "ghost_amplitude": _log(rng, 0.1, 5.0),
         "cirrus": _maybe(rng, 0.1, 0.05, 0.5),
+        "glow": _maybe(rng, 0.1, 0.3, 30.0),
     }

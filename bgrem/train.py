@@ -3,19 +3,23 @@
 import hashlib
 import json
 import logging
+import pickle
 import time
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from bgrem.frame import FRAME_NAMES
+from bgrem.model import NORMALISATION, SCHEDULE, ModelCard
 from bgrem.network import CHANNELS, AttentionUNet, NetworkConfig, export_onnx
 from bgrem.parents import ParentWindow
+from bgrem.validate import draw_validation, validate
 
-__all__ = ["Training", "TrainingConfig", "load_config", "train"]
+__all__ = ["Training", "TrainingConfig", "export", "load_config", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +27,9 @@ POOLS = (1, 2, 4, 8, 16)
 # Errors of the sources above this many expected deviations count linearly, not squared: a missed
 # cosmic ray of a thousand sigma must not outweigh a million faint pixels, yet keep its gradient.
 ROBUST = 6.0
+LARGEST_EXPORT_ERROR = 1e-4  # of the local noise
+LABELS = {"name", "description", "licence", "inference"}  # say how a model is used, not what it is
+EXTENDABLE = {"steps", "decay"}  # have no effect before the learning rate falls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +83,9 @@ class TrainingConfig:
     decay: int = 6000
     batch: int = 16
     tile: int = 192
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 1e-3
-    clip: float = 2.0
+    clip: float = 1.0
     ema: float = 0.9995
     whole: float = 0.75
     lowest_rate: float = 0.08
@@ -113,16 +120,61 @@ def load_config(path):
     Raises
     ------
     ValueError
-        If the file names an option that does not exist.
+        If the file is no TOML, or an option does not exist or is out of range.
     """
-    text = tomllib.loads(Path(path).read_text())
-    if "network" in text:
-        sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in text["network"].items()}
-        text["network"] = NetworkConfig(**sizes)
-    unknown = set(text) - {item.name for item in fields(TrainingConfig)}
-    if unknown:
-        raise ValueError(f"{path}: unknown option {', '.join(sorted(unknown))}")
-    return TrainingConfig(**text)
+    try:
+        entries = tomllib.loads(Path(path).read_text())
+        return _config(entries)
+    except (UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _config(entries):
+    """The configuration that a table of entries describes, checked."""
+    default = TrainingConfig()
+    entries = dict(entries)
+    if "network" in entries:
+        sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in entries["network"].items()}
+        _check_names("network", sizes, asdict(default.network))
+        entries["network"] = NetworkConfig(**sizes)
+    _check_names("", entries, asdict(default))
+    for name in ("weights", "inference"):
+        own = getattr(default, name)
+        _check_names(name, entries.get(name, {}), own)
+        entries[name] = {**own, **entries.get(name, {})}
+    config = TrainingConfig(**entries)
+    _check_range(config)
+    return config
+
+
+def _check_names(table, entries, known):
+    """Refuse options that do not exist, and those of another type than their default."""
+    prefix = f"{table}." if table else ""
+    for name, value in entries.items():
+        if name not in known:
+            raise ValueError(f"unknown option {prefix}{name}")
+        wanted = type(known[name])
+        good = isinstance(value, int | float if wanted is float else wanted)
+        if not isinstance(value, NetworkConfig) and (not good or isinstance(value, bool)):
+            raise ValueError(f"option {prefix}{name} must be of type {wanted.__name__}")
+
+
+def _check_range(config):
+    """Refuse in one sentence a configuration that cannot be trained."""
+    network = config.network
+    levels = len(network.widths)
+    multiple = 2**levels
+    if not levels or (len(network.encoder), len(network.decoder)) != (levels, levels - 1):
+        raise ValueError(
+            "network.encoder needs as many entries as widths, network.decoder one less"
+        )
+    for name in ("steps", "warmup", "batch", "tile", "window", "reuse", "learning_rate"):
+        if not getattr(config, name) > 0:
+            raise ValueError(f"option {name} must be above 0")
+    if not 0 <= config.decay <= config.steps:
+        raise ValueError("option decay must be between 0 and steps")
+    if config.tile % multiple or config.tile > config.parent:
+        raise ValueError(f"option tile must be a multiple of {multiple} and at most the parent")
 
 
 class Training:
@@ -149,7 +201,7 @@ class Training:
             self.network.parameters(),
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
-            betas=(0.9, 0.99),
+            betas=(0.9, 0.999),
         )
         self.step = 0
 
@@ -215,6 +267,7 @@ class Training:
         temporary = path.with_suffix(".part")
         state = {
             "digest": self.config.digest,
+            "config": json.dumps(asdict(self.config)),
             "step": self.step,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -223,21 +276,51 @@ class Training:
         torch.save(state, temporary)
         temporary.replace(path)
 
-    def load(self, path, *, strict=True):
+    def load(self, path, *, strict=True, extend=False):
         """Go on from a checkpoint.
+
+        Parameters
+        ----------
+        path : path-like
+        strict : bool
+            Whether the checkpoint must belong to this configuration. What a model is called and
+            how it is used (`LABELS`) may differ.
+        extend : bool
+            Whether `steps` and `decay` may differ too, while neither learning rate has fallen:
+            the training is then the one that had these values from its first step.
 
         Raises
         ------
         ValueError
-            If the checkpoint belongs to another configuration and `strict` is true.
+            If the file is no checkpoint, or not of this training.
         """
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if strict and state["digest"] != self.config.digest:
-            raise ValueError(f"{path}: belongs to another training configuration")
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            step, digest = state["step"], state["digest"]
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a checkpoint of a training") from error
+        if strict and digest != self.config.digest:
+            then = json.loads(state.get("config", "{}"))
+            changed = self._changed(then)
+            if changed - (EXTENDABLE if extend else set()):
+                raise ValueError(
+                    f"{path} belongs to a training of another configuration "
+                    f"({', '.join(sorted(changed))} differ)"
+                )
+            if changed and step > min(_plateau_end(then), _plateau_end(asdict(self.config))):
+                raise ValueError(
+                    f"{path}: at step {step} the learning rate is falling, or would be, "
+                    "and the number of steps can no longer be changed"
+                )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step = state["step"]
+        self.step = step
+
+    def _changed(self, then):
+        """Names of the options, but for labels, that another configuration had otherwise."""
+        now = json.loads(json.dumps(asdict(self.config)))
+        return {name for name in now.keys() - LABELS if then.get(name) != now[name]}
 
 
 def load_weights(network, path):
@@ -245,6 +328,11 @@ def load_weights(network, path):
     from safetensors.torch import load_file
 
     network.load_state_dict(load_file(path))
+
+
+def _plateau_end(entries):
+    """The step from which on the learning rate of a configuration falls."""
+    return entries["steps"] - entries["decay"]
 
 
 def learning_rate_factor(step, config):
@@ -315,8 +403,35 @@ def _mean(values, weight):
     return (values * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def train(config, directory, *, device="cpu", workers=1, stop_after=None, report=200, save=1000):
+def checkpoint_path(directory):
+    """The file in which a training in a folder is kept."""
+    return Path(directory) / "checkpoint.pt"
+
+
+def model_path(config, directory):
+    """The model that a training writes into a folder."""
+    return Path(directory) / f"{config.name}.onnx"
+
+
+def train(
+    config,
+    directory,
+    *,
+    device="cpu",
+    workers=1,
+    stop_after=None,
+    stop=None,
+    extend=False,
+    report=200,
+    save=1000,
+    validation=2000,
+    scenes=10,
+    progress=None,
+):
     """Train, with checkpoints and a log, and export the model.
+
+    The log, ``log.jsonl``, has a line of losses every `report` steps and a line of
+    `bgrem.validate.validate` every `validation` steps.
 
     Parameters
     ----------
@@ -327,90 +442,152 @@ def train(config, directory, *, device="cpu", workers=1, stop_after=None, report
     workers : int
         Processes that draw scenes.
     stop_after : float, optional
-        Seconds after which to save a checkpoint and return.
-    report, save : int
-        Steps between lines of the log, and between checkpoints.
+        Seconds after which to save a checkpoint, export and return.
+    stop : callable, optional
+        Asked after each step; when it says true the checkpoint is saved and no model exported.
+    extend : bool
+        See `Training.load`.
+    report, save, validation : int
+        Steps between lines of the log, between checkpoints and between validations (0: none).
+    scenes : int
+        Held-out scenes to validate on.
+    progress : callable, optional
+        Called with the number of steps done, after each.
 
     Returns
     -------
     Training
+
+    Raises
+    ------
+    ValueError
+        If the folder holds another training, or the export differs from the trained network.
     """
+    began = time.monotonic()
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    checkpoint = directory / "checkpoint.pt"
+    checkpoint = checkpoint_path(directory)
     training = Training(config, device=device)
     if checkpoint.exists():
-        training.load(checkpoint)
+        training.load(checkpoint, extend=extend)
         logger.info("resumed at step %d of %d", training.step, config.steps)
-    window = training.window(workers)
-    began, first = time.monotonic(), training.step
-    sums, count = {}, 0
-    with open(directory / "log.jsonl", "a") as log:
-        while training.step < config.steps:
-            for name, value in training.advance(window).items():
-                sums[name] = sums.get(name, 0.0) + value
-            count += 1
-            elapsed = time.monotonic() - began
-            if training.step % report == 0:
-                line = {name: round(value / count, 5) for name, value in sums.items()}
-                speed = (training.step - first) / elapsed
-                line |= {
-                    "step": training.step,
-                    "tiles_per_second": round(speed * config.batch, 1),
-                    "minutes_left": round((config.steps - training.step) / speed / 60, 1),
-                }
-                log.write(json.dumps(line) + "\n")
-                log.flush()
-                logger.info("%s", line)
-                sums, count = {}, 0
-            if training.step % save == 0:
-                training.save(checkpoint)
-            if stop_after and elapsed > stop_after:
-                break
-    training.save(checkpoint)
-    export(training, directory)
+    halted = False
+    if training.step < config.steps:
+        held_out = draw_validation(config.seed, count=scenes, box=config.box) if validation else []
+        window = training.window(workers)
+        logger.info("drawing the first %d scenes", config.window)
+        window.advance(training.first_parent)
+        with open(directory / "log.jsonl", "a") as file:
+            log = _Log(file, training, report)
+            while training.step < config.steps and not halted:
+                log.add(training.advance(window))
+                if progress:
+                    progress(training.step)
+                if validation and training.step % validation == 0:
+                    log.write(validate(training.average, held_out))
+                if training.step % save == 0:
+                    training.save(checkpoint)
+                halted = bool(stop and stop())
+                if stop_after and time.monotonic() - began > stop_after:
+                    break
+        training.save(checkpoint)
+    if not halted:
+        export(training, directory)
     return training
+
+
+class _Log:
+    """Means of the losses every some steps, as lines of JSON and in words."""
+
+    def __init__(self, file, training, report):
+        self._file, self._training, self._report = file, training, report
+        self._began, self._first = time.monotonic(), training.step
+        self._sums, self._count = {}, 0
+
+    def add(self, values):
+        """Take the losses of a step; writes when it is time."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        step, config = self._training.step, self._training.config
+        if step % self._report == 0:
+            speed = (step - self._first) / (time.monotonic() - self._began)
+            means = {name: value / self._count for name, value in self._sums.items()}
+            rest = {
+                "tiles_per_second": speed * config.batch,
+                "minutes_left": (config.steps - step) / speed / 60,
+            }
+            self.write(means | rest)
+            self._sums, self._count = {}, 0
+
+    def write(self, values):
+        """Write one line of numbers by name."""
+        line = {"step": self._training.step} | {k: round(v, 5) for k, v in values.items()}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        words = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in values.items())
+        logger.info("step %d of %d: %s", line["step"], self._training.config.steps, words)
 
 
 def export(training, directory):
     """Write the averaged weights as ``NAME.onnx`` and ``NAME.safetensors``.
 
+    Parameters
+    ----------
+    training : Training
+    directory : path-like
+
+    Returns
+    -------
+    Path
+        The ONNX file.
+
     Raises
     ------
     ValueError
-        If the exported network does not give what the trained one gives.
+        If the exported network does not give what the trained one gives; there is no file then.
     """
     from safetensors.torch import save_file
 
     config = training.config
     network = AttentionUNet(config.network)
     network.load_state_dict(training.average.state_dict())
-    path = Path(directory) / f"{config.name}.onnx"
+    path = model_path(config, directory)
+    temporary = path.with_suffix(".part.onnx")
+    try:
+        export_onnx(network, temporary, card(config, training.step))
+        error = export_error(network, temporary)
+        if not error < LARGEST_EXPORT_ERROR:
+            raise ValueError(
+                f"the exported model differs from the trained network by {error:.1e} of the local "
+                f"noise, more than {LARGEST_EXPORT_ERROR:.0e}; it was not written"
+            )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     weights = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
     save_file(weights, path.with_suffix(".safetensors"))
-    export_onnx(network, path, card(config, training.step))
-    error = export_error(network, path)
-    if not error < 1e-4:
-        raise ValueError(f"{path}: differs from the trained network by {error:.2e}")
     return path
 
 
 def card(config, step):
-    """What a model's file says of itself."""
-    return {
-        "name": config.name,
-        "version": "1",
-        "description": config.description,
-        "licence": config.licence,
-        "schedule": "cosine",
-        "normalisation": "centre-mad-mesh",
-        "tile": config.inference["tile"],
-        "overlap": config.inference["overlap"],
-        "multiple": 2 ** len(config.network.widths),
-        "box": config.box,
-        "training_digest": config.digest,
-        "training_steps": step,
-    }
+    """What a model's file says of itself: the entries of a `bgrem.model.ModelCard` and the steps."""
+    entries = ModelCard(
+        name=config.name,
+        version="1",
+        channels=CHANNELS,
+        frame=FRAME_NAMES,
+        schedule=SCHEDULE,
+        tile=config.inference["tile"],
+        overlap=config.inference["overlap"],
+        multiple=2 ** len(config.network.widths),
+        box=config.box,
+        normalisation=NORMALISATION,
+        training_digest=config.digest,
+        licence=config.licence,
+        description=config.description,
+    ).to_metadata()
+    return entries | {"training_steps": str(step)}
 
 
 def export_error(network, path, *, seed=0):
@@ -421,8 +598,8 @@ def export_error(network, path, *, seed=0):
     side = 4 * network.multiple
     x = rng.standard_normal((1, 1, side, side)).astype(np.float32)
     x[0, 0, ::17, ::13] += (10 ** rng.uniform(0, 4, x[0, 0, ::17, ::13].shape)).astype(np.float32)
-    frame = network.embed[0].in_features - 8
-    inputs = {"x": x, "rate": np.ones(1, np.float32), "frame": np.zeros((1, frame), np.float32)}
+    frame = rng.standard_normal((1, len(FRAME_NAMES))).astype(np.float32)
+    inputs = {"x": x, "rate": np.ones(1, np.float32), "frame": frame}
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, inputs)
     with torch.no_grad():

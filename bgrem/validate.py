@@ -42,8 +42,8 @@ def draw_validation(seed, *, count=10, size=512, box=256):
     """
     frames, index = [], 0
     while len(frames) < count:
+        index += 1  # from 1: a seed that ends in 0 is the one without it, a parent's
         rng = np.random.default_rng([seed, 2, index])
-        index += 1
         sky = draw(random_scene(rng, shape=(size, size)), rng)
         parent = make_parent(sky, rng, box=box)
         truth = truth_of_sky(sky, border=BORDER)
@@ -102,5 +102,3 @@ def _run(network, parent):
 def _moments(sources, truth):
     faint = (truth > 0.3) & (truth < 3.0)
     return [float((sources * truth)[faint].sum()), float((truth**2)[faint].sum())]
-
-

@@ -1,0 +1,237 @@
+"""The command ``bgrem-train``: train a network on simulated skies and write it as a model."""
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from bgrem import __version__
+from bgrem.cli import Parser, command, integer_from, number_from
+
+EXAMPLES = """\
+examples:
+  bgrem-train configs/optical.toml --output-dir runs/optical
+  bgrem-train configs/optical.toml --output-dir runs/optical --stop-after 60
+  bgrem-train configs/optical.toml --output-dir runs/optical --export-only
+  bgrem -f image.fits --model runs/optical/optical.onnx
+
+The folder gets checkpoint.pt, log.jsonl (losses, and detections on held-out scenes), and at the end
+NAME.onnx, which bgrem takes, and NAME.safetensors, the weights, which "start" in another
+configuration takes. Run the same command again to go on: a training that was interrupted and
+resumed is, on a CPU, bit by bit the one that was not. Ctrl-C ends it after the step in progress and
+saves it; Ctrl-C twice ends it at once. Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process where None.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
+    """
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    try:
+        return _run(options)
+    except OSError as error:
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (ValueError, ImportError) as error:
+        _complain(str(error))
+    return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = Parser(
+        prog="bgrem-train",
+        usage="bgrem-train CONFIG.toml --output-dir DIR [options]",
+        description="Train a network on simulated skies and write it as a model for bgrem.",
+        epilog=EXAMPLES,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=28, width=96
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", metavar="CONFIG.toml", help="configuration of the training")
+    parser.add_argument(
+        "--output-dir", metavar="DIR", required=True,
+        help="folder of checkpoint, log and model; made where missing, resumed where not",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto",
+        help="where the network runs; auto is CUDA where there is a usable GPU (default: auto)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", metavar="N", type=integer_from(0), default=1,
+        help="processes that draw scenes, 0 to draw them in this one (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threads", metavar="N", type=integer_from(1),
+        help="threads of the network on a CPU (default: one per core)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stop-after", metavar="MINUTES", type=number_from(0),
+        help="save, write the model as it is, and end after so long; run again to go on",
+    )  # fmt: skip
+    parser.add_argument(
+        "--extend", action="store_true",
+        help="go on although steps or decay were changed in CONFIG.toml, which is possible until "
+        "the learning rate begins to fall",
+    )  # fmt: skip
+    parser.add_argument(
+        "--export-only", action="store_true",
+        help="write the model of the folder's checkpoint and end",
+    )  # fmt: skip
+    parser.add_argument(
+        "--report-every", metavar="STEPS", type=integer_from(1), default=200,
+        help="steps between lines of the log (default: 200)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--save-every", metavar="STEPS", type=integer_from(1), default=1000,
+        help="steps between checkpoints (default: 1000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--validate-every", metavar="STEPS", type=integer_from(0), default=2000,
+        help="steps between validations by detection on held-out scenes, 0 for none "
+        "(default: 2000)",
+    )  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_argument("--version", action="version", version=f"bgrem {__version__}")
+    return parser
+
+
+def _complain(message: str) -> None:
+    print(f"bgrem-train: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _run(options: argparse.Namespace) -> int:
+    # A usage error need not wait for the import of torch.
+    train = _import_train()
+    config = train.load_config(options.config)
+    device = _device(options.device)
+    _set_threads(options.threads)
+    if options.export_only:
+        print(_export(train, config, options.output_dir))
+        return 0
+    with _interrupts() as received, _progress(config.steps, options.quiet) as progress:
+        training = train.train(
+            config,
+            options.output_dir,
+            device=device,
+            workers=options.workers,
+            stop_after=None if options.stop_after is None else 60 * options.stop_after,
+            stop=lambda: bool(received),
+            extend=options.extend,
+            report=options.report_every,
+            save=options.save_every,
+            validation=options.validate_every,
+            progress=progress,
+        )
+    if received:
+        _complain(f"interrupted and saved at step {training.step} of {config.steps}")
+        return 128 + received[0]
+    print(train.model_path(config, options.output_dir))
+    return 0
+
+
+def _import_train():
+    try:
+        from bgrem import train
+    except ImportError as error:
+        raise ImportError(
+            f"{error.name or error} is missing: training needs pip install 'bgrem[train]'"
+        ) from error
+    return train
+
+
+def _device(name: str) -> str:
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ValueError("there is no GPU that CUDA can use")
+    return "cuda" if name != "cpu" and available else "cpu"
+
+
+def _set_threads(count: int | None) -> None:
+    import torch
+
+    if count:
+        torch.set_num_threads(count)
+
+
+def _export(train, config, folder: str):
+    training = train.Training(config)
+    # How the training was extended does not matter here.
+    training.load(train.checkpoint_path(folder), extend=True)
+    return train.export(training, folder)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect the first signal to end instead of ending; the second one ends."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: object) -> None:
+        received.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(steps: int, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """A bar below the log on a terminal; the log alone, with times, elsewhere."""
+    logger = logging.getLogger("bgrem")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        if quiet or not sys.stderr.isatty():
+            yield None
+        else:
+            with _bar(steps, logger) as progress:
+                yield progress
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+@contextmanager
+def _bar(steps: int, logger: logging.Logger) -> Iterator[Callable[[int], None]]:
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    with logging_redirect_tqdm([logger]), tqdm(total=steps, unit=" steps", smoothing=0.02) as bar:
+
+        def report(step: int) -> None:
+            if bar.n == 0 and step > 1:  # resumed: what was done before took no time now
+                bar.initial = bar.n = step - 1
+                bar.unpause()
+            bar.update(step - bar.n)
+
+        yield report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

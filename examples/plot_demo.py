@@ -3,30 +3,24 @@
 import sys
 
 import numpy as np
-from astropy.io import fits
 from matplotlib.figure import Figure
 
-
-def first_image(path):
-    """The pixels of the first HDU of a file that holds an image."""
-    with fits.open(path) as hdus:
-        return np.array(next(hdu.data for hdu in hdus if hdu.is_image and hdu.data is not None))
+from bgrem.fits import as_planes, read_image
 
 
 def main(image, cleaned, png):
-    """Draw both on one stretch, from -2 to 12 sky rms around the sky level."""
-    header = next(hdu.header for hdu in fits.open(cleaned) if "BGR_RMS" in hdu.header)
-    level, rms = header["BGR_LEVL"], header["BGR_RMS"]
-    before = (first_image(image) - level) / rms
-    after = (first_image(cleaned) - level * header["BGR_KEEP"]) / rms
+    """Draw the first plane of both on one stretch, in units of the sky rms."""
+    before, after = read_image(image), read_image(cleaned)
+    level, rms = after.header["BGR_LEVL"], after.header["BGR_RMS"]
+    kept = level if after.header["BGR_KEEP"] else 0
     figure = Figure(figsize=(14, 7.4), layout="constrained")
     for axes, pixels, title in zip(
         figure.subplots(1, 2, sharex=True, sharey=True),
-        (before, after),
-        ("before: sky level subtracted", "after: sources only"),
+        (as_planes(before.data)[0] - level, as_planes(after.data)[0] - kept),
+        ("before, sky level subtracted", "after, sources only"),
         strict=True,
     ):
-        stretched = np.arcsinh(np.clip(pixels, -2, 200))
+        stretched = np.arcsinh(pixels / rms)
         axes.imshow(
             stretched, origin="lower", cmap="gray", vmin=np.arcsinh(-2), vmax=np.arcsinh(30)
         )

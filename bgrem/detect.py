@@ -333,7 +333,8 @@ def detect_source_extractor(data, *, mask=None, lowest=0.7, radius=1.5, program=
             settings = {
                 "DETECT_THRESH": f"{threshold:.4f}", "ANALYSIS_THRESH": f"{threshold:.4f}",
                 "FILTER": "Y", "FILTER_NAME": "default.conv", "DETECT_MINAREA": str(DEFAULT_AREA),
-                "CATALOG_NAME": "catalogue", "VERBOSE_TYPE": "QUIET", "STARNNW_NAME": "none",
+                "CATALOG_NAME": "catalogue",
+                "CATALOG_TYPE": "ASCII", "VERBOSE_TYPE": "QUIET", "STARNNW_NAME": "none",
                 "MEMORY_PIXSTACK": "3000000", "MEMORY_OBJSTACK": "30000",
             }  # fmt: skip
             for name, value in settings.items():

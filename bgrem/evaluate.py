@@ -22,6 +22,7 @@ The blocks are the same for both methods of a ratio, so what a block makes hard 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -37,6 +38,8 @@ BLOCK = 128
 #: Width of the completeness kernel in dex of S/N (an eighth of a magnitude).
 COMPLETENESS_WIDTH = 0.05
 
+#: S/N between which the limit of 50 % completeness is looked for.
+LIMIT_GRID = np.geomspace(2.0, 50.0, 141)
 #: A sum of areas is exact to this many detections.
 ROUNDING = 1e-6
 
@@ -155,13 +158,24 @@ class Froc:
         (k,) float64
             nan where no source is near.
         """
-        weight = np.ones(self.count) if weights is None else weights[self.source_block]
-        found = self.found(rate, weights)
+        return self._completeness(rate, self._kernel(snr), weights)
+
+    def _kernel(self, snr):
+        """(k, m) weight of each source for the completeness at each S/N."""
         distance = np.log10(np.asarray(snr)[:, None] / self.source_snr) / COMPLETENESS_WIDTH
-        kernel = np.where(np.abs(distance) < 3, np.exp(-0.5 * distance**2), 0.0)
+        return np.where(np.abs(distance) < 3, np.exp(-0.5 * distance**2), 0.0)
+
+    @cached_property
+    def _limit_kernel(self):
+        # It does not depend on what was found, and the bootstrap asks for it again and again.
+        return self._kernel(LIMIT_GRID)
+
+    def _completeness(self, rate, kernel, weights):
+        weight = np.ones(self.count) if weights is None else weights[self.source_block]
         total = kernel @ weight
         with np.errstate(invalid="ignore"):
-            return np.where(total > 0, (kernel @ (weight * found)) / total, np.nan)
+            share = (kernel @ (weight * self.found(rate, weights))) / total
+        return np.where(total > 0, share, np.nan)
 
     def limiting_snr(self, rate, *, level=0.5, weights=None):
         """S/N at which the completeness reaches `level`; nan where it never does.
@@ -169,8 +183,8 @@ class Froc:
         It is the lowest S/N from which on the completeness stays above `level`, up to twice that
         S/N: in crowded fields the completeness of bright sources never is 1, and may dip.
         """
-        grid = np.geomspace(2.0, 50.0, 141)
-        above = self.completeness(rate, grid, weights) - level
+        grid = LIMIT_GRID
+        above = self._completeness(rate, self._limit_kernel, weights) - level
         octave = int(np.log(2.0) / np.log(grid[1] / grid[0]))
         for i in np.flatnonzero((above[1:] >= 0) & (above[:-1] < 0)):
             if np.nanmin(above[i + 1 : i + 1 + octave]) >= -0.1 * level:

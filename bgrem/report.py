@@ -16,6 +16,12 @@ from bgrem.truth import Truth, known_defects, truth_of_sky
 SEXTRACTOR, MATCHED_FILTER = "sextractor", "matched filter"
 
 
+HEADING = (
+    f"{'method':18s} {'false/Mpix':>10s} {'true':>6s} {'68 %':^13s} {'chance':>6s}"
+    f"   {'/ sextractor':19s}   {'/ matched filter':19s}   depth gain, mag"
+)
+
+
 @dataclass(frozen=True)
 class Frame:
     """A frame to be judged: what every method is given, and its truth.
@@ -195,8 +201,7 @@ class Report:
         first = next(iter(self.curves.values()))
         lines = [
             f"{self.title}: {first.count} sources, {first.area:.3f} Mpix, {self.blank:.0%} blank",
-            "method             false/Mpix   true          68 % chance"
-            "          / sextractor      / matched filter        depth gain, mag",
+            HEADING,
         ]
         for row in rows:
             low, high = row["true_interval"]

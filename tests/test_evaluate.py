@@ -12,12 +12,25 @@ from scipy.stats import norm
 from bgrem import detect, report
 from bgrem.cli.evaluate import main
 from bgrem.evaluate import (
-    FALSE, TRUE, UNSCORED, block_weights, compare, depth_gain, froc, match,
+    FALSE,
+    TRUE,
+    UNSCORED,
+    block_weights,
+    compare,
+    depth_gain,
+    froc,
+    match,
 )  # fmt: skip
 from bgrem.pair import Pair, truth_of_pair
 from bgrem.peaks import detection_table, local_maxima, prominence
 from bgrem.psf import (
-    GAUSSIAN_FWHM, gaussian_psf, matched_filter, measure_psf, moffat_psf, noise_pixels, psf_fwhm,
+    GAUSSIAN_FWHM,
+    gaussian_psf,
+    matched_filter,
+    measure_psf,
+    moffat_psf,
+    noise_pixels,
+    psf_fwhm,
 )  # fmt: skip
 from bgrem.truth import inner, truth_of_catalogue
 

@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,8 @@ def test_version():
     import bgrem as package
 
     assert bgrem("--version").stdout == f"bgrem {package.__version__}\n"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == package.__version__
 
 
 @pytest.mark.parametrize(

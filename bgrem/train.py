@@ -6,6 +6,7 @@ import logging
 import pickle
 import time
 import tomllib
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -547,7 +548,7 @@ def export(training, directory):
     ValueError
         If the exported network does not give what the trained one gives; there is no file then.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     config = training.config
     network = AttentionUNet(config.network)
@@ -555,7 +556,11 @@ def export(training, directory):
     path = model_path(config, directory)
     temporary = path.with_suffix(".part.onnx")
     try:
-        export_onnx(network, temporary, card(config, training.step))
+        with warnings.catch_warnings():
+            # The graph is traced for one frame vector at a time, and that is how it is used.
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            export_onnx(network, temporary, card(config, training.step))
         error = export_error(network, temporary)
         if not error < LARGEST_EXPORT_ERROR:
             raise ValueError(
@@ -566,7 +571,7 @@ def export(training, directory):
     finally:
         temporary.unlink(missing_ok=True)
     weights = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
-    save_file(weights, path.with_suffix(".safetensors"))
+    path.with_suffix(".safetensors").write_bytes(save(weights))
     return path
 
 

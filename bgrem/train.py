@@ -28,6 +28,9 @@ POOLS = (1, 2, 4, 8, 16)
 # Errors of the sources above this many expected deviations count linearly, not squared: a missed
 # cosmic ray of a thousand sigma must not outweigh a million faint pixels, yet keep its gradient.
 ROBUST = 6.0
+# The logarithm of 1 + error / TEMPER is taken of every tile: a crowded or nebulous tile, whose
+# error is a hundred times that of a sparse one, would otherwise set the gradient of its batch.
+TEMPER = 0.05
 LARGEST_EXPORT_ERROR = 1e-4  # of the local noise
 LABELS = {"name", "description", "licence", "inference"}  # say how a model is used, not what it is
 EXTENDABLE = {"steps", "decay"}  # have no effect before the learning rate falls
@@ -95,7 +98,7 @@ class TrainingConfig:
     window: int = 256
     reuse: float = 4.0
     weights: dict = field(
-        default_factory=lambda: {"variance": 0.05, "artefact": 0.5, "centre": 2.0}
+        default_factory=lambda: {"variance": 0.05, "artefact": 2.0, "centre": 8.0}
     )
     network: NetworkConfig = field(default_factory=NetworkConfig)
     inference: dict = field(default_factory=lambda: {"tile": 512, "overlap": 128})
@@ -356,7 +359,8 @@ def losses(channels, x, rate, batch):
     """The losses of a batch by name, each a scalar.
 
     ``sources``: squared error of the sources over their expected noise, of pixels and of their
-    means over 2 to 16 pixels, so that neither an aperture's flux nor a faint disc is off;
+    means over 2 to 16 pixels, so that neither an aperture's flux nor a faint disc is off; of
+    each tile its logarithm;
     ``variance``: Gaussian log-likelihood of that error (Nix & Weigend 1994) with the error
     held fixed; ``artefact``, ``centre``: cross entropies.
     """
@@ -365,7 +369,7 @@ def losses(channels, x, rate, batch):
     sources = x - rate[:, None, None, None] * residual
     expected = torch.sqrt(1 + functional.relu(batch["sources"]) / 30.0)
     error = weight * (sources - batch["sources"]) / expected
-    parts = {"sources": _pooled(error)}
+    parts = {"sources": torch.log1p(_pooled(error) / TEMPER).mean()}
     squared = (weight * (sources - batch["sources"]).detach()) ** 2
     # Heavy-tailed errors of missed artefacts would make all uncertainties too large.
     squared = torch.minimum(squared, 100.0 * expected**2)
@@ -387,7 +391,7 @@ def losses(channels, x, rate, batch):
 
 
 def _pooled(error):
-    """Robust squared error of block means of 1 to 16 pixels, each over its own white noise.
+    """Robust squared error of block means of 1 to 16 pixels, of each tile, (n,).
 
     The mean of p x p pixels has 1/p of a pixel's noise; an error that is smooth gains as
     much weight, tempered by the square root so that the coarsest does not rule.
@@ -396,7 +400,8 @@ def _pooled(error):
     for pool in POOLS:
         pooled = functional.avg_pool2d(error, pool) if pool > 1 else error
         scaled = pooled * pool**0.5
-        total = total + (ROBUST**2 * (torch.sqrt(1 + (scaled / ROBUST) ** 2) - 1)).mean()
+        robust = ROBUST**2 * (torch.sqrt(1 + (scaled / ROBUST) ** 2) - 1)
+        total = total + robust.mean(dim=(1, 2, 3))
     return total
 
 

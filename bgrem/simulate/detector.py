@@ -56,21 +56,26 @@ def resampled(noise, correlation, ratio=1.0):
     noise : ndarray, (ny, nx) float32
     correlation : float
         Standard deviation in pixels of the interpolation kernel; bilinear resampling has
-        about 0.4, drizzling up to 1 (Fruchter & Hook 2002, PASP 114, 144).
+        about 0.4, drizzling up to 1 (Fruchter & Hook 2002, PASP 114, 144). Below zero: the
+        side lobes of a sharpening kernel, which leaves neighbours with a negative correlation.
     ratio : float
         The kernel's width along y over that along x.
     """
     for axis, sigma in ((0, correlation * ratio), (1, correlation)):
-        if sigma > 0:
-            reach = int(np.ceil(3 * sigma))
-            kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+        if sigma:
+            kernel = _smoothing(sigma) if sigma > 0 else np.array([sigma, 1.0, sigma])
             kernel = (kernel / np.sqrt((kernel**2).sum())).astype(np.float32)
             noise = convolve1d(noise, kernel, axis=axis)
     return noise
 
 
+def _smoothing(sigma):
+    reach = int(np.ceil(3 * sigma))
+    return np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+
+
 def line_pattern(scene, rng):
-    """Row, column and odd/even pattern in units of the sky's rms, (ny, nx) float32."""
+    """Row, column, odd/even and mosaic pattern in units of the sky's rms, (ny, nx) float32."""
     ny, nx = scene.shape
     rows = scene.row_noise * rng.standard_normal(ny)
     columns = scene.column_noise * rng.standard_normal(nx)
@@ -79,7 +84,11 @@ def line_pattern(scene, rng):
     if rng.random() < 0.3:  # interference: a wave along the readout
         wave = 2 * np.pi * np.arange(ny) / rng.uniform(3.0, 40.0) + rng.uniform(0, 2 * np.pi)
         rows = rows + scene.row_noise * np.sqrt(2) * np.sin(wave)
-    return rows.astype(np.float32)[:, None] + columns.astype(np.float32)[None, :]
+    pattern = rows.astype(np.float32)[:, None] + columns.astype(np.float32)[None, :]
+    if scene.mosaic:  # the four colours of a Bayer matrix, or two amplifiers per axis
+        cell = scene.mosaic * rng.standard_normal((2, 2))
+        pattern += np.tile(cell.astype(np.float32), (ny // 2 + 1, nx // 2 + 1))[:ny, :nx]
+    return pattern
 
 
 def amplifier_pattern(scene, rng):
@@ -116,8 +125,14 @@ def defects(scene, rng):
     for density, scale in ((scene.hot_pixels, 60.0), (scene.warm_pixels, 6.0)):
         count = rng.poisson(density * pixels)
         y, x = rng.integers(0, ny, count), rng.integers(0, nx, count)
-        added[y, x] += (scale * rng.lognormal(0.0, 1.0, count)).astype(np.float32)
+        # Dark frames that were hotter than the image leave holes.
+        sign = np.where(rng.random(count) < scene.holes, -1.0, 1.0)
+        added[y, x] += (sign * scale * rng.lognormal(0.0, 1.0, count)).astype(np.float32)
         _spill(added, y, x, rng)
+    if scene.dark_fraction:
+        count = rng.binomial(added.size, scene.dark_fraction)
+        where = rng.integers(0, added.size, count)
+        added.flat[where] += (scene.dark_strength * rng.lognormal(0, 1, count)).astype(np.float32)
     for column in rng.integers(0, nx, rng.poisson(scene.bad_columns * nx / 1000)):
         start, stop = _column_run(ny, rng)
         added[start:stop, column] += np.float32(rng.normal(0.0, 1.0) * 10 ** rng.uniform(0.2, 1.7))

@@ -16,6 +16,34 @@ __all__ = ["ARTEFACT", "GAP", "SATURATED", "Scene", "Sky", "TRUTH_DTYPE", "draw"
 GAP, SATURATED, ARTEFACT = 1, 2, 4  # bits of Sky.mask
 STAR, GALAXY, EXTENDED = 0, 1, 2  # kinds in the truth table
 FAINTEST = 0.5  # S/N down to which sources are drawn: below, they are a faint uniform glow
+SMALLEST = 16  # px: shortest side of a scene
+# What a field may be; all others are finite and not negative.
+LIMITS = {
+    "fwhm": (0.5, 40.0),
+    "beta": (1.1, 100.0),
+    "ellipticity": (0.0, 0.9),
+    "angle": (-np.inf, np.inf),
+    "spike_angle": (-np.inf, np.inf),
+    "trail": (0.0, 40.0),
+    "star_slope": (0.05, 10.0),
+    "galaxy_slope": (0.05, 10.0),
+    "clustered": (0.0, 1.0),
+    "galaxy_radius": (0.05, 100.0),
+    "brightest": (1.0, 1e9),
+    "nebula_scale": (1.0, 1e6),
+    "sky": (1e-6, 1e12),
+    "gain": (1e-9, 1e9),
+    "bias": (-np.inf, np.inf),
+    "correlation": (-0.3, 5.0),
+    "holes": (0.0, 1.0),
+    "dark_fraction": (0.0, 1.0),
+    "coma": (0.0, 1.0),
+    "tail": (0.0, 1.0),
+    "tail_fraction": (0.0, 1.0),
+    "charge_diffusion": (0.0, 1.0),
+    "vignetting": (0.0, 1.0),
+    "fringe_period": (2.0, 1e6),
+}
 TRUTH_DTYPE = np.dtype(
     [
         ("x", "f4"),
@@ -84,9 +112,14 @@ class Scene:
         Fraction of pixels with heavy tails, and their width.
     hot_pixels, warm_pixels, dead_pixels : float
         Per Mpix.
+    holes : float
+        Fraction of the hot and warm pixels that are below the sky: a dark frame's own.
+    dark_fraction, dark_strength : float
+        Fraction of pixels with more dark current than the others, and its median: the skewed
+        fixed pattern of uncooled detectors.
     bad_columns : float
         Per 1000 columns.
-    row_noise, column_noise, odd_even : float
+    row_noise, column_noise, odd_even, mosaic : float
         Pattern of the readout.
     amplifier_step : float
         Spread of the offsets between amplifiers.
@@ -152,10 +185,14 @@ class Scene:
     hot_pixels: float = 30.0
     warm_pixels: float = 60.0
     dead_pixels: float = 10.0
+    holes: float = 0.0
+    dark_fraction: float = 0.0
+    dark_strength: float = 1.0
     bad_columns: float = 0.3
     row_noise: float = 0.03
     column_noise: float = 0.03
     odd_even: float = 0.0
+    mosaic: float = 0.0
     amplifier_step: float = 0.3
     amplifier_size: tuple = (5280, 1320)
     cosmic_rays: float = 30.0
@@ -173,6 +210,20 @@ class Scene:
     cirrus: float = 0.0
     glow: float = 0.0
     satellite_trails: float = 0.05
+
+    def __post_init__(self):
+        """Refuse what cannot be drawn."""
+        for name in ("shape", "amplifier_size"):
+            if min(getattr(self, name)) < SMALLEST:
+                raise ValueError(f"{name} is {getattr(self, name)}: at least {SMALLEST} px a side")
+        for name, value in vars(self).items():
+            if name in ("shape", "amplifier_size"):
+                continue
+            low, high = LIMITS.get(name, (0.0, np.inf))
+            if not (low <= value <= high and np.isfinite(value)):
+                raise ValueError(f"{name} is {value:g}, outside {low:g} to {high:g}")
+        if self.aureole + self.spikes >= 1:
+            raise ValueError("aureole and spikes are fractions of the light, together below 1")
 
     @property
     def sky_rms(self):

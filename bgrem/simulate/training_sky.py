@@ -31,6 +31,8 @@ def random_scene(rng, *, shape=(768, 768)):
     chosen = {"shape": tuple(shape)}
     for part in parts:
         chosen |= part(rng)
+    # Stacks are sampled well enough that noise stays sharper than stars.
+    chosen["correlation"] = min(chosen["correlation"], 0.25 * chosen["fwhm"])
     return Scene(**chosen)
 
 
@@ -121,8 +123,8 @@ def _exposure(rng):
     read = 0.0 if low and rng.random() < 0.7 else _log(rng, 1.0, 20.0)
     rms = np.hypot(np.sqrt(sky), read)
     counting = low and read == 0.0
-    correlation = float(rng.uniform(0.25, 0.9)) if rng.random() < 0.3 and not counting else 0.0
-    stack = correlation > 0
+    correlation = 0.0 if counting else _correlation(rng)
+    stack = correlation != 0
     step = _quantisation(rng, fine=stack)
     return {
         "sky": sky,
@@ -135,6 +137,14 @@ def _exposure(rng):
         "rms_variation": _maybe(rng, 0.5, 0.01, 0.2),
         "full_well": float(sky + rms * _log(rng, 30.0, 1e5)) if rng.random() < 0.7 else 0.0,
     }
+
+
+def _correlation(rng):
+    """Kernel of the resampling: none for single exposures, sharpening for some stacks."""
+    kind = rng.random()
+    if kind < 0.3:
+        return _log(rng, 0.25, 1.8)
+    return -float(rng.uniform(0.01, 0.08)) if kind < 0.36 else 0.0
 
 
 def _quantisation(rng, *, fine):
@@ -153,11 +163,15 @@ def _detector(rng):
         "tail_strength": float(rng.uniform(1.0, 4.0)),
         "hot_pixels": _maybe(rng, 0.7 * chance, 3.0, 1500.0),
         "warm_pixels": _maybe(rng, 0.7 * chance, 5.0, 4000.0),
+        "holes": float(rng.uniform(0.0, 0.6)) if rng.random() < 0.4 else 0.0,
+        "dark_fraction": _maybe(rng, 0.25 * chance, 0.003, 0.2),
+        "dark_strength": _log(rng, 0.3, 3.0),
         "dead_pixels": _maybe(rng, 0.4 * chance, 2.0, 200.0),
         "bad_columns": _maybe(rng, 0.25 * chance, 0.3, 5.0),
         "row_noise": _maybe(rng, 0.4 * chance, 0.01, 0.5),
         "column_noise": _maybe(rng, 0.4 * chance, 0.01, 0.4),
         "odd_even": _maybe(rng, 0.15 * chance, 0.02, 0.5),
+        "mosaic": _maybe(rng, 0.15 * chance, 0.02, 1.5),
         "amplifier_step": _maybe(rng, 0.3 * chance, 0.05, 3.0),
         "amplifier_size": (int(rng.integers(500, 5000)), int(rng.integers(500, 2500))),
         "cosmic_rays": _maybe(rng, 0.75 * chance + 0.1, 3.0, 1500.0),

@@ -265,6 +265,8 @@ class Report:
         right.axhline(0.5, color="0.7", lw=0.8)
         right.set(xscale="log", xlabel="S/N of the source", ylim=(0, 1.02))
         right.set(ylabel=f"completeness at {rate:.0f} false per Mpix")
+        right.minorticks_off()
+        right.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
         figure.suptitle(self.title)
         figure.savefig(path, dpi=110)
 

@@ -2,19 +2,27 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Pinned so that an index that has its CPU build gives that one: the newest would bring gigabytes of
+# CUDA. Elsewhere: make test TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
 SAMPLE := $(firstword $(wildcard examples/meerlicht_sample.fits.fz examples/meerlicht_sample.fits))
+CLEANED = demo/BGRem_$(notdir $(SAMPLE))
+# Editable installs warn of folders named like the package; this one is the package.
+INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.plot
 	$(BIN)/bgrem -f $(SAMPLE) --output-dir demo --save background,noise,rms,mask --overwrite
-	$(BIN)/python examples/plot_demo.py $(SAMPLE) demo/BGRem_$(notdir $(SAMPLE)) demo/before_after.png
+	$(BIN)/python examples/plot_demo.py $(SAMPLE) $(CLEANED) demo/before_after.png
+	@echo "The cleaned image is $(CURDIR)/$(CLEANED)"
+	@echo "The picture of both is $(CURDIR)/demo/before_after.png"
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 lint: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet ruff
+	$(INSTALL) ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 clean:
@@ -23,14 +31,13 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bgrem needs Python 3.11 or later")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(INSTALL) --upgrade pip
 
-$(VENV)/.plot: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[plot]'
+$(VENV)/.plot: pyproject.toml | $(BIN)/python
+	$(INSTALL) -e '.[plot]'
 	touch $@
 
-# The pinned version has a CPU build on the plain index; others would bring gigabytes of CUDA.
-$(VENV)/.test: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet -e '.[test]'
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(INSTALL) $(TORCH)
+	$(INSTALL) -e '.[test]'
 	touch $@

@@ -26,7 +26,6 @@ def main(image, cleaned, png):
         )
         axes.set(title=title, xticks=[], yticks=[])
     figure.savefig(png, dpi=110)
-    print(png)
 
 
 if __name__ == "__main__":

@@ -484,3 +484,16 @@ def test_a_missing_program_is_said(monkeypatch):
     chosen = {name: chosen[name] for name in ("matched filter", "source-extractor")}
     result = report.evaluate_frames([frame], chosen, title="control")
     assert "not installed" in result.table()
+
+
+def test_bgrem_is_run_and_scored(toy_model, control):
+    data, _, truth = control[0]
+    frame = report.Frame(
+        "control", data, np.zeros(data.shape, bool), gaussian_psf(FWHM), 1.0, truth
+    )
+    chosen = {"bgrem": report.methods(model=toy_model, program=False)["bgrem"]}
+    result = report.evaluate_frames([frame], chosen, title="control")
+    curve = result.curves["bgrem"]
+    # The toy is no good model, but it sees bright stars.
+    assert curve.found(100.0)[curve.source_snr > 30].mean() > 0.9
+    assert "bgrem" in result.table()

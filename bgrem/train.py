@@ -345,7 +345,8 @@ def learning_rate_factor(step, config):
     if step < start:
         return min(1.0, (step + 1) / config.warmup)
     progress = (step - start) / max(config.decay, 1)
-    return 0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(progress, 1.0)))
+    # A checkpoint must hold no numbers of numpy: PyTorch would not read it back.
+    return float(0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(progress, 1.0))))
 
 
 def _rates(rng, config):

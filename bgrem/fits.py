@@ -276,7 +276,9 @@ def write_products(
         with _replacing(path, overwrite) as stream:
             for unit in image._units:
                 if unit.index == image.hdu:
-                    header = _product_header(image.header, cards, history, extended=bool(planes))
+                    header = _product_header(
+                        image.header, cards, history, appended=len(planes or {})
+                    )
                     _write_image(stream, sources, header, image.compressed)
                 else:
                     _copy_unit(stream, image._contents, unit)
@@ -560,7 +562,7 @@ def _product_header(
     cards: Sequence[tuple[str, object, str]],
     history: Sequence[str],
     *,
-    extended: bool,
+    appended: int,
 ) -> fits.Header:
     """The image's header without the cards that would lie, with the provenance."""
     header = header.copy()
@@ -568,7 +570,9 @@ def _product_header(
         header.remove(keyword, ignore_missing=True, remove_all=True)
     for keyword in [k for k in header if k.startswith("BGR_")]:
         header.remove(keyword, ignore_missing=True)
-    if extended and "SIMPLE" in header and "EXTEND" not in header:
+    if isinstance(header.get("NEXTEND"), int):
+        header["NEXTEND"] += appended
+    if appended and "SIMPLE" in header and "EXTEND" not in header:
         header.set("EXTEND", True, after=f"NAXIS{header['NAXIS']}")
     header.extend(cards, unique=False)
     for line in history:

@@ -430,7 +430,7 @@ def test_the_name_decides_the_packing(tmp_path, pixels, name, magic):
 @pytest.mark.parametrize("shape", [(1, 1, 31, 43), (3, 31, 43), (31, 43, 3)])
 def test_shapes_are_restored(tmp_path, shape):
     cube = np.random.default_rng(4).normal(size=shape).astype(np.float32)
-    write(tmp_path / "a.fits", cube)
+    write(tmp_path / "a.fits", cube, NEXTEND=0)
     copy_of(
         tmp_path / "a.fits",
         tmp_path / "b.fits",
@@ -441,6 +441,7 @@ def test_shapes_are_restored(tmp_path, shape):
         np.testing.assert_array_equal(hdus[0].data, cube)
         assert hdus["NOISE"].shape == hdus["MASK"].shape == shape
         assert hdus[0].header["EXTEND"] is True
+        assert hdus[0].header["NEXTEND"] == 2
 
 
 def test_planes_carry_the_wcs_and_a_version_of_their_own(tmp_path, pixels):

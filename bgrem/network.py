@@ -23,6 +23,7 @@ REACH = 12  # px: half width of the matched filter's kernel, 3.3 sigma at 8.5 px
 # Photon noise of a source in units of the sky's is sqrt(1 + x / KNEE): KNEE is the sky's rms in
 # electrons, some tens for most frames.
 KNEE = 30.0
+BRIGHT = 2.0  # growth of a centre's logit with the logarithm of the sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +168,8 @@ class AttentionUNet(nn.Module):
         sources = (1 - share) * (x - scale * noise) + share * scale * smooth
         residual = (x - sources) / rate[:, None, None, None]
         log_variance = log_variance + torch.log(variance)
+        # A bright source is certain, and centred where it is brightest: given, not learnt.
+        centre = centre + BRIGHT * torch.log(1 + functional.relu(sources.detach()))
         return torch.cat([residual, log_variance, artefact, centre], dim=1)
 
     def _planes(self, x, frame):

@@ -362,8 +362,8 @@ def losses(channels, x, rate, batch):
     ``sources``: squared error of the sources over their expected noise, of pixels and of their
     means over 2 to 16 pixels, so that neither an aperture's flux nor a faint disc is off; of
     each tile its logarithm;
-    ``variance``: Gaussian log-likelihood of that error (Nix & Weigend 1994) with the error
-    held fixed; ``artefact``, ``centre``: cross entropies.
+    ``variance``: Gaussian log-likelihood of that error, held fixed, times its deviation
+    (beta-NLL, beta 0.5; Seitzer et al. 2022, arXiv:2203.09168); ``artefact``, ``centre``: cross entropies.
     """
     residual, log_variance, artefact, centre = channels.split(1, dim=1)
     weight = batch["weight"]
@@ -377,6 +377,7 @@ def losses(channels, x, rate, batch):
     log_variance = log_variance.clamp(-12, 16)
     observed = weight * (rate == 1)[:, None, None, None]
     likelihood = 0.5 * (log_variance + squared * torch.exp(-log_variance))
+    likelihood = likelihood * torch.exp(0.5 * log_variance.detach())
     parts["variance"] = _mean(likelihood, observed)
     parts["artefact"] = _mean(
         functional.binary_cross_entropy_with_logits(artefact, batch["artefact"], reduction="none"),

@@ -12,7 +12,7 @@ import numpy as np
 from bgrem.frame import quantisation_step
 from bgrem.sky import center_and_scale, estimate_mesh, object_mask
 
-__all__ = ["STATISTICS", "BlankSky", "Verdict", "blank_sky", "judge", "simulated_skies"]
+__all__ = ["STATISTICS", "BlankSky", "Verdict", "blank_sky", "judge", "report", "simulated_skies"]
 
 PATCH = 64  # px
 PATCHES = 100  # the patches with most sky are enough
@@ -25,8 +25,8 @@ TINY = 1e-4  # lower limit of fractions and steps before their logarithm
 
 #: What is measured on each patch, in the order of the columns, with its meaning.
 PATCH_STATISTICS = {
-    "level": "median",
-    "spread": "log2 of the standard deviation from the median absolute deviation",
+    "level": "mean of the bulk",
+    "spread": "log2 of the standard deviation of the bulk",
     "skewness": "third standardised moment of values within 8 sigma",
     "kurtosis": "log10(3 + excess of the fourth standardised moment) of values within 8 sigma",
     "high_tail": "log10 of the fraction above +3.5 sigma",
@@ -48,7 +48,7 @@ PATCH_STATISTICS = {
 #: What is measured on the whole frame.
 FRAME_STATISTICS = {
     "rms_scatter": "scatter of the patches' standard deviations, relative",
-    "level_scatter": "scatter of the patches' medians",
+    "level_scatter": "scatter of the patches' levels",
     "quantisation": "log10 of the step between data values",
 }
 STATISTICS = PATCH_STATISTICS | FRAME_STATISTICS
@@ -201,9 +201,7 @@ def patch_statistics(x, good):
     -------
     list of float
     """
-    values = x[good].astype(np.float64)
-    level = float(np.median(values))
-    spread = max(1.4826 * float(np.median(np.abs(values - level))), 1e-3)
+    level, spread = _level_and_spread(x[good].astype(np.float64))
     z = np.where(good, (x - np.float32(level)) / np.float32(spread), 0.0).astype(np.float64)
     core = z[good & (np.abs(z) < 8.0)]
     core = (core - core.mean()) / max(core.std(), 1e-6)
@@ -224,6 +222,14 @@ def patch_statistics(x, good):
         *(_odd_even(calm, quiet, axis) for axis in (1, 0)),
         *(_block_power(calm, quiet, k, variance) for k in SCALES),
     ]
+
+
+def _level_and_spread(values):
+    """Mean and standard deviation of the bulk: those of quantised values are not quantised."""
+    median = np.median(values)
+    deviation = np.abs(values - median)
+    bulk = values[deviation <= 4.0 * max(1.4826 * float(np.median(deviation)), 1e-3)]
+    return float(bulk.mean()), max(float(bulk.std()), 1e-3)
 
 
 _LAGS = ((0, 1), (1, 0), (0, 2), (2, 0), (1, 1))  # rows and columns between the two pixels
@@ -340,3 +346,31 @@ def judge(frame, simulated):
     limits[:, measured] = np.nanquantile(others[:, measured], WINDOW, axis=0)
     rank = np.where(np.isfinite(values), below / np.maximum(known.sum(axis=0), 1), np.nan)
     return Verdict(values=values, low=limits[0], high=limits[1], rank=rank)
+
+
+def report(verdicts):
+    """A table of what lies outside, frame by frame.
+
+    Parameters
+    ----------
+    verdicts : dict of str to Verdict
+
+    Returns
+    -------
+    str
+    """
+    lines = [f"{'statistic':14s} {'frame':>8s}         {'2 %':>8s} {'98 %':>8s}  meaning"]
+    for name, verdict in verdicts.items():
+        outside = verdict.outside
+        measured = int(np.isfinite(verdict.values).sum())
+        lines.append(f"{name}: {len(outside)} of {measured} outside")
+        for place, statistic in enumerate(STATISTICS):
+            if statistic in outside:
+                value, low, high = verdict.values[place], verdict.low[place], verdict.high[place]
+                lines.append(
+                    f"{statistic:14s} {value:8.3f} {outside[statistic]:7s} {low:8.3f} {high:8.3f}"
+                    f"  {STATISTICS[statistic]}"
+                )
+    unlike = sum(bool(verdict.outside) for verdict in verdicts.values())
+    lines.append(f"{len(verdicts) - unlike} of {len(verdicts)} frames are like the training sky")
+    return "\n".join(lines)

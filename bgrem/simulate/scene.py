@@ -244,7 +244,8 @@ class Sky:
     mask : ndarray, (ny, nx) uint8
         Bits GAP, SATURATED, ARTEFACT.
     truth : ndarray, (n,) of TRUTH_DTYPE
-        Positions in pixels, total flux in data units, S/N in an optimal filter.
+        Positions in pixels, total flux in data units as it falls on the detector, S/N in an
+        optimal filter at the scene's nominal `sky_rms` and without vignetting.
     psf : PointSpread
     scene : Scene
     """
@@ -294,7 +295,7 @@ def draw(scene, rng, *, psf=None):
     kept = saturated & ~artefact & ~gap
     sources[kept] = data[kept] - background[kept]
     sources[gap | dead] = 0.0
-    truth["flux"] /= scene.gain
+    truth["flux"] *= _at(vignette, truth["x"], truth["y"]) / scene.gain
     mask = GAP * gap + SATURATED * saturated + ARTEFACT * artefact
     return Sky(
         data=data,
@@ -439,6 +440,17 @@ def _vignetting(scene, rng):
     centre_y, centre_x = rng.uniform(-0.5, 1.5) * ny, rng.uniform(-0.5, 1.5) * nx
     r2 = ((x - centre_x) / nx) ** 2 + ((y - centre_y) / ny) ** 2
     return (1.0 - scene.vignetting * r2 / r2.max()).astype(np.float32)
+
+
+def _at(field, x, y):
+    """Values of a smooth field at positions, at its border for those outside."""
+    if np.ndim(field) == 0:
+        return float(field)
+    rows, columns = (
+        np.clip(np.rint(place).astype(int), 0, size - 1)
+        for place, size in zip((y, x), field.shape, strict=True)
+    )
+    return field[rows, columns].astype(np.float64)
 
 
 def _background(scene, vignette, rng):

@@ -1,0 +1,290 @@
+"""The command ``bgrem-simulate``: draw skies with known truth, and compare them with real ones."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bgrem import __version__
+from bgrem.cli import Parser, command, integer_from, number_from
+
+EXAMPLES = """\
+examples:
+  bgrem-simulate                                   scene.fits: a MeerLICHT cut-out, 256 x 256
+  bgrem-simulate --shape 1024 --fwhm 3.2 --seed 7 --count 10 --output-dir frames
+  bgrem-simulate --scene cluster.toml --set stars=20000 --set full_well=0
+  bgrem-simulate --scene scene.fits                the same scene once more
+  bgrem-simulate --training-sky --count 20         what networks are trained on
+  bgrem-simulate --realism image.fits              is it like the training sky?
+
+Each file holds DATA, SOURCES, BACKGROUND, NOISE (which add up to the data), MASK and the table TRUTH.
+cluster.toml holds fields of a scene, one a line (stars = 5000.0); --list-fields prints them all.
+Exit code: 0 done, 1 failed, or with --realism a frame is unlike the simulator; 2 wrong usage.
+"""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 failed or unlike, 2 wrong usage.
+    """
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    if options.training_sky and (options.scene or options.set or options.fwhm):
+        parser.error("--training-sky draws every field at random: no --scene, --fwhm or --set")
+    if options.realism and (options.scene or options.set or options.fwhm):
+        parser.error("--realism compares with the training sky: no --scene, --fwhm or --set")
+    if not options.name or "/" in options.name:
+        parser.error(f"--name {options.name!r} is no file name (a folder goes to --output-dir)")
+    try:
+        if options.list_fields:
+            return _list_fields()
+        if options.realism:
+            return _compare(options)
+        return _write(options)
+    except (OSError, ValueError) as error:
+        print(f"bgrem-simulate: {_sentence(error)}", file=sys.stderr)
+        return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = Parser(
+        prog="bgrem-simulate",
+        usage="bgrem-simulate [--scene FILE | --training-sky] [options]\n"
+        "       bgrem-simulate --realism IMG [IMG ...] [--count N] [--seed SEED]",
+        description="Draw simulated skies, with the truth about them, to FITS files.",
+        epilog=EXAMPLES,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=28, width=96
+        ),
+        add_help=False,
+        allow_abbrev=False,
+    )
+    _add_scene_options(parser.add_argument_group("scene"))
+    _add_output_options(parser.add_argument_group("output"))
+    group = parser.add_argument_group("realism")
+    group.add_argument(
+        "--realism", metavar="IMG", nargs="+",
+        help="draw no files: tell which statistics of the blank sky of these FITS images lie outside "
+        "the central 96 %% of COUNT scenes of the training sky (default: 200)",
+    )  # fmt: skip
+    other = parser.add_argument_group("other")
+    other.add_argument("--quiet", action="store_true", help="print errors and results only")
+    other.add_argument("--list-fields", action="store_true", help="print the default scene as TOML")
+    other.add_argument("--version", action="version", version=f"bgrem {__version__}", help="print it")
+    other.add_argument("--help", action="help", help="print this help")
+    return parser
+
+
+def _add_scene_options(group: argparse._ArgumentGroup) -> None:
+    source = group.add_mutually_exclusive_group()
+    source.add_argument(
+        "--scene", metavar="FILE",
+        help="description of the scene: TOML, or a FITS file that this command wrote "
+        "(default: a MeerLICHT exposure)",
+    )  # fmt: skip
+    source.add_argument(
+        "--training-sky", action="store_true", help="scenes at random from the training sky"
+    )
+    group.add_argument(
+        "--shape", metavar="NY[,NX]", type=_shape, help="size in pixels (default: the scene's, 256)"
+    )
+    group.add_argument(
+        "--fwhm", metavar="PIXELS", type=number_from(0), help="seeing (default: the scene's, 4.5)"
+    )
+    group.add_argument(
+        "--set", metavar="FIELD=VALUE", type=_field, action="append", default=[],
+        help="any other field of the scene; may be repeated",
+    )  # fmt: skip
+    group.add_argument(
+        "--seed", metavar="SEED", type=integer_from(0), help="of the random numbers (default: 0)"
+    )
+    group.add_argument(
+        "--count", metavar="N", type=integer_from(1), help="number of scenes (default: 1)"
+    )
+    group.add_argument(
+        "--first", metavar="NUMBER", type=integer_from(0),
+        help="number of the first one: a scene depends on SEED and its number alone (default: 0)",
+    )  # fmt: skip
+
+
+def _add_output_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--output-dir", metavar="DIR", default=".", help="write there (default: here)"
+    )
+    group.add_argument(
+        "--name", metavar="NAME", default="scene",
+        help="files are NAME.fits, with COUNT above 1 NAME_0000.fits and so on (default: scene)",
+    )  # fmt: skip
+    group.add_argument("--compress", action="store_true", help="write .fits.fz, without loss")
+    group.add_argument(
+        "--integers", action="store_true", help="whole numbers of adu, as cameras give them"
+    )
+    group.add_argument(
+        "--truth-apart", action="store_true", help="put all but the data into NAME_truth.fits"
+    )
+    group.add_argument(
+        "--pixel-scale", metavar="ARCSEC", type=_positive, default=0.56,
+        help="arcseconds per pixel in the header (default: 0.56)",
+    )  # fmt: skip
+    group.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def _shape(text: str) -> tuple[int, int]:
+    sides = [integer_from(1)(side) for side in text.split(",")]
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither NY nor NY,NX")
+    return sides[0], sides[-1]
+
+
+def _positive(text: str) -> float:
+    value = number_from(0)(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 is not above 0")
+    return value
+
+
+def _field(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    if "," in value:
+        return name.strip(), [integer_from(0)(item) for item in value.split(",")]
+    return name.strip(), number_from()(value)
+
+
+def _write(options: argparse.Namespace) -> int:
+    # GalSim and astropy take a second to import: a usage error need not wait for them.
+    from bgrem.simulate.files import draw_numbered, whole_numbers, write_sky
+
+    scene, seed, first = _scene(options)
+    count = options.count or 1
+    for number in range(first, first + count):
+        sky = draw_numbered(scene, seed=seed, number=number, shape=options.shape or (256, 256))
+        if options.integers:
+            changes = whole_numbers(sky.scene)
+            whole = _changed(sky.scene, changes)
+            sky = draw_numbered(whole, seed=seed, number=number)
+        path, truth = _paths(options, number if count > 1 else None)
+        write_sky(
+            path, sky, truth_path=truth, overwrite=options.overwrite,
+            seed=seed, number=number, scale=options.pixel_scale, integers=options.integers,
+        )  # fmt: skip
+        if not options.quiet:
+            print(_line(path, truth, sky), flush=True)
+    return 0
+
+
+def _scene(options: argparse.Namespace):
+    """The scene (None for random ones), the seed and the first number."""
+    from bgrem.simulate.files import load_scene, make_scene, read_scene
+
+    seed, first = 0, 0
+    changes = dict(options.set)
+    for name in ("shape", "fwhm"):
+        if getattr(options, name):
+            changes[name] = getattr(options, name)
+    if options.training_sky:
+        scene = None
+    elif options.scene is None:
+        scene = make_scene(changes, "the scene")
+    else:
+        scene = load_scene(options.scene, **changes)
+        if Path(options.scene).suffix.lower() != ".toml":
+            _, seed, first = read_scene(options.scene)
+    if options.seed is not None:
+        seed = options.seed
+    if options.first is not None:
+        first = options.first
+    return scene, seed or 0, first or 0
+
+
+def _changed(scene, changes):
+    from dataclasses import replace
+
+    return replace(scene, **changes)
+
+
+def _paths(options: argparse.Namespace, number: int | None) -> tuple[Path, Path | None]:
+    folder = Path(options.output_dir)
+    stem = options.name if number is None else f"{options.name}_{number:04d}"
+    suffix = ".fits.fz" if options.compress else ".fits"
+    truth = folder / f"{stem}_truth{suffix}" if options.truth_apart else None
+    return folder / f"{stem}{suffix}", truth
+
+
+def _line(path: Path, truth: Path | None, sky) -> str:
+    counted = int((sky.truth["snr"] >= 2).sum())
+    ny, nx = sky.data.shape
+    names = f"{path} {truth}" if truth else str(path)
+    return f"{names}: {nx} x {ny} px, FWHM {sky.scene.fwhm:.2f} px, {counted} sources of S/N >= 2"
+
+
+def _list_fields() -> int:
+    from dataclasses import asdict
+
+    from bgrem.simulate.scene import Scene
+
+    for name, value in asdict(Scene()).items():
+        print(f"{name} = {list(value) if isinstance(value, tuple) else value}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from bgrem.fits import as_planes, read_image
+    from bgrem.realism import blank_sky, judge, report, simulated_skies
+
+    # The frames first: a name that is misspelt should not wait for the simulations.
+    frames = {}
+    failed = False
+    for path in options.realism:
+        try:
+            frames[path] = blank_sky(as_planes(read_image(path).data)[0])
+        except (OSError, ValueError) as error:
+            message = _sentence(error)
+            print(f"bgrem-simulate: {message if path in message else f'{path}: {message}'}", file=sys.stderr)
+            failed = True
+    frames = {path: frame for path, frame in frames.items() if _has_sky(path, frame)}
+    if not frames:
+        return 1
+    count = options.count or 200
+    simulated = list(
+        _counted(
+            simulated_skies(count, seed=options.seed or 0, shape=options.shape or (512, 512)),
+            count,
+            options.quiet,
+        )
+    )
+    verdicts = {path: judge(frame, simulated) for path, frame in frames.items()}
+    print(report(verdicts))
+    unlike = any(verdict.outside for verdict in verdicts.values())
+    return 1 if failed or unlike else 0
+
+
+def _has_sky(path: str, frame) -> bool:
+    if len(frame.table) == 0:
+        print(f"bgrem-simulate: {path}: shows no blank sky, it is left out", file=sys.stderr)
+    return len(frame.table) > 0
+
+
+def _counted(scenes, count: int, quiet: bool):
+    """Show a bar on a terminal."""
+    from tqdm import tqdm
+
+    hidden = quiet or not sys.stderr.isatty()
+    return tqdm(scenes, total=count, desc="simulated scenes", leave=False, disable=hidden)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -52,6 +52,8 @@ FRAME_STATISTICS = {
     "quantisation": "log10 of the step between data values",
 }
 STATISTICS = PATCH_STATISTICS | FRAME_STATISTICS
+#: Amplitudes of faults: a frame that has less of them than any simulated one is no worry.
+ONE_SIDED = ("odd_even_x", "odd_even_y", "rms_scatter", "level_scatter")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +137,9 @@ class Verdict:
         sides = np.where(self.values > self.high, "above", "below")
         out = (self.values > self.high) | (self.values < self.low)
         return {
-            name: str(side) for name, side, is_out in zip(STATISTICS, sides, out, strict=True) if is_out
+            name: str(side)
+            for name, side, is_out in zip(STATISTICS, sides, out, strict=True)
+            if is_out
         }
 
 
@@ -268,7 +272,8 @@ def _line_power(calm, quiet, axis, variance):
     if inner.sum() < FEWEST_BLOCKS:
         return np.nan
     difference = (mean[1:-1] - (mean[:-2] + mean[2:]) / 2)[inner]
-    error = (1 / count[1:-1] + (1 / count[:-2] + 1 / count[2:]) / 4)[inner]
+    inverse = 1 / np.maximum(count, 1)
+    error = (inverse[1:-1] + (inverse[:-2] + inverse[2:]) / 4)[inner]
     return float(np.log2(max((difference**2).sum() / (error.sum() * variance), 1e-3)))
 
 
@@ -344,6 +349,7 @@ def judge(frame, simulated):
     limits = np.full((2, len(STATISTICS)), np.nan)
     measured = known.any(axis=0)
     limits[:, measured] = np.nanquantile(others[:, measured], WINDOW, axis=0)
+    limits[0, [list(STATISTICS).index(name) for name in ONE_SIDED]] = 0.0
     rank = np.where(np.isfinite(values), below / np.maximum(known.sum(axis=0), 1), np.nan)
     return Verdict(values=values, low=limits[0], high=limits[1], rank=rank)
 

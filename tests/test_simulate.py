@@ -594,9 +594,6 @@ def test_vignetting_darkens_sky_and_sources():
     relative = sky.background / 1e4
     assert relative.max() <= 1
     assert relative.min() == pytest.approx(0.7, abs=0.02)
-    bright = {"stars": 3000.0, "brightest": 100.0, "size": 512}
-    dimmed, full = sky_with(seed=1, vignetting=0.3, **bright), sky_with(seed=1, **bright)
-    assert 0.7 < dimmed.sources.sum() / full.sources.sum() < 1.0
-    assert np.array_equal(dimmed.truth["snr"], full.truth["snr"])
-    ratio = dimmed.truth["flux"] / full.truth["flux"]
-    assert 0.68 < ratio.min() < 0.8 < ratio.max() <= 1.0
+    dimmed = sky_with(seed=1, size=512, vignetting=0.3, stars=3000.0, brightest=100.0).truth
+    received = dimmed["flux"] / dimmed["snr"]
+    assert received.min() / received.max() == pytest.approx(0.7, abs=0.05)

@@ -76,7 +76,9 @@ def make_parser() -> argparse.ArgumentParser:
     other = parser.add_argument_group("other")
     other.add_argument("--quiet", action="store_true", help="print errors and results only")
     other.add_argument("--list-fields", action="store_true", help="print the default scene as TOML")
-    other.add_argument("--version", action="version", version=f"bgrem {__version__}", help="print it")
+    other.add_argument(
+        "--version", action="version", version=f"bgrem {__version__}", help="print it"
+    )
     other.add_argument("--help", action="help", help="print this help")
     return parser
 
@@ -247,7 +249,10 @@ def _compare(options: argparse.Namespace) -> int:
             frames[path] = blank_sky(as_planes(read_image(path).data)[0])
         except (OSError, ValueError) as error:
             message = _sentence(error)
-            print(f"bgrem-simulate: {message if path in message else f'{path}: {message}'}", file=sys.stderr)
+            print(
+                f"bgrem-simulate: {message if path in message else f'{path}: {message}'}",
+                file=sys.stderr,
+            )
             failed = True
     frames = {path: frame for path, frame in frames.items() if _has_sky(path, frame)}
     if not frames:

@@ -110,9 +110,8 @@ def draw_galaxies(psf, rng, *, count=32, median_radius=1.5, scatter=0.5):
     """
     images, radii = _bank()
     wanted = np.log(median_radius) + scatter * rng.standard_normal(count)
-    chosen = np.abs(np.log(radii)[None, :] - wanted[:, None] + 0.15 * rng.standard_normal(
-        (count, len(radii))
-    )).argmin(axis=1)
+    jitter = 0.15 * rng.standard_normal((count, len(radii)))
+    chosen = np.abs(np.log(radii)[None, :] - wanted[:, None] + jitter).argmin(axis=1)
     profiles = _mirrored(images[chosen], rng)
     seen = _convolve(profiles, _psf_samples(psf))
     stamps = _binned(seen)
@@ -214,7 +213,8 @@ def _arms(rng, size, radius, texture):
 
 def _same_convolve(image, kernel):
     """Linear convolution by FFT, cut to the image's size."""
-    shape = [fft.next_fast_len(a + b, real=True) for a, b in zip(image.shape, kernel.shape)]
+    sides = zip(image.shape, kernel.shape, strict=True)
+    shape = [fft.next_fast_len(a + b, real=True) for a, b in sides]
     product = fft.rfft2(image, shape) * fft.rfft2(kernel, shape)
     half = kernel.shape[0] // 2
     full = fft.irfft2(product, shape)

@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 __all__ = ["PHASES", "PointSpread", "draw_psf"]
 
 PHASES = 5  # sub-pixel positions per axis; also the sampling of the core, in samples per pixel
-WING_RADIUS = 160  # px: a ninth-magnitude star's halo on a MeerLICHT frame is still seen this far out
+WING_RADIUS = 160  # px: a ninth-magnitude star's halo is seen so far out on a MeerLICHT frame
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,7 @@ class PointSpread:
         # The centre of a stamp moves up when its samples are taken from further down.
         starts = PHASES + PHASES - 1 - np.arange(PHASES)
         return np.stack(
-            [
-                [self.fine[j::PHASES, i::PHASES][:size, :size] for i in starts]
-                for j in starts
-            ]
+            [[self.fine[j::PHASES, i::PHASES][:size, :size] for i in starts] for j in starts]
         ).astype(np.float32)
 
     @property

@@ -11,7 +11,7 @@ from bgrem.simulate.galaxies import SAMPLING, draw_extended, draw_galaxies
 from bgrem.simulate.psf import PHASES, add_stamp, draw_psf
 from bgrem.simulate.skies import background_structure, smooth_field, texture_field
 
-__all__ = ["ARTEFACT", "GAP", "SATURATED", "Scene", "Sky", "TRUTH_DTYPE", "draw"]
+__all__ = ["ARTEFACT", "GAP", "SATURATED", "TRUTH_DTYPE", "Scene", "Sky", "draw"]
 
 GAP, SATURATED, ARTEFACT = 1, 2, 4  # bits of Sky.mask
 STAR, GALAXY, EXTENDED = 0, 1, 2  # kinds in the truth table

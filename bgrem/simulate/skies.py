@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["smooth_field", "texture_field", "background_structure"]
+__all__ = ["background_structure", "smooth_field", "texture_field"]
 
 
 def smooth_field(shape, rng, *, waves=2.0):

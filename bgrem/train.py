@@ -496,7 +496,7 @@ def train(
                 if training.step % save == 0:
                     training.save(checkpoint)
                 halted = bool(stop and stop())
-                if stop_after and time.monotonic() - began > stop_after:
+                if stop_after is not None and time.monotonic() - began > stop_after:
                     break
         training.save(checkpoint)
     if not halted:

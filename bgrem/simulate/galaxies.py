@@ -14,6 +14,8 @@ __all__ = ["GalaxyStamps", "draw_extended", "draw_galaxies"]
 SAMPLING = 2  # samples per pixel of the small galaxies' stamps
 SIZE = 128  # samples per side of the small galaxies' stamps
 FINER = 4
+REACH = 5.0  # half-light radii at which a profile ends
+LARGEST_STAMP = 400  # px: half width of the largest galaxies' stamps
 LARGEST_SMALL_RADIUS = 8.0  # px: half-light radius above which a galaxy is drawn on its own
 
 
@@ -66,7 +68,8 @@ def _bank(count=240, seed=7):
     radii = np.exp(rng.uniform(np.log(0.3), np.log(LARGEST_SMALL_RADIUS), count))
     images = np.empty((count, SIZE, SIZE), np.float32)
     for k, radius in enumerate(radii):
-        profile = _sersic(rng, radius)
+        shape = _shape(rng)
+        profile = _sersic(radius, *shape)
         # Four times finer than needed, then averaged: a spheroid's cusp is sharp. The offset
         # brings the centre onto sample SIZE // 2 of the averaged stamp.
         fine = profile.drawImage(
@@ -78,17 +81,42 @@ def _bank(count=240, seed=7):
             dtype=float,
         )
         images[k] = fine.array.reshape(SIZE, FINER, SIZE, FINER).mean(axis=(1, 3))
+        images[k] *= _fading(SIZE, SAMPLING * radius, shape)
         images[k] /= images[k].sum()
     return images, radii
 
 
-def _sersic(rng, radius):
-    """One Sersic profile of random shape and direction; index after Trujillo et al. (2001)."""
+def _shape(rng):
+    """Random Sersic index (after Trujillo et al. 2001), axis ratio and direction in radians."""
     index = float(np.exp(rng.uniform(np.log(0.5), np.log(5.0))))
-    ratio = float(rng.uniform(0.2, 1.0))
-    angle = float(rng.uniform(0.0, np.pi))
-    profile = galsim.Sersic(n=index, half_light_radius=radius, trunc=5 * radius)
+    return index, float(rng.uniform(0.2, 1.0)), float(rng.uniform(0.0, np.pi))
+
+
+def _sersic(radius, index, ratio, angle):
+    """A Sersic profile that ends at REACH half-light radii."""
+    profile = galsim.Sersic(n=index, half_light_radius=radius, trunc=REACH * radius)
     return profile.shear(q=ratio, beta=angle * galsim.radians)
+
+
+def _fading(size, radius, shape):
+    """A window that lets a galaxy fade out before it ends, (size, size) float32.
+
+    Neither the end of the profile nor the border of the stamp may show as an edge.
+    """
+    _, ratio, angle = shape
+    y, x = np.indices((size, size), dtype=np.float64) - size // 2
+    along = x * np.cos(angle) + y * np.sin(angle)
+    across = y * np.cos(angle) - x * np.sin(angle)
+    ellipse = np.hypot(along * np.sqrt(ratio), across / np.sqrt(ratio)) / radius
+    window = _smooth_end(ellipse, 0.7 * REACH, REACH)
+    window *= _smooth_end(np.hypot(x, y), 0.3 * size, 0.49 * size)
+    return window.astype(np.float32)
+
+
+def _smooth_end(r, start, end):
+    """1 up to `start`, 0 from `end`, a smooth step between."""
+    t = np.clip((end - r) / (end - start), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
 
 
 def draw_galaxies(psf, rng, *, count=32, median_radius=1.5, scatter=0.5):
@@ -184,14 +212,11 @@ def draw_extended(psf, rng, *, radius, texture=0.0, index=None):
     index : float, optional
         Sersic index; random if not given.
     """
-    size = 2 * int(np.clip(4.5 * radius, 24, 300)) + 1
-    if index is None:
-        profile = _sersic(rng, radius)
-    else:
-        ratio = float(rng.uniform(0.3, 1.0))
-        profile = galsim.Sersic(n=index, half_light_radius=radius, trunc=4.4 * radius)
-        profile = profile.shear(q=ratio, beta=float(rng.uniform(0, np.pi)) * galsim.radians)
+    shape = _shape(rng) if index is None else (index, rng.uniform(0.3, 1.0), rng.uniform(0, np.pi))
+    profile = _sersic(radius, *shape)
+    size = 2 * int(np.clip(REACH * radius / np.sqrt(shape[1]), 24, LARGEST_STAMP)) + 1
     image = profile.drawImage(nx=size, ny=size, scale=1.0, method="no_pixel", dtype=float).array
+    image = image * _fading(size, radius, shape)
     if texture > 0:
         image = image * _arms(rng, size, radius, texture)
     image = np.clip(image, 0.0, None)

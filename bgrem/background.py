@@ -124,12 +124,12 @@ class Sky:
     @property
     def level(self) -> float:
         """Median of the level over the mesh."""
-        return float(self.center + self.scale * np.median(self.mesh.background))
+        return float(self.center + self.scale * np.median(self.mesh.background.astype(np.float64)))
 
     @property
     def rms(self) -> float:
         """Median of the noise over the mesh."""
-        return float(self.scale * np.median(self.mesh.rms))
+        return float(self.scale * np.median(self.mesh.rms.astype(np.float64)))
 
 
 def separate(
@@ -200,7 +200,7 @@ def separate(
     x = _standardised(data, minpix, bad, center, scale)
     mesh = estimate_mesh(x, bad, box=box or card.box)
     if norm:
-        mesh = replace(mesh, rms=np.full_like(mesh.rms, 1 / (norm * scale)))
+        mesh = replace(mesh, rms=np.full_like(mesh.rms, _rms_of_norm(norm, scale)))
     step = quantisation_step(_thinned(x, bad)) / float(np.median(mesh.rms))
     for rows in _strips(data.shape):
         x[rows] -= mesh.background_rows(rows.start, rows.stop)
@@ -326,8 +326,18 @@ def _dtype(data: np.ndarray) -> np.dtype:
     return np.dtype(np.float64 if double else np.float32)
 
 
+def _rms_of_norm(norm: float, scale: float) -> float:
+    """The noise, in units of ``scale``, that a normalisation factor brings to 1."""
+    if not 1 / BRIGHTEST < norm * scale < BRIGHTEST:
+        raise ValueError(f"norm {norm:g} is out of range, the noise is about {scale:.3g}")
+    return 1 / (norm * scale)
+
+
 def _raised(data: np.ndarray, minpix: float | str | None) -> np.ndarray:
-    return data if minpix is None or minpix == "auto" else np.maximum(data, minpix)
+    if minpix is None or minpix == "auto":
+        return data
+    with np.errstate(over="ignore"):  # -1e300 is -inf in single precision, which raises nothing
+        return np.maximum(data, minpix)
 
 
 def _standardised(data, minpix, bad, center, scale) -> np.ndarray:
@@ -502,7 +512,7 @@ class DiffusionBackground2D:
         self.provenance = self._parts.provenance
 
     def _with_unit(self, part):
-        return part if part is None or self._unit is None else part * self._unit
+        return part if part is None or self._unit is None else part << self._unit
 
     @property
     def background(self):

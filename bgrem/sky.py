@@ -221,6 +221,10 @@ def _quantisation_step(values: np.ndarray) -> float:
         return 0.0
     values = np.sort(values)
     center, spread = _median_and_mad(values)
+    rest = values[values != center]
+    # In a map of few counts the rest are mostly of one value as well; in a filled gap they are not.
+    if spread == 0 and rest.size and _median_and_mad(rest)[1] > 0:
+        return _quantisation_step(rest)
     # Levels that differ by rounding only are one level.
     levels = values[np.append(True, np.diff(values) > 1e-4 * max(spread, 1e-3))]
     low, high = np.searchsorted(levels, [center - 1.5 * spread, center + 1.5 * spread])
@@ -308,15 +312,18 @@ def _measure(x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh |
     down = _edges(ny, my)
     for j, (top, bottom) in enumerate(pairwise(down)):
         strip = np.asarray(x[top:bottom], dtype=np.float32)
-        if first is not None:
-            strip = strip - first.background_rows(top, bottom)
+        rest = strip if first is None else strip - first.background_rows(top, bottom)
         bad = _bad_rows(mask, excluded, top, bottom, nx)
         for i, (left, right) in enumerate(pairwise(across)):
-            values = strip[:, left:right]
-            values = values.ravel() if bad is None else values[~bad[:, left:right]]
+            good = slice(None) if bad is None else ~bad[:, left:right]
+            values = rest[:, left:right][good].ravel()
             if values.size:
                 level[j, i], spread[j, i] = _level_and_spread(values, step)
-                seen[j, i] = values.size / strip[:, left:right].size
+                seen[j, i] = values.size / rest[:, left:right].size
+                # Where no count fell, the slope of the first pass is left, which is no noise.
+                coarse = step > COARSE_STEP * spread[j, i]
+                if coarse and np.ptp(strip[:, left:right][good]) == 0:
+                    spread[j, i] = 0
     if first is not None:
         level += first.background
     # Where hardly any cell shows enough sky, the best fifth of them must do.

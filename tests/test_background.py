@@ -183,6 +183,13 @@ def test_minpix_auto_is_for_raw_frames(toy_model, level, expected):
     assert parts.provenance["minpix"] == expected
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_minpix_below_all_numbers_raises_nothing(toy_model):
+    data = field(level=0.0).astype(np.float32)
+    raised = separate(data, minpix=-1e300, model=toy_model).sources
+    np.testing.assert_array_equal(raised, separate(data, model=toy_model).sources)
+
+
 def test_wild_values_stay_where_they_are(toy_model):
     data = field()
     expected = remove_background(data, model=toy_model)
@@ -213,6 +220,14 @@ def test_provenance_says_how_it_was_done(toy_model, toy_model_path):
     assert provenance["fwhm"] == 2.5
     assert abs(provenance["level"] - 1000) < 15
     assert provenance["warnings"] == []
+
+
+@pytest.mark.parametrize(("unit", "level"), [(1.0, 1e9), (1e-200, 0.0), (1e200, 0.0)])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_level_and_rms_are_those_of_double_precision(toy_model, unit, level):
+    provenance = separate(unit * field(level=level), model=toy_model).provenance
+    assert abs(provenance["level"] / unit - level) < 15
+    assert abs(provenance["rms"] / unit - 10) < 0.5
 
 
 def test_mostly_bad_data_bring_a_warning(toy_model):
@@ -273,6 +288,8 @@ def test_data_that_cannot_be_separated(toy_model, data, message):
         ({"steps": -3}, "at least 1"),
         ({"norm": -1.0}, "norm"),
         ({"norm": np.nan}, "norm"),
+        ({"norm": 1e-300}, "norm 1e-300 is out of range, the noise is about 1"),
+        ({"norm": 1e300}, "out of range"),
         ({"minpix": "low"}, "minpix"),
         ({"minpix": np.inf}, "minpix"),
         ({"fwhm": 0.0}, "fwhm"),

@@ -202,6 +202,21 @@ def test_gaps_take_no_part():
     np.testing.assert_allclose(rms, 1, rtol=0.05)
 
 
+def test_a_gap_of_most_of_the_image_takes_no_part():
+    data = 1000 + noise((300, 300))
+    data[:180] = 0
+    data[200:, 100:110] += 500
+    background, rms = measured(data, box=64)
+    assert np.abs(background[190:] - 1000).max() < 0.3
+    np.testing.assert_allclose(rms, 1, rtol=0.1)
+
+
+def test_cells_without_a_count_have_the_noise_of_the_others():
+    data = np.random.default_rng(9).random((256, 256)) < 0.0008
+    _, rms = measured(data.astype(np.float32), box=32)
+    assert rms.min() > 0.3 * np.sqrt(0.0008)
+
+
 def test_masked_pixels_take_no_part():
     data = noise((600, 600))
     mask = np.zeros(data.shape, dtype=bool)

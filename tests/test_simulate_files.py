@@ -1,6 +1,7 @@
 """The command bgrem-simulate and the files that it writes."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from astropy.wcs import WCS
 from bgrem.cli.simulate import main
 from bgrem.fits import read_image
 from bgrem.simulate import Scene
-from bgrem.simulate.files import load_scene, read_scene
+from bgrem.simulate.files import load_scene, read_scene, whole_numbers
 
 SMALL = ["--shape", "64,80", "--quiet"]
 
@@ -118,7 +119,7 @@ def test_integers_are_stored_as_such(folder):
         rest = data.data - sum(
             hdus[name].data.astype(np.float64) for name in ("SOURCES", "BACKGROUND", "NOISE")
         )
-    assert np.abs(rest).max() < 1e-4
+    assert (rest == 0).all()
     assert read_image("scene.fits.fz").data.shape == (64, 80)
 
 
@@ -171,3 +172,20 @@ def test_bad_usage_gets_one_sentence(folder, capsys, arguments, code, words):
     before = set(folder.iterdir())
     assert words in refused(capsys, *arguments, code=code)
     assert set(folder.iterdir()) == before
+
+
+SAMPLE = Path(__file__).resolve().parents[1] / "examples" / "meerlicht_sample.fits.fz"
+
+
+def test_the_bundled_sample_is_what_it_says():
+    data = read_image(SAMPLE).data
+    parts = planes(SAMPLE.with_name("meerlicht_sample_truth.fits.fz"))
+    total = sum(parts[name].astype(np.float64) for name in ("SOURCES", "BACKGROUND", "NOISE"))
+    assert np.array_equal(data, total)
+    scene, seed, number = read_scene(SAMPLE)
+    described = load_scene(SAMPLE.with_name("meerlicht_sample.toml"))
+    assert scene == dataclasses.replace(described, **whole_numbers(described))
+    assert (seed, number) == (2, 0)
+    assert (parts["TRUTH"]["snr"] > 2).sum() > 300
+    size = sum(path.stat().st_size for path in SAMPLE.parent.glob("meerlicht_sample*"))
+    assert size < 2_000_000

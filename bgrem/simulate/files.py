@@ -18,7 +18,7 @@ __all__ = ["draw_numbered", "load_scene", "read_scene", "sky_to_hdus", "write_sk
 
 PIXEL_SCALE = 0.56  # arcsec: MeerLICHT's (Bloemen et al. 2016, SPIE 9906, 990664)
 FIELD = (90.0, -45.0)  # deg: where the middle of a scene lies on the sky
-PARTS = ("sources", "background", "noise", "mask")
+FINENESS = np.float32(1 / 64)  # adu: step of the parts where the data are whole numbers
 SCENE_CARD = "SCENE"  # cards are written as HIERARCH SCENE NAME = value
 DRAWING = 1  # the drawing of a scene and the choice of its description have streams of their own
 DESCRIPTION = 0
@@ -129,7 +129,8 @@ def sky_to_hdus(sky, *, seed=None, number=0, scale=PIXEL_SCALE, integers=False):
     scale : float
         Arcseconds per pixel.
     integers : bool
-        Store the data as whole numbers (they must be: see `whole_numbers`).
+        Store the data as whole numbers (they must be: see `whole_numbers`), and the parts in steps
+        of `FINENESS`: so they compress well.
 
     Returns
     -------
@@ -137,10 +138,15 @@ def sky_to_hdus(sky, *, seed=None, number=0, scale=PIXEL_SCALE, integers=False):
         By the name of the extension, in order.
     """
     header = _header(sky, seed, number, scale)
-    data = np.rint(sky.data).astype(np.int32) if integers else sky.data
-    planes = {"DATA": data, "SOURCES": sky.sources, "BACKGROUND": sky.background}
+    data, sources, background = sky.data, sky.sources, sky.background
+    if integers:
+        data = np.rint(data).astype(np.int32)
+        sources, background = (
+            np.rint(part / FINENESS) * FINENESS for part in (sources, background)
+        )
+    planes = {"DATA": data, "SOURCES": sources, "BACKGROUND": background}
     # The noise is what is left of the data as they are stored, so that the parts add up.
-    left = data.astype(np.float64) - sky.background - sky.sources
+    left = data.astype(np.float64) - background - sources
     planes |= {"NOISE": left.astype(np.float32), "MASK": sky.mask}
     hdus = {
         name: fits.ImageHDU(plane, _plane_header(header, name), name=name)
@@ -210,6 +216,7 @@ def _compressed(hdu):
         name=hdu.name,
         compression_type="RICE_1" if whole else "GZIP_2",
         quantize_level=0.0,
+        tile_shape=(min(64, hdu.shape[0]), hdu.shape[1]),
     )
 
 

@@ -8,7 +8,8 @@ below any sensible threshold: the score, not the recipe, decides how deep a comp
   that plane.
 - `detect_matched_filter`: the optimum of linear methods, told the PSF, after cosmic rays and bad
   pixels are taken out.
-- `detect_sextractor`, `detect_source_extractor`: SExtractor through SEP, and the program itself.
+- `detect_sextractor_default`: SExtractor's default run through SEP; `detect_sextractor`,
+  `detect_source_extractor`: the same at every threshold, through SEP and by the program itself.
 """
 
 import shutil
@@ -27,9 +28,10 @@ from bgrem.psf import matched_filter, noise_pixels, psf_fwhm
 
 #: SExtractor's default.conv, the 3 x 3 "all-ground" filter.
 DEFAULT_CONV = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32)
-#: SExtractor's defaults (default.sex): mesh, minimum area, deblending.
+#: SExtractor's defaults (default.sex): mesh, minimum area, threshold in sigma, deblending.
 DEFAULT_MESH = 64
 DEFAULT_AREA = 5
+DEFAULT_THRESHOLD = 1.5
 DEFAULT_DEBLEND = (32, 0.005)
 
 
@@ -268,6 +270,24 @@ def extract(sky, threshold, *, mask=None, kernel=DEFAULT_CONV, area=DEFAULT_AREA
         deblend_nthresh=levels, deblend_cont=contrast, clean=True, clean_param=1.0,
     )  # fmt: skip
     return detection_table(objects["x"], objects["y"], objects["cpeak"])
+
+
+def detect_sextractor_default(data, *, mask=None):
+    """SExtractor as it comes, through SEP: one run at its DETECT_THRESH of 1.5, best peak first.
+
+    Parameters
+    ----------
+    data : (ny, nx) array
+    mask : (ny, nx) bool, optional
+        Bad pixels.
+
+    Returns
+    -------
+    structured array
+        x, y, score; the score is the filtered peak over the noise.
+    """
+    _, bad = _clean_input(data, mask)
+    return extract(subtract_sky(data, mask=mask), DEFAULT_THRESHOLD, mask=bad)
 
 
 def detect_sextractor(

@@ -144,11 +144,14 @@ def _without_cosmic_rays(frame):
 
 def detect_with_bgrem(frame, *, model, steps=1):
     """Detect by bgrem's recipe: maxima of the significance, or of the smoothed sources without one."""
-    from bgrem.background import separate
+    from bgrem.background import ARTEFACT, separate
 
     parts = separate(frame.data, mask=frame.mask, model=model, steps=steps)
     if parts.significance is not None:
-        return detect.detect_peaks(parts.significance, mask=frame.mask)
+        return detect.detect_on_significance(
+            parts.significance, parts.sources, parts.rms,
+            fwhm=parts.provenance["fwhm"], artefact=(parts.mask & ARTEFACT) > 0, mask=frame.mask,
+        )  # fmt: skip
     return detect.detect_on_sources(parts.sources, parts.rms, mask=frame.mask)
 
 

@@ -73,7 +73,8 @@ class TrainingConfig:
         Weights of the losses: ``variance``, ``artefact``, ``centre`` beside the sources' 1.
     network : NetworkConfig
     inference : dict
-        ``tile`` and ``overlap`` in pixels that the model's card asks for.
+        ``tile``, ``overlap`` and ``box`` of the sky mesh, in pixels, that the model's card asks
+        for.
     start : str
         A ``.safetensors`` file to begin from; empty for random weights.
     """
@@ -101,7 +102,9 @@ class TrainingConfig:
         default_factory=lambda: {"variance": 0.05, "artefact": 2.0, "centre": 8.0}
     )
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    inference: dict = field(default_factory=lambda: {"tile": 512, "overlap": 128})
+    inference: dict = field(
+        default_factory=lambda: {"tile": 1024, "overlap": 96, "box": 128}
+    )
     start: str = ""
 
     @property
@@ -593,7 +596,7 @@ def card(config, step):
         tile=config.inference["tile"],
         overlap=config.inference["overlap"],
         multiple=2 ** len(config.network.widths),
-        box=config.box,
+        box=config.inference["box"],
         normalisation=NORMALISATION,
         training_digest=config.digest,
         licence=config.licence,

@@ -12,16 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from bgrem.background import MAPS, Separation, separate
+from bgrem.background import MAPS, MASKED, NOT_FINITE, Separation, separate
 from bgrem.fits import (
     FitsError,
     FitsImage,
     as_planes,
+    fitted_mask,
     is_fits_name,
     read_image,
     read_mask,
     write_products,
 )
+from bgrem.model import Model, load_model
 
 __all__ = ["PLANES", "Failure", "Result", "process_file", "process_files"]
 
@@ -79,16 +81,22 @@ class Failure:
 
 
 def process_files(
-    paths: Iterable[str | os.PathLike], *, prefix: str = "BGRem_", **options
+    paths: str | os.PathLike | Iterable[str | os.PathLike],
+    *,
+    prefix: str = "BGRem_",
+    model="optical",
+    **options,
 ) -> Iterator[Result | Failure]:
     """Process images, folders and globs one after the other; a bad one does not stop the others.
 
     Parameters
     ----------
-    paths : iterable of path
+    paths : path or iterable of path
         A folder stands for the FITS files directly in it, a glob for what it matches; in both, names
         that begin with ``prefix`` are taken for earlier outputs and left out.
     prefix : str
+    model : str, path or Model
+        Loaded once.
     **options
         As for `process_file`.
 
@@ -96,7 +104,13 @@ def process_files(
     ------
     Result or Failure
         One for each image, in order.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be used.
     """
+    model = model if isinstance(model, Model) else load_model(model)
     written: dict[Path, Path] = {}
     for path in _expanded(paths, prefix):
         if isinstance(path, Failure):
@@ -106,7 +120,7 @@ def process_files(
             output = output_path(path, prefix=prefix, output_dir=options.get("output_dir"))
             if output in written:
                 raise FitsError(f"{path}: its output {output} is already that of {written[output]}")
-            yield process_file(path, prefix=prefix, **options)
+            yield process_file(path, prefix=prefix, model=model, **options)
             written[output] = path
         except ValueError as error:
             yield Failure(path, str(error))
@@ -127,7 +141,7 @@ def process_file(
     prefix: str = "BGRem_",
     output_dir: str | os.PathLike | None = None,
     overwrite: bool = False,
-    mask: str | np.ndarray | None = None,
+    mask: str | os.PathLike | np.ndarray | None = None,
     save: Sequence[str] = (),
     nonnegative: bool = False,
     keep_level: bool = False,
@@ -153,8 +167,9 @@ def process_file(
         Folder of the output, made where missing. Default: that of the input.
     overwrite : bool
         Replace an existing output. The input is never overwritten.
-    mask : str or bool ndarray, optional
-        FILE, FILE[HDU] or an HDU of the same file, bad where not 0; or an array, True where bad.
+    mask : str, path or array_like, optional
+        FILE, FILE[HDU] or an HDU of the same file; or an array. Bad where not 0. Of the image's
+        shape, or of one plane's for all planes of a cube.
     save : sequence of str
         Keys of `PLANES`, to be appended as extensions.
     nonnegative : bool
@@ -177,13 +192,18 @@ def process_file(
     ------
     FitsError
         One sentence with the file and the HDU; nothing has been written then.
+    ValueError
+        If ``save`` names what there is not, or the model cannot be used.
     """
     started = time.perf_counter()
+    if unknown := [key for key in save if key not in PLANES]:
+        raise ValueError(f"cannot save {unknown[0]!r}; there are {', '.join(PLANES)}")
+    model = model if isinstance(model, Model) else load_model(model)
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     _check_output(output, path, overwrite)
     image = read_image(path, hdu)
-    bad = read_mask(mask, image) if isinstance(mask, str) else mask
+    bad = _mask_for(image, mask)
     with progress(path.name) if progress else nullcontext() as report:
         products, facts = _separate_planes(
             image, bad, save, nonnegative, report,
@@ -219,7 +239,21 @@ def process_file(
 def output_path(
     path: str | os.PathLike, *, prefix: str = "BGRem_", output_dir: str | os.PathLike | None = None
 ) -> Path:
-    """Where the output of an input goes: ``prefix`` + its name, beside it or in ``output_dir``."""
+    """Where the output of an input goes.
+
+    Parameters
+    ----------
+    path : path
+        The input.
+    prefix : str
+    output_dir : path, optional
+        Default: the input's folder.
+
+    Returns
+    -------
+    Path
+        ``prefix`` + the input's name, in that folder.
+    """
     path = Path(path)
     return (path.parent if output_dir is None else Path(output_dir)) / (prefix + path.name)
 
@@ -250,6 +284,8 @@ def _check_output(output: Path, path: Path, overwrite: bool) -> None:
 
 def _expanded(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[Path | Failure]:
     """The files that the paths stand for, each once."""
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
     seen = set()
     for given in paths:
         try:
@@ -290,6 +326,14 @@ def _files_of(given: Path, prefix: str) -> list[Path]:
 # --- one image
 
 
+def _mask_for(image: FitsImage, mask: str | os.PathLike | np.ndarray | None) -> np.ndarray | None:
+    if mask is None:
+        return None
+    if isinstance(mask, str | os.PathLike):
+        return read_mask(os.fspath(mask), image)
+    return fitted_mask(np.asarray(mask) != 0, image)
+
+
 def _separate_planes(
     image: FitsImage,
     mask: np.ndarray | None,
@@ -327,7 +371,7 @@ def _separate_planes(
         raise FitsError(f"{image.label}: {facts[0]['warnings'][0].removeprefix('left alone, ')}")
     for i in left:
         for name, product in products.items():
-            as_planes(product)[i] = _left_alone(name, planes[i])
+            as_planes(product)[i] = _left_alone(name, planes[i], masks[i])
     return products, facts
 
 
@@ -345,11 +389,12 @@ def _wanted(
         yield name, part + negative if key == "noise" else part
 
 
-def _left_alone(name: str, data: np.ndarray) -> np.ndarray | float:
+def _left_alone(name: str, data: np.ndarray, bad: np.ndarray | None) -> np.ndarray | float:
     """A part of a plane in which nothing can be told from noise: all of it is noise."""
     unknown = {"RMS": np.nan, "UNCERT": np.nan, "SIGNIF": np.nan}
     if name == "MASK":
-        return ~np.isfinite(data)
+        masked = 0 if bad is None else MASKED * bad.astype(np.uint8)
+        return masked | NOT_FINITE * ~np.isfinite(data)
     if name == "NOISE":
         return data
     return unknown.get(name, np.where(np.isfinite(data), 0, np.nan))

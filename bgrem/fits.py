@@ -30,6 +30,7 @@ __all__ = [
     "FitsError",
     "FitsImage",
     "as_planes",
+    "fitted_mask",
     "is_fits_name",
     "read_image",
     "read_mask",
@@ -201,6 +202,12 @@ def read_image(path: str | os.PathLike, hdu: int | str | None = None) -> FitsIma
 def read_mask(text: str, image: FitsImage) -> np.ndarray:
     """Read a mask: FILE, FILE[HDU], or an HDU of the image's own file.
 
+    Parameters
+    ----------
+    text : str
+    image : FitsImage
+        The image that it is for.
+
     Returns
     -------
     bool ndarray of the image's shape, or (ny, nx) for all its planes
@@ -212,7 +219,7 @@ def read_mask(text: str, image: FitsImage) -> np.ndarray:
         Where it cannot be read or has another shape.
     """
     bracket = re.fullmatch(r"(.+)\[(.+)\]", text)
-    if Path(text).exists():
+    if Path(text).is_file():
         mask = read_image(text)
     elif bracket:
         mask = read_image(bracket[1], bracket[2])
@@ -220,14 +227,37 @@ def read_mask(text: str, image: FitsImage) -> np.ndarray:
         raise FitsError(f"{text}: no such file (it was to be the mask)")
     else:
         mask = read_image(image.path, text)
-    bad = mask.data != 0
+    return fitted_mask(mask.data != 0, image, label=mask.label)
+
+
+def fitted_mask(bad: np.ndarray, image: FitsImage, *, label: str = "the array") -> np.ndarray:
+    """A mask of the image's shape, or of one plane for all of them.
+
+    Parameters
+    ----------
+    bad : bool ndarray
+    image : FitsImage
+        The image that it is for.
+    label : str
+        Where the mask comes from.
+
+    Returns
+    -------
+    bool ndarray of the image's shape, or (ny, nx) for all its planes
+
+    Raises
+    ------
+    FitsError
+        Where it has another shape.
+    """
     if bad.shape == image.data.shape:
         return bad
-    plane = as_planes(bad)
-    if len(plane) == 1 and plane.shape[1:] == as_planes(image.data).shape[1:]:
-        return plane[0]
+    if bad.ndim >= 2 and bad.size:
+        plane = as_planes(bad)
+        if len(plane) == 1 and plane.shape[1:] == as_planes(image.data).shape[1:]:
+            return plane[0]
     raise FitsError(
-        f"{mask.label} is a mask of {_times(bad.shape)} pixels, but the image in {image.label} "
+        f"{label} is a mask of {_times(bad.shape)} pixels, but the image in {image.label} "
         f"has {_times(image.data.shape)}"
     )
 

@@ -119,6 +119,21 @@ def test_an_empty_prefix_does_not_overwrite_the_input(frame, toy_model_path, ove
     assert (frame.parent / "out" / "img.fits").exists()
 
 
+def test_a_name_that_is_no_text(frame, toy_model_path):
+    odd = os.fsencode(frame.parent) + b"/a\xff.fits"
+    try:
+        Path(os.fsdecode(odd)).write_bytes(frame.read_bytes())
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    done = subprocess.run(
+        [*RUN, "-f", odd, str(frame), "--model", toy_model_path], capture_output=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"},
+    )  # fmt: skip
+    first, second = done.stdout.splitlines()
+    assert b"/BGRem_a\xff.fits  model=" in first
+    assert b"BGRem_img.fits" in second
+
+
 # --- help and usage
 
 
@@ -164,6 +179,7 @@ def test_version():
         (["-f", "a.fits", "-p", "a/b"], "goes to --output-dir"),
         (["-f", "a.fits", "--save", "noise,stars"], "is not a list of background, noise"),
         (["-f", "a.fits", "--fwhm", "0"], "not above 0"),
+        (["-f", "a.fits", "--box", "15"], "15 is below 16"),
         (["-f", "a.fits", "--over"], "unrecognized arguments: --over"),
         (["-f", "a.fits", "-h"], "-h/--hdu: expected one argument"),
         (["a.fits"], "required: -f"),

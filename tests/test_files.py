@@ -127,6 +127,21 @@ def test_masks_of_every_form(tmp_path, run):
             assert hdus[0].data[40, 50] == 0
 
 
+def test_masks_that_do_not_fit(frame, run, tmp_path):
+    plane = np.zeros(SHAPE, bool)
+    for shape in [(5, 6), (2, *SHAPE), (1, SHAPE[1]), SHAPE[1:], ()]:
+        with pytest.raises(FitsError, match="is a mask of .* pixels, but the image"):
+            run(frame, mask=np.zeros(shape))
+    fits.PrimaryHDU(plane.astype(np.uint8)).writeto(tmp_path / "mask.fits")
+    run(frame, mask=tmp_path / "mask.fits")
+    run(frame, mask=plane[None].tolist(), overwrite=True)
+
+
+def test_only_known_planes_are_saved(frame, run):
+    with pytest.raises(ValueError, match="cannot save 'depth'; there are background, noise"):
+        run(frame, save=["noise", "depth"])
+
+
 def test_double_precision_stays(tmp_path, run):
     path = tmp_path / "a.fits"
     fits.PrimaryHDU(star_field().astype(np.float64) + 1e9).writeto(path)
@@ -176,6 +191,32 @@ def test_a_constant_plane_is_left_alone(tmp_path, run):
     fits.PrimaryHDU(cube[:1].repeat(2, 0)).writeto(tmp_path / "flat.fits")
     with pytest.raises(FitsError, match="flat.fits: HDU 0: .*constant"):
         run(tmp_path / "flat.fits")
+
+
+def test_a_masked_plane_is_left_alone_and_flagged(tmp_path, run):
+    cube = np.stack([star_field(0), star_field(1)])
+    cube[0, 3, 4] = np.nan
+    bad = np.zeros(cube.shape, bool)
+    bad[0] = True
+    path = tmp_path / "cube.fits"
+    fits.PrimaryHDU(cube).writeto(path)
+    flags = fits.getdata(run(path, mask=bad, save=["mask"]).output, "MASK")
+    assert flags[0, 3, 4] == 3
+    assert np.count_nonzero(flags[0] == 2) == flags[0].size - 1
+    assert not (flags[1] & 3).any()
+
+
+def test_a_cube_loads_its_model_once(tmp_path, toy_model_path, monkeypatch):
+    from bgrem import files
+
+    loaded = []
+    load = files.load_model
+    monkeypatch.setattr(files, "load_model", lambda name: loaded.append(name) or load(name))
+    path = tmp_path / "cube.fits"
+    fits.PrimaryHDU(np.stack([star_field(0), star_field(1)])).writeto(path)
+    (result,) = process_files(path, model=toy_model_path)
+    assert isinstance(result, Result)
+    assert loaded == [toy_model_path]
 
 
 # --- names and refusals

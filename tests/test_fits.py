@@ -301,7 +301,7 @@ def test_wrong_datasum_is_noticed(tmp_path, pixels):
 # --- masks
 
 
-def test_masks(tmp_path, pixels, mosaic):
+def test_masks(tmp_path, pixels, mosaic, monkeypatch):
     bad = np.zeros(SHAPE, np.int16)
     bad[3, 4] = 8
     fits.HDUList([fits.PrimaryHDU(bad), fits.ImageHDU(bad * 0, name="NONE")]).writeto(
@@ -313,6 +313,9 @@ def test_masks(tmp_path, pixels, mosaic):
     assert not read_mask(f"{tmp_path / 'm.fits'}[none]", image).any()
     np.testing.assert_array_equal(read_mask("DQ", image), np.arange(31 * 43).reshape(SHAPE) != 0)
     assert read_mask("3", image).sum() == 31 * 43 - 1
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DQ").mkdir()
+    assert read_mask("DQ", image).sum() == 31 * 43 - 1
 
 
 def test_a_mask_of_one_plane_serves_a_cube(tmp_path, pixels):

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import io
 import math
 import os
 import signal
@@ -30,6 +31,9 @@ def command(function: Callable[[Sequence[str] | None], int]) -> Callable[..., in
     @functools.wraps(function)
     def main(argv: Sequence[str] | None = None) -> int:
         before = signal.getsignal(signal.SIGTERM)
+        # The name of a file may be any bytes: it is printed as it is, valid text or not.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")
         try:
             signal.signal(signal.SIGTERM, _terminate)
             return function(argv)

@@ -133,7 +133,7 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
         help="FWHM of the point-spread function in pixels (default: measured)",
     )  # fmt: skip
     group.add_argument(
-        "--box", metavar="PIXELS", type=integer_from(8),
+        "--box", metavar="PIXELS", type=integer_from(16),
         help="box of the sky mesh in pixels; wider structure is background (default: the model's)",
     )  # fmt: skip
 

@@ -123,7 +123,9 @@ def _blocks(shape):
     """Slices of evenly spaced blocks."""
     per_axis = int(np.sqrt(BLOCKS))
     starts = [
-        np.unique(np.linspace(0, max(size - BLOCK, 0), min(per_axis, -(-size // BLOCK))).astype(int))
+        np.unique(
+            np.linspace(0, max(size - BLOCK, 0), min(per_axis, -(-size // BLOCK))).astype(int)
+        )
         for size in shape
     ]
     return [(slice(y, y + BLOCK), slice(x, x + BLOCK)) for y in starts[0] for x in starts[1]]

@@ -102,9 +102,7 @@ class TrainingConfig:
         default_factory=lambda: {"variance": 0.05, "artefact": 2.0, "centre": 8.0}
     )
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    inference: dict = field(
-        default_factory=lambda: {"tile": 1024, "overlap": 96, "box": 128}
-    )
+    inference: dict = field(default_factory=lambda: {"tile": 1024, "overlap": 96, "box": 128})
     start: str = ""
 
     @property

@@ -35,7 +35,7 @@ TINY = TrainingConfig(
     network=NetworkConfig(
         widths=(8, 8, 8, 12, 16), encoder=(0, 1, 1, 1, 1), decoder=(1, 1, 1, 1), embedding=16
     ),
-    inference={"tile": 192, "overlap": 64},
+    inference={"tile": 192, "overlap": 64, "box": 64},
 )  # fmt: skip
 TOML = """
 name = "tiny"
@@ -265,7 +265,9 @@ def test_a_checkpoint_of_another_configuration_is_refused(trained):
 
 
 def test_a_label_may_change(trained):
-    training = Training(replace(TINY, description="new", inference={"tile": 256, "overlap": 64}))
+    training = Training(
+        replace(TINY, description="new", inference={"tile": 256, "overlap": 64, "box": 64})
+    )
     training.load(checkpoint_path(trained[0]))
     assert training.step == TINY.steps
 

@@ -112,7 +112,7 @@ def detect_peaks(plane, *, threshold=-np.inf, mask=None):
 
 
 def detect_on_significance(significance, sources, rms, *, fwhm, artefact, mask=None):
-    """bgrem's recipe: local maxima of the significance, where bright sources are certain.
+    """The recipe of bgrem: maxima of the significance, where bright sources are certain.
 
     A source of S/N above `CERTAIN_SNR` in the cleaned image counts however low the significance, a
     logit that was learnt on faint ones, may be; not where the model saw an artefact.

@@ -9,6 +9,7 @@ the classical optimum offers is its starting point, not something to learn.
 import json
 import math
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -109,10 +110,10 @@ class AttentionUNet(nn.Module):
         )
         self.down = nn.ModuleList(
             nn.Conv2d(fine, coarse, 2, stride=2)
-            for fine, coarse in zip(widths, widths[1:], strict=False)
+            for fine, coarse in pairwise(widths)
         )
         self.up = nn.ModuleList(
-            nn.Conv2d(coarse, fine, 1) for fine, coarse in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths)
         )
         self.gates = nn.ModuleList(AttentionGate(width) for width in widths[1:-1])
         self.decoder = nn.ModuleList(

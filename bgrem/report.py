@@ -10,6 +10,7 @@ import numpy as np
 from bgrem import detect
 from bgrem.evaluate import RATES, Froc, compare, depth_gain, froc
 from bgrem.pair import read_pair, truth_of_pair
+from bgrem.psf import gaussian_psf
 from bgrem.truth import Truth, known_defects, truth_of_sky
 
 #: The methods that ratios refer to: SExtractor as it comes, the best that any threshold makes of
@@ -75,8 +76,9 @@ def benchmark_frames(count, settings):
     ------
     Frame
     """
-    from bgrem.simulate import Scene
+    from bgrem.simulate.files import make_scene
 
+    source = settings.get("title", "the benchmark")
     for i in range(count):
         # A stream for each frame: frame 7 is the same in a benchmark of 8 frames and of 100.
         rng = np.random.default_rng([settings.get("seed", 0), i])
@@ -84,17 +86,26 @@ def benchmark_frames(count, settings):
             name: float(np.exp(rng.uniform(*np.log(limits))))
             for name, limits in sorted(settings.get("vary", {}).items())
         }
-        fixed = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in settings.get("scene", {}).items()
-        }
-        yield simulated_frame(Scene(**{**fixed, **varied}), rng, name=f"simulated {i}")
+        scene = make_scene({**settings.get("scene", {}), **varied}, source)
+        yield simulated_frame(scene, rng, name=f"simulated {i}")
 
 
-def pair_frame(single, deep):
-    """The frame of a single exposure that a deep stack confirms, from their FITS files."""
+def pair_frame(single, deep, *, fwhm=None):
+    """The frame of a single exposure that a deep stack confirms.
+
+    Parameters
+    ----------
+    single, deep : str or path
+        FITS files as `bgrem.pair.read_pair` takes them.
+    fwhm : float, optional
+        FWHM in pixels of a Gaussian PSF; by default the PSF is measured on the exposure.
+
+    Returns
+    -------
+    Frame
+    """
     pair = read_pair(single, deep)
-    seen = truth_of_pair(pair)
+    seen = truth_of_pair(pair, psf=None if fwhm is None else gaussian_psf(fwhm))
     return Frame(Path(single).name, pair.single, pair.mask, seen.psf, None, seen.truth)
 
 

@@ -1,6 +1,7 @@
 """Detections against truth: the scoring itself is tried on skies whose answer is known."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -453,8 +454,37 @@ def test_command_on_a_pair(pair_files, tmp_path, capsys):
     assert (folder / "single.png").stat().st_size > 10_000
 
 
+def test_command_is_told_the_fwhm(pair_files, capsys, monkeypatch):
+    def measured(*_, **__):
+        raise ValueError("no star")
+
+    monkeypatch.setattr("bgrem.pair.measure_psf", measured)
+    monkeypatch.setattr("bgrem.pair.find_ghosts", lambda *_: np.empty((0, 2)))
+    with pytest.raises(ValueError, match="no star"):
+        report.pair_frame(*pair_files)
+    frame = report.pair_frame(*pair_files, fwhm=3.0)
+    assert abs(psf_fwhm(frame.psf) - 3.0) < 0.2
+    with pytest.raises(SystemExit):
+        main(["--pair", *pair_files, "--fwhm", "0"])
+
+
+def test_command_says_what_is_not_installed(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "bgrem.simulate.files", None)
+    monkeypatch.setattr("bgrem.report.methods", lambda **_: {})
+    assert main(["--simulate", "1", "--model", "none", "--quiet"]) == 1
+    assert "is not installed (pip install" in capsys.readouterr().err
+
+
+def test_command_refuses_a_scene_that_cannot_be(tmp_path, capsys):
+    path = tmp_path / "scenes.toml"
+    path.write_text('title = "mine"\n[scene]\nfhwm = 3.0\n')
+    assert main(["--simulate", "1", "--scenes", str(path), "--model", "none", "--quiet"]) == 1
+    assert capsys.readouterr().err.startswith("bgrem-evaluate: mine: a scene has no field 'fhwm'")
+
+
 def test_command_refuses(tmp_path, pair_files, capsys):
     assert main(["--pair", "missing.fits", pair_files[1], "--model", "none"]) == 1
+    assert "missing.fits: No such file" in capsys.readouterr().err
     assert main(["--pair", pair_files[0], pair_files[0], "--model", "none"]) == 1
     assert "SCI" in capsys.readouterr().err
     for wrong in ([], ["--simulate", "0"], ["--pair", "one.fits"]):

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-__all__ = ["Parser", "command", "integer_from", "number_from"]
+__all__ = ["Parser", "command", "integer_from", "number_from", "positive_number"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,3 +84,11 @@ def number_from(low: float = -math.inf) -> Callable[[str], float]:
         return value
 
     return number
+
+
+def positive_number(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    value = number_from(0)(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 is not above 0")
+    return value

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from bgrem import __version__
-from bgrem.cli import Parser, command, integer_from, number_from
+from bgrem.cli import Parser, command, integer_from, number_from, positive_number
 
 EXAMPLES = """\
 examples:
@@ -129,7 +129,7 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
         help="name of a model in the package, or a path to an .onnx file (default: optical)",
     )  # fmt: skip
     group.add_argument(
-        "--fwhm", metavar="PIXELS", type=_positive,
+        "--fwhm", metavar="PIXELS", type=positive_number,
         help="FWHM of the point-spread function in pixels (default: measured)",
     )  # fmt: skip
     group.add_argument(
@@ -142,13 +142,6 @@ def _minpix(text: str) -> float | str | None:
     if text.lower() in ("auto", "none"):
         return "auto" if text.lower() == "auto" else None
     return number_from()(text)
-
-
-def _positive(text: str) -> float:
-    value = number_from(0)(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("0 is not above 0")
-    return value
 
 
 def _prefix(text: str) -> str:

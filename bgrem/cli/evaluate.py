@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bgrem.cli import Parser, command, integer_from
+from bgrem import __version__
+from bgrem.cli import Parser, command, integer_from, positive_number
 
 EXAMPLES = """\
 examples:
@@ -23,6 +24,11 @@ SINGLE holds the exposure in its first image and may have an HDU MASK; DEEP has 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process where None.
+
     Returns
     -------
     int
@@ -35,7 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except (OSError, ValueError) as error:
-        print(f"bgrem-evaluate: {error}", file=sys.stderr)
+        named = isinstance(error, OSError) and error.filename
+        message = f"{error.filename}: {error.strerror}" if named else error
+        print(f"bgrem-evaluate: {message}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        advice = "pip install 'bgrem[evaluate]'"
+        print(f"bgrem-evaluate: {error.name} is not installed ({advice})", file=sys.stderr)
         return 1
 
 
@@ -51,6 +63,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pair", nargs=2, action="append", default=[], metavar=("SINGLE", "DEEP"),
         help="FITS files of one exposure and of a deep stack of the same field (repeatable)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fwhm", type=positive_number, metavar="PIXELS",
+        help="FWHM of a Gaussian PSF of the pairs (default: the PSF is measured on SINGLE)",
     )  # fmt: skip
     parser.add_argument(
         "--simulate", type=integer_from(1), metavar="N", help="number of simulated frames"
@@ -72,6 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--output-dir", metavar="DIR", help="write table (JSON), curves (CSV) and plot (PNG) there"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument("--version", action="version", version=f"bgrem {__version__}")
     return parser
 
 
@@ -93,7 +110,7 @@ def _run(options: argparse.Namespace) -> int:
         name = Path(options.scenes).stem if options.scenes else "simulated"
         results[name] = report.evaluate_frames(frames, chosen, title=title, progress=show)
     for single, deep in options.pair:
-        frames = [report.pair_frame(single, deep)]
+        frames = [report.pair_frame(single, deep, fwhm=options.fwhm)]
         name = Path(single).name.split(".")[0]
         results[name] = report.evaluate_frames(frames, chosen, title=name, progress=show)
     for name, result in results.items():

@@ -1,7 +1,7 @@
 """What the whole frame knows and one tile cannot: seeing, noise correlation, quantisation.
 
 A sharp pixel is a star where the seeing is 1.5 pixels and a defect where it is 4: the network is
-told these few numbers beside the tile (DESIGN: the frame vector). The same code measures them in
+told these few numbers beside the tile. The same code measures them in
 training and in use, so that the network learns how far each can be trusted.
 """
 

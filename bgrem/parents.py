@@ -17,7 +17,8 @@ from bgrem.sky import center_and_scale, estimate_mesh
 
 __all__ = ["Parent", "ParentWindow", "draw_parent", "make_parent"]
 
-TRUE_SNR, LOWEST_SNR = 2.0, 0.7  # a centre counts; is neither true nor false (DESIGN section 6)
+TRUE_SNR, LOWEST_SNR = 2.0, 0.7  # a centre counts; is neither true nor false
+VECTOR_BLUR = 0.3  # deviation of the noise added to the frame vector; its entries are of order 1
 FEWEST_GOOD = 0.2  # parents with less good area teach nothing
 
 
@@ -256,7 +257,9 @@ def frame_vector(parent, rng, *, transposed=False):
     """The frame vector of one training tile, (k,) float32.
 
     As measured in half of the cases; with the true seeing to 5 per cent, as a user who knows it
-    would give it, in a third; without any seeing in the rest.
+    would give it, in a third; without any seeing in the rest. The other entries are blurred, and
+    a quarter of them set to the typical 0: real frames combine them as no simulated one does, and
+    the network must not take a rare combination for a sign.
     """
     frame = parent.frame
     if transposed:
@@ -266,4 +269,8 @@ def frame_vector(parent, rng, *, transposed=False):
         frame = replace(frame, fwhm=parent.fwhm * float(np.exp(0.05 * rng.standard_normal())))
     elif kind < 0.45:
         frame = replace(frame, fwhm=float("nan"))
-    return frame.vector()
+    vector = frame.vector()
+    others = slice(2, None)
+    vector[others] += VECTOR_BLUR * rng.standard_normal(vector[others].size, dtype=np.float32)
+    vector[others][rng.random(vector[others].size) < 0.25] = 0.0
+    return vector

@@ -12,7 +12,7 @@ from scipy import ndimage
 #: Bits of a simulated frame's mask, as `bgrem.simulate` sets them.
 GAP, SATURATED, ARTEFACT = 1, 2, 4
 
-#: A source must be found from this matched-filter S/N on (DESIGN: the limit of what counts) ...
+#: A source must be found from this matched-filter S/N on ...
 COUNTED_SNR = 2.0
 #: ... and down to this one a detection of it is no mistake either: it is not scored.
 TOLERATED_SNR = 0.7

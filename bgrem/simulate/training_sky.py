@@ -125,7 +125,7 @@ def _exposure(rng):
     counting = low and read == 0.0
     correlation = 0.0 if counting else _correlation(rng)
     stack = correlation != 0
-    step = _quantisation(rng, fine=stack and rng.random() < 0.7)
+    step = _quantisation(rng, fine=stack and rng.random() < 0.4)
     return {
         "sky": sky,
         "read_noise": read,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -259,7 +260,7 @@ class Report:
             points += [f"{method},{score:.6g},{false:.6g},{true:d}" for score, false, true in
                        zip(*_steps(curve), strict=True)]  # fmt: skip
         written[1].write_text("\n".join(points) + "\n")
-        if plot:
+        if plot and find_spec("matplotlib"):
             written.append(folder / f"{name}.png")
             self.plot(written[-1])
         return written

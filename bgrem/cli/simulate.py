@@ -49,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"bgrem-simulate: {_sentence(error)}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        advice = "pip install 'bgrem[train]'"
+        print(f"bgrem-simulate: {error.name} is not installed ({advice})", file=sys.stderr)
+        return 1
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -109,12 +109,9 @@ class AttentionUNet(nn.Module):
             self._block(level, count) for level, count in enumerate(config.encoder)
         )
         self.down = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2)
-            for fine, coarse in pairwise(widths)
+            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths)
         )
-        self.up = nn.ModuleList(
-            nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths)
-        )
+        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.gates = nn.ModuleList(AttentionGate(width) for width in widths[1:-1])
         self.decoder = nn.ModuleList(
             self._block(level, count) for level, count in enumerate(config.decoder)

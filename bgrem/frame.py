@@ -28,6 +28,9 @@ BLOCKS = 9  # at most this many blocks are looked at: about 2 Mpix
 REACH = 12  # px: half width of a star's cut-out; holds 1.5 FWHM of the widest seeing
 STARS = 300  # the brightest unsaturated ones of each block are enough
 FEWEST_STARS = 3
+# A step adds its square over 12 to the variance: below a quarter of the rms, half a percent.
+# Whether there is such a step, or none, must not change the answer.
+NEGLIGIBLE_STEP = 0.25
 # An isolated pixel has an equivalent FWHM of 0.66; a star of 1.1 px FWHM, blurred by the
 # pixel, has 1.5. What is sharper is a defect or a particle.
 SHARPEST = 1.4
@@ -63,13 +66,14 @@ class Frame:
     def vector(self):
         """The numbers as a network takes them, all of order one, (k,) float32: `FRAME_NAMES`."""
         known = bool(np.isfinite(self.fwhm))
+        step = self.quantisation if self.quantisation > NEGLIGIBLE_STEP else 0.0
         return np.array(
             [
                 np.log2(self.fwhm / TYPICAL_FWHM) if known else 0.0,
                 float(known),
                 2.0 * self.correlation_x,
                 2.0 * self.correlation_y,
-                np.log10(self.quantisation + 1e-3) + 1.5,
+                np.log10(step + 1e-3) + 1.5,
                 (np.log10(self.bright_fraction + 1e-5) + 2.5) / 1.5,
                 (np.log10(self.faint_fraction + 1e-5) + 4.0) / 1.5,
                 (np.log10(self.crowding + 10.0) - 3.0) / 1.5,

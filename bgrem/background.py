@@ -241,7 +241,7 @@ def separate(
         "rms": sky.rms,
         "minpix": None if minpix is None else float(minpix),
         "fwhm": frame.fwhm,
-        "warnings": _warnings(bad),
+        "warnings": _warnings(bad, frame),
     }
     return Separation(data=data, sky=sky, provenance=provenance, **parts)
 
@@ -383,9 +383,13 @@ def _entries(frame, names: tuple[str, ...]) -> np.ndarray:
     return np.array([known[name] for name in names], dtype=np.float32)
 
 
-def _warnings(bad: np.ndarray | None) -> list[str]:
+def _warnings(bad: np.ndarray | None, frame) -> list[str]:
+    """What a user must know of the frame, one short sentence each."""
     part = 0 if bad is None else np.count_nonzero(bad) / bad.size
-    return [f"{part:.0%} of the pixels are bad"] if part > 0.5 else []
+    told = [f"{part:.0%} of the pixels are bad"] if part > 0.5 else []
+    if unlike := frame.outside():
+        told.append(f"unlike the training frames: {', '.join(unlike)}")
+    return told
 
 
 # ---- the same for the containers of astropy ------------------------------------------

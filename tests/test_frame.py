@@ -1,11 +1,15 @@
 """What the whole frame knows: seeing, noise correlation, quantisation, crowding."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from bgrem.frame import (
     FRAME_NAMES,
+    HIGHEST,
+    LOWEST,
     Frame,
     equivalent_widths,
     measure_frame,
@@ -140,3 +144,17 @@ def test_the_vector_is_finite_and_named():
         assert np.abs(vector).max() < 5
     assert unknown.vector()[FRAME_NAMES.index("fwhm_known")] == 0
     assert extreme.vector()[FRAME_NAMES.index("log2_fwhm")] == pytest.approx(np.log2(8 / 3))
+
+
+def test_an_unlike_frame_is_told_and_its_vector_kept_in_range():
+    mosaic = Frame(1.9, -0.6, -0.6, 0.0, 0.03, 0.0, 4000.0)
+    assert mosaic.outside() == ["correlation_x", "correlation_y"]
+    assert (mosaic.vector() >= LOWEST).all() and (mosaic.vector() <= HIGHEST).all()
+    assert replace(mosaic, correlation_x=0.0, correlation_y=0.0).outside() == []
+
+
+def test_a_step_that_cannot_matter_is_none():
+    frame = Frame(3.0, 0.0, 0.0, 0.0, 0.01, 0.0, 500.0)
+    fine, coarse = replace(frame, quantisation=0.1), replace(frame, quantisation=1.0)
+    assert (fine.vector() == frame.vector()).all()
+    assert (coarse.vector() != frame.vector()).any()

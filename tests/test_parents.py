@@ -106,13 +106,27 @@ def test_orientations_are_the_eight_of_a_square():
     np.testing.assert_array_equal(oriented(plane, 4), plane.T)
 
 
+def drawn_vectors(parent, count=2000, **options):
+    rng = np.random.default_rng(0)
+    return np.array([frame_vector(parent, rng, **options) for _ in range(count)])
+
+
 def test_a_transposed_tile_has_its_correlations_exchanged(parent):
     parent = replace(parent, frame=replace(parent.frame, correlation_x=0.3, correlation_y=-0.1))
-    straight = frame_vector(parent, np.random.default_rng(0))
-    turned = frame_vector(parent, np.random.default_rng(0), transposed=True)
-    np.testing.assert_allclose(straight[2:4], [0.6, -0.2], rtol=1e-6)
-    np.testing.assert_allclose(turned[2:4], [-0.2, 0.6], rtol=1e-6)
+    straight = drawn_vectors(parent).mean(axis=0)
+    turned = drawn_vectors(parent, transposed=True).mean(axis=0)
+    # A quarter of the entries is set to 0, the others are blurred.
+    np.testing.assert_allclose(straight[2:4], [0.75 * 0.6, 0.75 * -0.2], atol=0.03)
+    np.testing.assert_allclose(turned[2:4], [0.75 * -0.2, 0.75 * 0.6], atol=0.03)
     np.testing.assert_array_equal(np.delete(straight, [2, 3]), np.delete(turned, [2, 3]))
+
+
+def test_entries_are_dropped_and_blurred_but_not_the_seeing(parent):
+    vectors = drawn_vectors(parent)
+    assert np.mean(vectors[:, 2:] == 0, axis=0) == pytest.approx(0.25, abs=0.05)
+    kept = vectors[:, 4][vectors[:, 4] != 0]
+    assert np.std(kept) == pytest.approx(0.3, rel=0.1)
+    assert set(vectors[:, 1]) <= {0.0, 1.0}
 
 
 def test_the_seeing_is_sometimes_unknown(parent):

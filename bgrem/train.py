@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from bgrem.frame import FRAME_NAMES
 from bgrem.model import NORMALISATION, SCHEDULE, ModelCard
-from bgrem.network import CHANNELS, AttentionUNet, NetworkConfig, export_onnx
+from bgrem.network import CHANNELS, KNEE, AttentionUNet, NetworkConfig, export_onnx
 from bgrem.parents import ParentWindow
 from bgrem.validate import draw_validation, validate
 
@@ -369,7 +369,7 @@ def losses(channels, x, rate, batch):
     residual, log_variance, artefact, centre = channels.split(1, dim=1)
     weight = batch["weight"]
     sources = x - rate[:, None, None, None] * residual
-    expected = torch.sqrt(1 + functional.relu(batch["sources"]) / 30.0)
+    expected = torch.sqrt(1 + functional.relu(batch["sources"]) / KNEE)
     error = weight * (sources - batch["sources"]) / expected
     parts = {"sources": torch.log1p(_pooled(error) / TEMPER).mean()}
     squared = (weight * (sources - batch["sources"]).detach()) ** 2
@@ -617,5 +617,5 @@ def export_error(network, path, *, seed=0):
     (found,) = session.run(None, inputs)
     with torch.no_grad():
         expected = network.eval().cpu()(*(torch.from_numpy(v) for v in inputs.values())).numpy()
-    scale = np.sqrt(1 + np.maximum(x, 0) / 30.0)
+    scale = np.sqrt(1 + np.maximum(x, 0) / KNEE)
     return float(np.abs((found - expected)[:, : len(CHANNELS)] / scale).max())

@@ -14,7 +14,7 @@ import numpy as np
 
 from bgrem import __version__
 from bgrem.diffusion import noise_rates, reverse_diffusion
-from bgrem.frame import FRAME_NAMES, measure_frame, quantisation_step
+from bgrem.frame import FRAME_NAMES, measure_frame
 from bgrem.model import Model, ModelError, load_model
 from bgrem.sky import Mesh, center_and_scale, estimate_mesh
 from bgrem.tiling import map_tiles
@@ -201,13 +201,12 @@ def separate(
     mesh = estimate_mesh(x, bad, box=box or card.box)
     if norm:
         mesh = replace(mesh, rms=np.full_like(mesh.rms, _rms_of_norm(norm, scale)))
-    step = quantisation_step(_thinned(x, bad)) / float(np.median(mesh.rms))
     for rows in _strips(data.shape):
         x[rows] -= mesh.background_rows(rows.start, rows.stop)
         x[rows] /= mesh.rms_rows(rows.start, rows.stop)
         if bad is not None:
             x[rows][bad[rows]] = 0  # looks like sky
-    frame = measure_frame(x, bad, step=step, fwhm=fwhm)
+    frame = measure_frame(x, bad, step=mesh.quantisation, fwhm=fwhm)
 
     sky = Sky(mesh, center, scale)
     network = partial(model, frame=_entries(frame, card.frame))  # of (x, rate)
@@ -352,13 +351,6 @@ def _standardised(data, minpix, bad, center, scale) -> np.ndarray:
             strip[bad[rows]] = 0
         x[rows] = strip
     return x
-
-
-def _thinned(x: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """Some evenly spaced good pixels."""
-    stride = int(np.sqrt(x.size) / 512) | 1  # odd: rows and columns may alternate
-    values = x[::stride, ::stride]
-    return values.ravel() if bad is None else values[~bad[::stride, ::stride]]
 
 
 def _strips(shape: tuple[int, int]) -> Iterator[slice]:

@@ -23,7 +23,7 @@ FRAME_NAMES = (
     "crowding",
 )
 # What simulated training frames reach, per entry: a network extrapolates wildly beyond it.
-LOWEST = np.array([-1.1, 0.0, -0.25, -0.25, -1.5, -1.7, -0.7, -1.4], np.float32)
+LOWEST = np.array([-1.1, 0.0, -0.25, -0.25, 0.0, -1.7, -0.7, -1.4], np.float32)
 HIGHEST = np.array([1.6, 1.0, 1.95, 1.95, 2.0, 1.8, 2.4, 1.1], np.float32)
 NOTABLE = 0.15  # distance from that range from which a user is told
 TYPICAL_FWHM = 3.0  # px: the origin of log2_fwhm, and what is assumed when nothing was measured
@@ -32,9 +32,9 @@ BLOCKS = 9  # at most this many blocks are looked at: about 2 Mpix
 REACH = 12  # px: half width of a star's cut-out; holds 1.5 FWHM of the widest seeing
 STARS = 300  # the brightest unsaturated ones of each block are enough
 FEWEST_STARS = 3
-# A step adds its square over 12 to the variance: below a quarter of the rms, half a percent.
-# Whether there is such a step, or none, must not change the answer.
-NEGLIGIBLE_STEP = 0.25
+# A step adds its square over 12 to the variance: at a quarter of the rms, half a percent.
+# Whether there is a finer one, or none, hardly changes what the network is told.
+NOTICEABLE_STEP = 0.25
 # An isolated pixel has an equivalent FWHM of 0.66; a star of 1.1 px FWHM, blurred by the
 # pixel, has 1.5. What is sharper is a defect or a particle.
 SHARPEST = 1.4
@@ -82,14 +82,13 @@ class Frame:
 
     def _entries(self):
         known = bool(np.isfinite(self.fwhm))
-        step = self.quantisation if self.quantisation > NEGLIGIBLE_STEP else 0.0
         return np.array(
             [
                 np.log2(self.fwhm / TYPICAL_FWHM) if known else 0.0,
                 float(known),
                 2.0 * self.correlation_x,
                 2.0 * self.correlation_y,
-                np.log10(step + 1e-3) + 1.5,
+                np.log10(1.0 + (self.quantisation / NOTICEABLE_STEP) ** 2),
                 (np.log10(self.bright_fraction + 1e-5) + 2.5) / 1.5,
                 (np.log10(self.faint_fraction + 1e-5) + 4.0) / 1.5,
                 (np.log10(self.crowding + 10.0) - 3.0) / 1.5,
@@ -108,7 +107,7 @@ def measure_frame(x, mask=None, *, step=None, fwhm=None):
     mask : ndarray, (ny, nx) bool, optional
         True where a pixel is bad.
     step : float, optional
-        Step between possible data values in units of the sky's rms, see `quantisation_step`.
+        Step between possible data values in units of the sky's rms.
     fwhm : float, optional
         Seeing in pixels, when it is known better than the stars of the frame tell.
 
@@ -268,24 +267,3 @@ def psf_fwhm(stamps):
     """Equivalent FWHM in pixels of noiseless star images, (n, k, k): what the frame would show."""
     width, _ = equivalent_widths(np.asarray(stamps, np.float64))
     return float(np.median(width))
-
-
-def quantisation_step(data):
-    """Smallest step between the values of an image near its median, in the image's unit.
-
-    Parameters
-    ----------
-    data : ndarray
-        Finite values; some ten thousand are enough.
-
-    Returns
-    -------
-    float
-        0 when the values do not repeat: the image is not quantised, or finer than can matter.
-    """
-    values = np.sort(np.ravel(data)[:: max(1, data.size // 65536)])
-    middle = values[len(values) // 6 : -len(values) // 6 or None]
-    levels = np.unique(middle)
-    if len(levels) < 2 or len(levels) > len(middle) / 4:
-        return 0.0
-    return float(np.median(np.diff(levels)))

@@ -42,7 +42,7 @@ class NetworkConfig:
     """
 
     widths: tuple = (32, 48, 64, 96, 128)
-    encoder: tuple = (0, 2, 2, 2, 2)
+    encoder: tuple = (0, 1, 2, 2, 2)
     decoder: tuple = (1, 1, 1, 1)
     embedding: int = 64
 
@@ -116,7 +116,7 @@ class AttentionUNet(nn.Module):
         self.decoder = nn.ModuleList(
             self._block(level, count) for level, count in enumerate(config.decoder)
         )
-        self.head = nn.Conv2d(widths[0], 4 * 6, 3, padding=1)
+        self.head = nn.Conv2d(widths[0], 4 * 6, 1)
         self._initialise()
 
     def _block(self, level, convolutions):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bgrem.frame import REACH, Frame, measure_frame, psf_fwhm, quantisation_step
+from bgrem.frame import REACH, Frame, measure_frame, psf_fwhm
 from bgrem.simulate import draw, random_scene
 from bgrem.simulate.scene import ARTEFACT, EXTENDED, GAP, SATURATED
 from bgrem.sky import center_and_scale, estimate_mesh
@@ -96,7 +96,6 @@ def make_parent(sky, rng, *, box=256):
     x = ((sky.data - center) / scale).astype(np.float32)
     x[masked] = 0.0
     mesh = estimate_mesh(x, masked if masked.any() else None, box=box)
-    step = quantisation_step(x[::3, ::3]) / float(np.median(mesh.rms))
     rms = mesh.rms_rows(0, x.shape[0])
     x -= mesh.background_rows(0, x.shape[0])
     x /= rms
@@ -110,7 +109,7 @@ def make_parent(sky, rng, *, box=256):
         artefact=(sky.mask & (ARTEFACT | GAP) > 0) & ~masked,
         centre=_centres(sky, fwhm),
         weight=~masked,
-        frame=measure_frame(x, masked, step=step),
+        frame=measure_frame(x, masked, step=mesh.quantisation),
         fwhm=fwhm,
     )
     return parent if np.isfinite(parent.x).all() and np.isfinite(parent.sources).all() else None

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bgrem.frame import quantisation_step
 from bgrem.sky import center_and_scale, estimate_mesh, object_mask
 
 __all__ = ["STATISTICS", "BlankSky", "Verdict", "blank_sky", "judge", "report", "simulated_skies"]
@@ -170,11 +169,10 @@ def blank_sky(data, mask=None, *, box=256):
     x[bad] = 0.0
     mesh = estimate_mesh(x, bad if bad.any() else None, box=box)
     good = ~(bad | object_mask(x, bad if bad.any() else None, mesh))
-    step = quantisation_step(x[::3, ::3][~bad[::3, ::3]]) / float(np.median(mesh.rms))
     x -= mesh.background_rows(0, x.shape[0])
     x /= mesh.rms_rows(0, x.shape[0])
     patches = [patch_statistics(x[place], good[place]) for place in _patches(good)]
-    return BlankSky(np.reshape(patches, (-1, len(PATCH_STATISTICS))), step)
+    return BlankSky(np.reshape(patches, (-1, len(PATCH_STATISTICS))), mesh.quantisation)
 
 
 def _patches(good):

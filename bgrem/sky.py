@@ -13,7 +13,6 @@ from itertools import pairwise
 import numpy as np
 import sep
 from scipy import ndimage
-from scipy.interpolate import CubicSpline
 
 __all__ = ["Mesh", "center_and_scale", "estimate_mesh", "object_mask"]
 
@@ -93,7 +92,7 @@ class Mesh:
     @cached_property
     def _splines(self) -> tuple[np.ndarray, np.ndarray]:
         return tuple(
-            _spline_weights(n, _centers(n, m), np.arange(n))
+            _spline_weights(_centers(n, m), np.arange(n))
             for n, m in zip(self.shape, self.background.shape, strict=True)
         )
 
@@ -251,13 +250,15 @@ def _level_and_spread(values: np.ndarray, step: float) -> tuple[float, float]:
     are those of few counts, whose noise is skewed: the mode is not its mean, and
     the clipped mean is the estimate that is left.
     """
-    lower, median, upper = np.percentile(values[:: (values.size // 4096) | 1], [25, 50, 75])
+    ranked = np.sort(values[:: (values.size // 4096) | 1])
+    lower, median, upper = ranked[[ranked.size // 4, ranked.size // 2, 3 * ranked.size // 4]]
     spread = SIGMA_PER_IQR * (upper - lower)
     if step > COARSE_STEP * spread or spread == 0:
         return _clipped_mean(values, step)
     # Without the limit a few pixels of 1e5 sigma would set the first clipping. No sky is so
     # far below its median: overscan and dark borders are left out.
-    values = np.minimum(values[values > median - LIMIT * spread], median + LIMIT * spread)
+    low = values <= median - LIMIT * spread
+    values = np.minimum(values[~low] if low.any() else values, median + LIMIT * spread)
     added = 0.0
     if step > 0.02 * spread:
         fill = np.arange(values.size) * GOLDEN_RATIO % 1 - 0.5
@@ -292,14 +293,41 @@ def _centers(length: int, cells: int) -> np.ndarray:
     return (edges[:-1] + edges[1:] - 1) / 2
 
 
-def _spline_weights(length: int, nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
+def _spline_weights(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
     """(len(at), len(nodes)) weights of a natural cubic spline, straight outside its nodes."""
     if nodes.size == 1:
         return np.ones((at.size, 1), dtype=np.float32)
-    spline = CubicSpline(nodes, np.eye(nodes.size), bc_type="natural")
+    gaps = np.diff(nodes)
+    curvature = _natural_curvature(gaps)
+    left = np.clip(np.searchsorted(nodes, at, side="right") - 1, 0, nodes.size - 2)
+    right = left + 1
     inside = np.clip(at, nodes[0], nodes[-1])
-    weights = spline(inside) + (at - inside)[:, None] * spline(inside, 1)
-    return weights.astype(np.float32)
+    gap = gaps[left][:, None]
+    t = (inside - nodes[left])[:, None] / gap
+    unit = np.eye(nodes.size)
+    # The cubic between two nodes from their values and curvatures (Press et al. 2007,
+    # Numerical Recipes, eqs. 3.3.3 to 3.3.5), and its derivative.
+    bend_left, bend_right = curvature[left] * gap**2 / 6, curvature[right] * gap**2 / 6
+    value = (1 - t) * unit[left] + t * unit[right]
+    value += ((1 - t) ** 3 - (1 - t)) * bend_left + (t**3 - t) * bend_right
+    slope = unit[right] - unit[left] - (3 * (1 - t) ** 2 - 1) * bend_left
+    slope = (slope + (3 * t**2 - 1) * bend_right) / gap
+    return (value + (at - inside)[:, None] * slope).astype(np.float32)
+
+
+def _natural_curvature(gaps: np.ndarray) -> np.ndarray:
+    """(m, m) matrix that gives the second derivatives at the nodes from the values there.
+
+    They are 0 at both ends; between, eq. 3.3.7 of Press et al. (2007). SciPy has such splines,
+    in a module whose import takes as long as the sky of a Mpix.
+    """
+    m = gaps.size + 1
+    matrix, values = np.eye(m), np.zeros((m, m))
+    for i in range(1, m - 1):
+        before, after = gaps[i - 1], gaps[i]
+        matrix[i, i - 1 : i + 2] = before / 6, (before + after) / 3, after / 6
+        values[i, i - 1 : i + 2] = 1 / before, -1 / before - 1 / after, 1 / after
+    return np.linalg.solve(matrix, values)
 
 
 def _linear_weights(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -493,7 +521,7 @@ def _block_significance(mean: np.ndarray, mesh: Mesh) -> np.ndarray:
     """(mean - background) / rms of blocks, with the mesh evaluated at their centres."""
     at = [np.arange(m) * BLOCK + (BLOCK - 1) / 2 for m in mean.shape]
     nodes = [_centers(n, m) for n, m in zip(mesh.shape, mesh.rms.shape, strict=True)]
-    splines = [_spline_weights(0, c, a) for c, a in zip(nodes, at, strict=True)]
+    splines = [_spline_weights(c, a) for c, a in zip(nodes, at, strict=True)]
     lines = [_linear_weights(c, a) for c, a in zip(nodes, at, strict=True)]
     background = splines[0] @ (mesh.background @ splines[1].T)
     return (mean - background) / (lines[0] @ (mesh.rms @ lines[1].T))

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.interpolate import CubicSpline
 
-from bgrem.sky import Mesh, center_and_scale, estimate_mesh, object_mask
+from bgrem.sky import Mesh, _spline_weights, center_and_scale, estimate_mesh, object_mask
 
 
 def noise(shape, seed=0):
@@ -292,3 +293,16 @@ def test_a_dark_border_does_not_count_as_noise():
     background, rms = measured(data)
     assert np.median(background) == pytest.approx(150, abs=0.3)
     assert np.median(rms) == pytest.approx(3, rel=0.05)
+
+
+@pytest.mark.parametrize("nodes", [[3.0, 9.0], [0.0, 10.0, 21.0, 30.0], list(range(0, 80, 8))])
+def test_the_spline_is_the_natural_one(nodes):
+    nodes = np.array(nodes)
+    values = noise((nodes.size,))
+    spline = CubicSpline(nodes, values, bc_type="natural")
+    inside = np.linspace(nodes[0], nodes[-1], 57)
+    np.testing.assert_allclose(_spline_weights(nodes, inside) @ values, spline(inside), atol=1e-6)
+    beyond = nodes[-1] + 5.0
+    expected = spline(nodes[-1]) + 5.0 * spline(nodes[-1], 1)
+    found = _spline_weights(nodes, np.array([beyond])) @ values
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -5,28 +5,23 @@
 
 import operator
 from collections.abc import Callable, Iterator
-from copy import deepcopy
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from bgrem import __version__
+from bgrem.containers import unwrap
 from bgrem.diffusion import noise_rates, reverse_diffusion
 from bgrem.frame import FRAME_NAMES, measure_frame
 from bgrem.model import Model, ModelError, load_model
-from bgrem.sky import Mesh, center_and_scale, estimate_mesh
-from bgrem.tiling import map_tiles
+from bgrem.separation import ARTEFACT, MAPS, MASKED, NOT_FINITE, Separation, SkyMap
+from bgrem.sky import center_and_scale, estimate_mesh
+from bgrem.tiling import map_tiles, row_strips
 
-__all__ = ["MAPS", "DiffusionBackground2D", "Separation", "remove_background", "separate"]
+__all__ = ["DiffusionBackground2D", "remove_background", "separate"]
 
-# Bits of the mask.
-NOT_FINITE, MASKED, ARTEFACT = 1, 2, 4
-# What may be had beside the parts.
-MAPS = ("uncertainty", "significance")
 SMALLEST = 16  # pixels: nothing can be told of a narrower image
-STRIP = 64  # rows that are worked on at once
 THIN = 16  # rows, where each takes several numbers in double precision
 BRIGHTEST = 1e10  # sky rms: a stray 1e300 must not become infinite in single precision
 RAW_LEVEL = 5.0  # sky rms: a frame with a higher level is raw, and has no true pixel below 0
@@ -38,98 +33,6 @@ PART_OF_CHANNEL = {
     "artefact": "mask",
     "centre": "significance",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Separation:
-    """An image in parts: ``sources + background + noise`` is the data, to rounding.
-
-    Background, noise and rms are computed when they are first asked for; they are
-    float64 for float64 data and else float32, and in data units, as the sources are.
-
-    Attributes
-    ----------
-    data : `~numpy.ndarray`
-        The image, of shape (ny, nx), as it was given.
-    sources : `~numpy.ndarray`
-        NaN where the data are not finite.
-    sky : `Sky`
-        The smooth part of the background and its noise.
-    mask : `~numpy.ndarray`
-        uint8 of shape (ny, nx). Bits: 1 not finite in the data, 2 masked by the user,
-        4 artefact found by the model.
-    provenance : dict
-        How the parts came about: version, model, sha256, steps, norm (0 where the noise
-        was estimated as a map), level and rms (medians of the sky mesh, data units),
-        minpix (None where there is none), fwhm (pixels, NaN where unknown), warnings.
-    uncertainty : `~numpy.ndarray` or None
-        Standard deviation of the sources; None if the model gives none.
-    significance : `~numpy.ndarray` or None
-        Logit of a source being centred on the pixel; None if the model gives none.
-    """
-
-    data: np.ndarray
-    sources: np.ndarray
-    sky: "Sky"
-    mask: np.ndarray
-    provenance: dict[str, Any]
-    uncertainty: np.ndarray | None = None
-    significance: np.ndarray | None = None
-
-    @cached_property
-    def background(self) -> np.ndarray:
-        """The smooth sky; it goes on under bad pixels."""
-        return self._by_strips(self.sky.background_rows)
-
-    @cached_property
-    def rms(self) -> np.ndarray:
-        """Standard deviation of the noise of the sky."""
-        return self._by_strips(self.sky.rms_rows)
-
-    @cached_property
-    def noise(self) -> np.ndarray:
-        """All the rest; NaN where the data are not finite."""
-        background = self.background
-
-        # From the parts as they are stored, so that they add up in spite of rounding.
-        def rest(start: int, stop: int) -> np.ndarray:
-            without = np.subtract(self.data[start:stop], background[start:stop], dtype=np.float64)
-            return without - self.sources[start:stop]
-
-        return self._by_strips(rest)
-
-    def _by_strips(self, rows_of: Callable[[int, int], np.ndarray]) -> np.ndarray:
-        part = np.empty_like(self.sources)
-        for rows in _strips(part.shape):
-            part[rows] = rows_of(rows.start, rows.stop)
-        return part
-
-
-@dataclass(frozen=True, eq=False)
-class Sky:
-    """The sky mesh in data units, evaluated in float64 a strip of rows at a time."""
-
-    mesh: Mesh
-    center: float
-    scale: float
-
-    def background_rows(self, start: int, stop: int) -> np.ndarray:
-        """Level of the rows ``start`` to ``stop``."""
-        return self.center + np.float64(self.scale) * self.mesh.background_rows(start, stop)
-
-    def rms_rows(self, start: int, stop: int) -> np.ndarray:
-        """Noise of the rows ``start`` to ``stop``."""
-        return np.float64(self.scale) * self.mesh.rms_rows(start, stop)
-
-    @property
-    def level(self) -> float:
-        """Median of the level over the mesh."""
-        return float(self.center + self.scale * np.median(self.mesh.background.astype(np.float64)))
-
-    @property
-    def rms(self) -> float:
-        """Median of the noise over the mesh."""
-        return float(self.scale * np.median(self.mesh.rms.astype(np.float64)))
 
 
 def separate(
@@ -187,7 +90,7 @@ def separate(
         If the image is not 2-D, too small, constant or without a good pixel, or an option
         is out of range.
     """
-    data, mask, _ = _unwrap(data, mask)
+    data, mask, _ = unwrap(data, mask)
     _check(data, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box, maps=maps)
     model = model if isinstance(model, Model) else load_model(model)
     card = model.card
@@ -201,27 +104,27 @@ def separate(
     mesh = estimate_mesh(x, bad, box=box or card.box)
     if norm:
         mesh = replace(mesh, rms=np.full_like(mesh.rms, _rms_of_norm(norm, scale)))
-    for rows in _strips(data.shape):
+    for rows in row_strips(data.shape):
         x[rows] -= mesh.background_rows(rows.start, rows.stop)
         x[rows] /= mesh.rms_rows(rows.start, rows.stop)
         if bad is not None:
             x[rows][bad[rows]] = 0  # looks like sky
     frame = measure_frame(x, bad, step=mesh.quantisation, fwhm=fwhm)
 
-    sky = Sky(mesh, center, scale)
     network = partial(model, frame=_entries(frame, card.frame))  # of (x, rate)
     channels = [name for name in card.channels if PART_OF_CHANNEL.get(name) in (*PARTS, *maps)]
     places = [card.channels.index(name) for name in channels]
-    finished = map_tiles(
+    strips = map_tiles(
         lambda tiles: reverse_diffusion(network, tiles[:, None], steps=steps)[:, places],
-        (x[rows] for rows in _strips(data.shape)),
+        (x[rows] for rows in row_strips(data.shape)),
         data.shape,
         tile=tile or card.tile,
         overlap=card.overlap,
         multiple=card.multiple,
     )
     parts = _empty_parts(channels, x, _dtype(data), flags)
-    for rows, strip in _numbered(finished):
+    sky = SkyMap(mesh, center, scale)
+    for rows, strip in _numbered(strips):
         rms = sky.rms_rows(rows.start, rows.stop)
         for name, channel in zip(channels, strip, strict=True):
             _write(parts[PART_OF_CHANNEL[name]][rows], name, channel, rms)
@@ -307,7 +210,7 @@ def _check(data, *, steps, norm, minpix, fwhm, box, maps) -> None:
 def _bad_pixels(data: np.ndarray, mask) -> np.ndarray:
     """Bits of the pixels that are not finite or masked, uint8 of shape (ny, nx)."""
     flags = np.zeros(data.shape, dtype=np.uint8)
-    for rows in _strips(data.shape):
+    for rows in row_strips(data.shape):
         finite = np.isfinite(data[rows])
         if not finite.all():
             flags[rows][~finite] = NOT_FINITE
@@ -342,7 +245,7 @@ def _raised(data: np.ndarray, minpix: float | str | None) -> np.ndarray:
 def _standardised(data, minpix, bad, center, scale) -> np.ndarray:
     """(data - center) / scale in float64, kept as float32; bad pixels are 0."""
     x = np.empty(data.shape, dtype=np.float32)
-    for rows in _strips(data.shape):
+    for rows in row_strips(data.shape):
         strip = _raised(data[rows], minpix).astype(np.float64)
         strip -= center
         strip /= scale
@@ -351,10 +254,6 @@ def _standardised(data, minpix, bad, center, scale) -> np.ndarray:
             strip[bad[rows]] = 0
         x[rows] = strip
     return x
-
-
-def _strips(shape: tuple[int, int]) -> Iterator[slice]:
-    return (slice(y, min(y + STRIP, shape[0])) for y in range(0, shape[0], STRIP))
 
 
 def _numbered(strips) -> Iterator[tuple[slice, np.ndarray]]:
@@ -382,9 +281,6 @@ def _warnings(bad: np.ndarray | None, frame) -> list[str]:
     if unlike := frame.outside():
         told.append(f"unlike the training frames: {', '.join(unlike)}")
     return told
-
-
-# ---- the same for the containers of astropy ------------------------------------------
 
 
 def remove_background(data, *, mask=None, model="optical", steps: int = 1, **options):
@@ -420,48 +316,9 @@ def remove_background(data, *, mask=None, model="optical", steps: int = 1, **opt
     >>> from bgrem import remove_background
     >>> sources = remove_background(data, mask=bad)  # doctest: +SKIP
     """
-    _, _, wrap = _unwrap(data, None)
+    _, _, wrap = unwrap(data, None)
     parts = separate(data, mask=mask, model=model, steps=steps, maps=(), **options)
     return wrap(parts.sources)
-
-
-def _unwrap(data, mask) -> tuple[np.ndarray, Any, Callable[[np.ndarray], Any]]:
-    """The array and the mask in a container, and what puts another array in its place."""
-    if type(data) is np.ndarray:
-        return data, mask, lambda part: part
-    if isinstance(data, np.ma.MaskedArray):
-        own = np.ma.getmaskarray(data)
-        return data.data, _joined(own, mask), lambda part: np.ma.array(part, mask=own)
-
-    from astropy.nddata import NDData
-    from astropy.units import Quantity
-
-    if isinstance(data, NDData):
-        return np.asarray(data.data), _joined(data.mask, mask), partial(_like, data)
-    if isinstance(data, Quantity):
-        return data.value, mask, lambda part: Quantity(part, data.unit, copy=False)
-    return np.asarray(data), mask, lambda part: part
-
-
-def _like(data, part: np.ndarray):
-    """An NDData with everything of another one but its values and their uncertainty."""
-    return type(data)(
-        part,
-        unit=data.unit,
-        wcs=deepcopy(data.wcs),
-        meta=deepcopy(data.meta),
-        mask=deepcopy(data.mask),
-    )
-
-
-def _joined(own, mask):
-    """A pixel that either mask calls bad is bad."""
-    if own is None or mask is None:
-        return mask if own is None else own
-    own, mask = np.asarray(own) != 0, np.asarray(mask) != 0
-    if own.shape != mask.shape:
-        raise ValueError(f"the mask has shape {mask.shape}, that of the image {own.shape}")
-    return own | mask
 
 
 class DiffusionBackground2D:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bgrem.background import MAPS, MASKED, NOT_FINITE, Separation, separate
+from bgrem.background import separate
 from bgrem.fits import (
     FitsError,
     FitsImage,
@@ -24,6 +24,7 @@ from bgrem.fits import (
     write_products,
 )
 from bgrem.model import Model, load_model
+from bgrem.separation import MAPS, MASKED, NOT_FINITE, Separation
 
 __all__ = ["PLANES", "Failure", "Result", "process_file", "process_files"]
 

@@ -156,7 +156,8 @@ def _without_cosmic_rays(frame):
 
 def detect_with_bgrem(frame, *, model, steps=1):
     """Detect by bgrem's recipe: maxima of the significance, or of the smoothed sources without one."""
-    from bgrem.background import ARTEFACT, separate
+    from bgrem.background import separate
+    from bgrem.separation import ARTEFACT
 
     parts = separate(frame.data, mask=frame.mask, model=model, steps=steps)
     if parts.significance is not None:

@@ -13,7 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["map_tiles"]
+__all__ = ["map_tiles", "row_strips"]
+
+STRIP = 64  # rows that are worked on at once
 
 
 def map_tiles(
@@ -196,3 +198,8 @@ def _merge_columns(band: np.ndarray, function, across: _Axis, batch: int) -> np.
                 merged[:, :, :middle] = result[:, :, : across.overlap]
             merged[:, :, middle : start + across.size] = result[:, :, across.overlap :]
     return merged
+
+
+def row_strips(shape: tuple[int, int], height: int = STRIP) -> Iterator[slice]:
+    """The rows of an image in slices of at most ``height``."""
+    return (slice(y, min(y + height, shape[0])) for y in range(0, shape[0], height))

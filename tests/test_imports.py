@@ -14,13 +14,16 @@ PACKAGE = ROOT / "bgrem"
 FLOORS = {
     "tiling": 0, "diffusion": 0, "peaks": 0, "truth": 0,
     "sky": 1, "frame": 1, "fits": 1, "model": 1, "psf": 1, "simulate": 1,
-    "background": 2, "detect": 2, "network": 2, "parents": 2, "realism": 2,
-    "files": 3, "pair": 3, "evaluate": 3,
-    "report": 4, "validate": 4,
-    "train": 5,
-    "cli": 6,
+    "separation": 2, "containers": 2, "detect": 2, "network": 2, "parents": 2, "realism": 2,
+    "background": 3,
+    "files": 4, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3, "export": 3,
+    "report": 5, "validate": 5,
+    "train": 6,
+    "cli": 7,
 }  # fmt: skip
-WING = {"simulate", "network", "parents", "validate", "train"}
+WING = {
+    "simulate", "network", "parents", "validate", "training_config", "losses", "export", "train",
+}  # fmt: skip
 HEAVY = {"torch", "galsim", "dask", "matplotlib", "onnxruntime", "astroscrappy", "onnx"}
 ALLOWED_IN_THE_WING = {"torch", "galsim"}
 

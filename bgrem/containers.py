@@ -1,0 +1,49 @@
+"""Arrays in the containers of NumPy and astropy: what is inside, and how it goes back."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+__all__ = ["unwrap"]
+
+
+def unwrap(data, mask) -> tuple[np.ndarray, Any, Callable[[np.ndarray], Any]]:
+    """The array and the mask in a container, and what puts another array in its place."""
+    if type(data) is np.ndarray:
+        return data, mask, lambda part: part
+    if isinstance(data, np.ma.MaskedArray):
+        own = np.ma.getmaskarray(data)
+        return data.data, _joined(own, mask), lambda part: np.ma.array(part, mask=own)
+
+    from astropy.nddata import NDData
+    from astropy.units import Quantity
+
+    if isinstance(data, NDData):
+        return np.asarray(data.data), _joined(data.mask, mask), partial(_like, data)
+    if isinstance(data, Quantity):
+        return data.value, mask, lambda part: Quantity(part, data.unit, copy=False)
+    return np.asarray(data), mask, lambda part: part
+
+
+def _like(data, part: np.ndarray):
+    """An NDData with everything of another one but its values and their uncertainty."""
+    return type(data)(
+        part,
+        unit=data.unit,
+        wcs=deepcopy(data.wcs),
+        meta=deepcopy(data.meta),
+        mask=deepcopy(data.mask),
+    )
+
+
+def _joined(own, mask):
+    """A pixel that either mask calls bad is bad."""
+    if own is None or mask is None:
+        return mask if own is None else own
+    own, mask = np.asarray(own) != 0, np.asarray(mask) != 0
+    if own.shape != mask.shape:
+        raise ValueError(f"the mask has shape {mask.shape}, that of the image {own.shape}")
+    return own | mask

@@ -1,0 +1,110 @@
+"""What an image is separated into."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bgrem.sky import Mesh
+from bgrem.tiling import row_strips
+
+__all__ = ["ARTEFACT", "MAPS", "MASKED", "NOT_FINITE", "Separation", "SkyMap"]
+
+# Bits of the mask.
+NOT_FINITE, MASKED, ARTEFACT = 1, 2, 4
+# What may be had beside the parts.
+MAPS = ("uncertainty", "significance")
+
+
+@dataclass(frozen=True, eq=False)
+class Separation:
+    """An image in parts: ``sources + background + noise`` is the data, to rounding.
+
+    Background, noise and rms are computed when they are first asked for; they are
+    float64 for float64 data and else float32, and in data units, as the sources are.
+
+    Attributes
+    ----------
+    data : `~numpy.ndarray`
+        The image, of shape (ny, nx), as it was given.
+    sources : `~numpy.ndarray`
+        NaN where the data are not finite.
+    sky : `SkyMap`
+        The smooth part of the background and its noise.
+    mask : `~numpy.ndarray`
+        uint8 of shape (ny, nx). Bits: 1 not finite in the data, 2 masked by the user,
+        4 artefact found by the model.
+    provenance : dict
+        How the parts came about: version, model, sha256, steps, norm (0 where the noise
+        was estimated as a map), level and rms (medians of the sky mesh, data units),
+        minpix (None where there is none), fwhm (pixels, NaN where unknown), warnings.
+    uncertainty : `~numpy.ndarray` or None
+        Standard deviation of the sources; None if the model gives none.
+    significance : `~numpy.ndarray` or None
+        Logit of a source being centred on the pixel; None if the model gives none.
+    """
+
+    data: np.ndarray
+    sources: np.ndarray
+    sky: "SkyMap"
+    mask: np.ndarray
+    provenance: dict[str, Any]
+    uncertainty: np.ndarray | None = None
+    significance: np.ndarray | None = None
+
+    @cached_property
+    def background(self) -> np.ndarray:
+        """The smooth sky; it goes on under bad pixels."""
+        return self._by_strips(self.sky.background_rows)
+
+    @cached_property
+    def rms(self) -> np.ndarray:
+        """Standard deviation of the noise of the sky."""
+        return self._by_strips(self.sky.rms_rows)
+
+    @cached_property
+    def noise(self) -> np.ndarray:
+        """All the rest; NaN where the data are not finite."""
+        background = self.background
+
+        # From the parts as they are stored, so that they add up in spite of rounding.
+        def rest(start: int, stop: int) -> np.ndarray:
+            without = np.subtract(self.data[start:stop], background[start:stop], dtype=np.float64)
+            return without - self.sources[start:stop]
+
+        return self._by_strips(rest)
+
+    def _by_strips(self, rows_of: Callable[[int, int], np.ndarray]) -> np.ndarray:
+        part = np.empty_like(self.sources)
+        for rows in row_strips(part.shape):
+            part[rows] = rows_of(rows.start, rows.stop)
+        return part
+
+
+@dataclass(frozen=True, eq=False)
+class SkyMap:
+    """The sky mesh in data units, evaluated in float64 a strip of rows at a time."""
+
+    mesh: Mesh
+    center: float
+    scale: float
+
+    def background_rows(self, start: int, stop: int) -> np.ndarray:
+        """Level of the rows ``start`` to ``stop``."""
+        return self.center + np.float64(self.scale) * self.mesh.background_rows(start, stop)
+
+    def rms_rows(self, start: int, stop: int) -> np.ndarray:
+        """Noise of the rows ``start`` to ``stop``."""
+        return np.float64(self.scale) * self.mesh.rms_rows(start, stop)
+
+    @property
+    def level(self) -> float:
+        """Median of the level over the mesh."""
+        return float(self.center + self.scale * np.median(self.mesh.background.astype(np.float64)))
+
+    @property
+    def rms(self) -> float:
+        """Median of the noise over the mesh."""
+        return float(self.scale * np.median(self.mesh.rms.astype(np.float64)))

@@ -57,7 +57,8 @@ def reverse_diffusion(
     ----------
     network : callable
         ``network(x, rate)`` with x float32 of shape (n, 1, h, w) and rate a float gives
-        float32 of shape (n, c, h, w), whose first channel is the estimate of b.
+        float32 of shape (n, c, h, w), whose first channel is the estimate of b. The array
+        must be a new one: that of the first call is returned, its first channel overwritten.
     x : `~numpy.ndarray`
         The observed images, float32 of shape (n, 1, h, w).
     steps : int
@@ -77,4 +78,5 @@ def reverse_diffusion(
         residual = channels[:, :1]
         sources = x - np.float32(rate) * residual
         x = sources + np.float32(lower) * residual
-    return np.concatenate([sources, first[:, 1:]], axis=1)
+    first[:, :1] = sources
+    return first

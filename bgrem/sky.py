@@ -5,7 +5,7 @@ is a small mesh that is evaluated strip by strip, so that the size of an image
 is a matter of reading it, not of memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -72,8 +72,7 @@ class Mesh:
         A natural cubic spline through the centres of the cells, as in SExtractor
         (Bertin & Arnouts 1996), and straight lines outside the outermost centres.
         """
-        along_y, along_x = self._splines
-        return along_y[start:stop] @ (self.background @ along_x.T)
+        return _cubic(self._nodes[0], *self._background_along_x, np.arange(start, stop))
 
     def rms_rows(self, start: int, stop: int) -> np.ndarray:
         """Noise of the rows ``start`` to ``stop``, float32 of shape (stop - start, nx).
@@ -81,8 +80,7 @@ class Mesh:
         Linear between the centres of the cells, which never falls below the
         smallest of them, and constant outside the outermost centres.
         """
-        along_y, along_x = self._lines
-        return along_y[start:stop] @ (self.rms @ along_x.T)
+        return _linear(self._nodes[0], self._rms_along_x, np.arange(start, stop))
 
     @property
     def quantisation(self) -> float:
@@ -90,18 +88,21 @@ class Mesh:
         return self.step / float(np.median(self.rms))
 
     @cached_property
-    def _splines(self) -> tuple[np.ndarray, np.ndarray]:
-        return tuple(
-            _spline_weights(_centers(n, m), np.arange(n))
-            for n, m in zip(self.shape, self.background.shape, strict=True)
-        )
+    def _nodes(self) -> list[np.ndarray]:
+        """Centres of the cells along y and along x, in pixels."""
+        return [_centers(n, m) for n, m in zip(self.shape, self.rms.shape, strict=True)]
 
     @cached_property
-    def _lines(self) -> tuple[np.ndarray, np.ndarray]:
-        return tuple(
-            _linear_weights(_centers(n, m), np.arange(n))
-            for n, m in zip(self.shape, self.rms.shape, strict=True)
-        )
+    def _background_along_x(self) -> tuple[np.ndarray, np.ndarray]:
+        """The level at every column of each row of cells, and its curvature along y."""
+        down, across = self._nodes
+        level = _spline(across, self.background.T, np.arange(self.shape[1])).T
+        return level, _curvature(down, level)
+
+    @cached_property
+    def _rms_along_x(self) -> np.ndarray:
+        """The noise at every column of each row of cells."""
+        return _linear(self._nodes[1], self.rms.T, np.arange(self.shape[1])).T
 
 
 def center_and_scale(data, mask=None, *, samples: int = 1 << 20) -> tuple[float, float]:
@@ -293,48 +294,62 @@ def _centers(length: int, cells: int) -> np.ndarray:
     return (edges[:-1] + edges[1:] - 1) / 2
 
 
-def _spline_weights(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """(len(at), len(nodes)) weights of a natural cubic spline, straight outside its nodes."""
-    if nodes.size == 1:
-        return np.ones((at.size, 1), dtype=np.float32)
-    gaps = np.diff(nodes)
-    curvature = _natural_curvature(gaps)
-    left = np.clip(np.searchsorted(nodes, at, side="right") - 1, 0, nodes.size - 2)
-    right = left + 1
-    inside = np.clip(at, nodes[0], nodes[-1])
-    gap = gaps[left][:, None]
-    t = (inside - nodes[left])[:, None] / gap
-    unit = np.eye(nodes.size)
-    # The cubic between two nodes from their values and curvatures (Press et al. 2007,
-    # Numerical Recipes, eqs. 3.3.3 to 3.3.5), and its derivative.
-    bend_left, bend_right = curvature[left] * gap**2 / 6, curvature[right] * gap**2 / 6
-    value = (1 - t) * unit[left] + t * unit[right]
-    value += ((1 - t) ** 3 - (1 - t)) * bend_left + (t**3 - t) * bend_right
-    slope = unit[right] - unit[left] - (3 * (1 - t) ** 2 - 1) * bend_left
-    slope = (slope + (3 * t**2 - 1) * bend_right) / gap
-    return (value + (at - inside)[:, None] * slope).astype(np.float32)
+def _spline(nodes: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Natural cubic spline along the first axis, straight outside its nodes."""
+    return _cubic(nodes, values, _curvature(nodes, values), at)
 
 
-def _natural_curvature(gaps: np.ndarray) -> np.ndarray:
-    """(m, m) matrix that gives the second derivatives at the nodes from the values there.
+def _curvature(nodes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Second derivatives at the nodes of the natural cubic spline along the first axis.
 
-    They are 0 at both ends; between, eq. 3.3.7 of Press et al. (2007). SciPy has such splines,
-    in a module whose import takes as long as the sky of a Mpix.
+    They are 0 at both ends; between, eq. 3.3.7 of Press et al. (2007, Numerical Recipes). SciPy
+    has such splines, in a module whose import takes as long as the sky of a Mpix.
     """
-    m = gaps.size + 1
-    matrix, values = np.eye(m), np.zeros((m, m))
+    m = nodes.size
+    gaps = np.diff(nodes)
+    matrix, differences = np.eye(m), np.zeros((m, m))
     for i in range(1, m - 1):
         before, after = gaps[i - 1], gaps[i]
         matrix[i, i - 1 : i + 2] = before / 6, (before + after) / 3, after / 6
-        values[i, i - 1 : i + 2] = 1 / before, -1 / before - 1 / after, 1 / after
-    return np.linalg.solve(matrix, values)
+        differences[i, i - 1 : i + 2] = 1 / before, -1 / before - 1 / after, 1 / after
+    return (np.linalg.solve(matrix, differences) @ values).astype(np.float32)
 
 
-def _linear_weights(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """(len(at), len(nodes)) weights of straight lines, constant outside the nodes."""
-    return np.stack([np.interp(at, nodes, unit) for unit in np.eye(nodes.size)], 1).astype(
-        np.float32
+def _cubic(nodes, values, curvature, at) -> np.ndarray:
+    """Cubics between nodes, from values and second derivatives along the first axis.
+
+    Eqs. 3.3.3 and 3.3.4 of Press et al. (2007). Outside the nodes their tangent, eq. 3.3.5.
+    A product of matrices would be shorter, but its threads wait for those of the network.
+    """
+    if nodes.size == 1:
+        return np.repeat(values, at.size, axis=0)
+    left, gap, t = _between(nodes, np.clip(at, nodes[0], nodes[-1]))
+    beyond = (at - np.clip(at, nodes[0], nodes[-1]))[:, None]
+    s = 1 - t
+    weights = (
+        s - beyond / gap,
+        t + beyond / gap,
+        (s**3 - s) * gap**2 / 6 - beyond * (3 * s**2 - 1) * gap / 6,
+        (t**3 - t) * gap**2 / 6 + beyond * (3 * t**2 - 1) * gap / 6,
     )
+    terms = values[left], values[left + 1], curvature[left], curvature[left + 1]
+    return sum(w.astype(np.float32) * term for w, term in zip(weights, terms, strict=True))
+
+
+def _linear(nodes, values, at) -> np.ndarray:
+    """Straight lines between nodes along the first axis, constant outside them."""
+    if nodes.size == 1:
+        return np.repeat(values, at.size, axis=0)
+    left, _, t = _between(nodes, np.clip(at, nodes[0], nodes[-1]))
+    t = t.astype(np.float32)
+    return (1 - t) * values[left] + t * values[left + 1]
+
+
+def _between(nodes: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The node before each place, the distance to the next, and the part of it gone: columns."""
+    left = np.clip(np.searchsorted(nodes, at, side="right") - 1, 0, nodes.size - 2)
+    gap = (nodes[left + 1] - nodes[left])[:, None]
+    return left, gap, (at - nodes[left])[:, None] / gap
 
 
 def _measure(x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh | None) -> Mesh:
@@ -521,10 +536,11 @@ def _block_significance(mean: np.ndarray, mesh: Mesh) -> np.ndarray:
     """(mean - background) / rms of blocks, with the mesh evaluated at their centres."""
     at = [np.arange(m) * BLOCK + (BLOCK - 1) / 2 for m in mean.shape]
     nodes = [_centers(n, m) for n, m in zip(mesh.shape, mesh.rms.shape, strict=True)]
-    splines = [_spline_weights(c, a) for c, a in zip(nodes, at, strict=True)]
-    lines = [_linear_weights(c, a) for c, a in zip(nodes, at, strict=True)]
-    background = splines[0] @ (mesh.background @ splines[1].T)
-    return (mean - background) / (lines[0] @ (mesh.rms @ lines[1].T))
+
+    def evaluated(interpolate: Callable, values: np.ndarray) -> np.ndarray:
+        return interpolate(nodes[0], interpolate(nodes[1], values.T, at[1]).T, at[0])
+
+    return (mean - evaluated(_spline, mesh.background)) / evaluated(_linear, mesh.rms)
 
 
 def _average(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -145,13 +145,23 @@ def _bands(strips, shape, down: _Axis, across: _Axis) -> Iterator[np.ndarray]:
             new.append(strip)
             last += len(strip)
         held = np.concatenate(new)
-        yield held[wanted - first][:, columns]
+        yield _widened(held[wanted - first], columns, across.margin)
         # Reflection at the lower end may need rows from above the next tiles.
         needed = rows[(j + 1) * down.step :].min() if j + 1 < down.count else last
         held = held[needed - first :]
         first = needed
     if last != ny or next(strips, None) is not None:
         raise ValueError(f"the strips have more rows than the image, which has {ny}")
+
+
+def _widened(rows: np.ndarray, columns: np.ndarray, margin: int) -> np.ndarray:
+    """Rows of the image, continued on both sides; the middle is copied as a whole."""
+    stop = margin + rows.shape[1]
+    wide = np.empty((len(rows), columns.size), dtype=np.float32)
+    wide[:, margin:stop] = rows
+    wide[:, :margin] = rows[:, columns[:margin]]
+    wide[:, stop:] = rows[:, columns[stop:]]
+    return wide
 
 
 def _next_strip(strips: Iterator[np.ndarray], row: int, shape: tuple[int, int]) -> np.ndarray:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 
-from bgrem.sky import Mesh, _spline_weights, center_and_scale, estimate_mesh, object_mask
+from bgrem.sky import Mesh, _spline, center_and_scale, estimate_mesh, object_mask
 
 
 def noise(shape, seed=0):
@@ -297,12 +297,12 @@ def test_a_dark_border_does_not_count_as_noise():
 
 @pytest.mark.parametrize("nodes", [[3.0, 9.0], [0.0, 10.0, 21.0, 30.0], list(range(0, 80, 8))])
 def test_the_spline_is_the_natural_one(nodes):
-    nodes = np.array(nodes)
-    values = noise((nodes.size,))
+    nodes = np.array(nodes, dtype=np.float64)
+    values = noise((nodes.size, 3))
     spline = CubicSpline(nodes, values, bc_type="natural")
     inside = np.linspace(nodes[0], nodes[-1], 57)
-    np.testing.assert_allclose(_spline_weights(nodes, inside) @ values, spline(inside), atol=1e-6)
-    beyond = nodes[-1] + 5.0
-    expected = spline(nodes[-1]) + 5.0 * spline(nodes[-1], 1)
-    found = _spline_weights(nodes, np.array([beyond])) @ values
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(_spline(nodes, values, inside), spline(inside), atol=1e-5)
+    for end, distance in ((nodes[-1], 5.0), (nodes[0], -4.0)):
+        tangent = spline(end) + distance * spline(end, 1)
+        found = _spline(nodes, values, np.array([end + distance]))[0]
+        np.testing.assert_allclose(found, tangent, atol=1e-5)

@@ -29,6 +29,9 @@ SMOOTHING_GAIN = 0.375
 MINIMUM_GOOD = 0.3
 # Cells that deviate from their neighbours by more than this many sigma are replaced.
 OUTLIER = 3.0
+# Objects make the upper half of the sky's values wider. A lower half wider than the upper by this
+# factor holds pixels that saw no light: then the upper half tells the noise.
+DARK = 3.0
 # Sigma to which values are limited before any clipping.
 LIMIT = 8
 # Values in steps above this many sigma have their clipped mean taken, not their mode.
@@ -254,6 +257,8 @@ def _level_and_spread(values: np.ndarray, step: float) -> tuple[float, float]:
     ranked = np.sort(values[:: (values.size // 4096) | 1])
     lower, median, upper = ranked[[ranked.size // 4, ranked.size // 2, 3 * ranked.size // 4]]
     spread = SIGMA_PER_IQR * (upper - lower)
+    if median - lower > DARK * (upper - median) > 0:
+        spread = SIGMA_PER_MAD * (upper - median)
     if step > COARSE_STEP * spread or spread == 0:
         return _clipped_mean(values, step)
     # Without the limit a few pixels of 1e5 sigma would set the first clipping. No sky is so

@@ -342,6 +342,11 @@ def test_sources_bring_their_own_photon_noise():
     assert (sky.noise[bright] / expected).std() == pytest.approx(1.0, rel=0.05)
 
 
+def autocorrelation(noise, axis, lag):
+    near, far = np.take(noise, range(256 - lag), axis), np.take(noise, range(lag, 256), axis)
+    return (near * far).mean() / noise.var()
+
+
 @pytest.mark.parametrize("correlation", [0.3, 0.6, 1.2])
 def test_correlated_noise(correlation):
     noise = noise_with(correlation=correlation, correlation_ratio=0.5)
@@ -349,8 +354,30 @@ def test_correlated_noise(correlation):
     for axis, sigma in ((1, correlation), (0, 0.5 * correlation)):
         kernel = np.exp(-0.5 * (np.arange(-9, 10) / sigma) ** 2)
         expected = (kernel[1:] * kernel[:-1]).sum() / (kernel**2).sum()
-        near, far = np.take(noise, range(255), axis), np.take(noise, range(1, 256), axis)
-        assert (near * far).mean() / noise.var() == pytest.approx(expected, abs=0.03)
+        assert autocorrelation(noise, axis, 1) == pytest.approx(expected, abs=0.03)
+
+
+def test_bilinear_resampling_joins_neighbours_only():
+    noise = noise_with(shift_x=0.5, shift_y=0.2)
+    assert noise.std() == pytest.approx(noise_with().std(), rel=0.03)
+    for axis, shift in ((1, 0.5), (0, 0.2)):
+        expected = shift * (1 - shift) / (shift**2 + (1 - shift) ** 2)
+        assert autocorrelation(noise, axis, 1) == pytest.approx(expected, abs=0.03)
+        assert autocorrelation(noise, axis, 2) == pytest.approx(0, abs=0.03)
+
+
+def test_edge_strips_saw_no_light_or_less():
+    sky = sky_with(edge_strips=4.0, read_noise=20.0, stars=2000.0)
+    blind = (sky.mask & GAP) > 0
+    assert 0 < blind.mean() < 0.8
+    assert (sky.sources[blind] == 0).all()
+    assert sky.noise[blind].std() > 10
+    np.testing.assert_allclose(sky.sources + sky.background + sky.noise, sky.data, rtol=1e-5)
+
+
+def test_undersampled_crowds_are_drawn():
+    scenes = [random_scene(np.random.default_rng(i)) for i in range(300)]
+    assert sum(s.fwhm < 2 and s.stars > 5e3 for s in scenes) > 6
 
 
 def test_sharpened_noise_has_negative_correlation():

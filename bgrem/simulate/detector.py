@@ -49,7 +49,7 @@ def read_noise(scene, rng):
     return noise
 
 
-def resampled(noise, correlation, ratio=1.0):
+def resampled(noise, correlation, ratio=1.0, shift=(0.0, 0.0)):
     """Noise as a resampled or drizzled stack has it, of unchanged standard deviation.
 
     Parameters
@@ -61,13 +61,23 @@ def resampled(noise, correlation, ratio=1.0):
         side lobes of a sharpening kernel, which leaves neighbours with a negative correlation.
     ratio : float
         The kernel's width along y over that along x.
+    shift : tuple of float
+        Part of a pixel, along y and x, by which bilinear interpolation moved the image before:
+        neighbours share pixels, and none but neighbours.
     """
+    for axis, part in enumerate(shift):
+        if part:
+            noise = convolve1d(noise, _unit_power(np.array([part, 1 - part, 0.0])), axis=axis)
     for axis, sigma in ((0, correlation * ratio), (1, correlation)):
         if sigma:
             kernel = _smoothing(sigma) if sigma > 0 else np.array([sigma, 1.0, sigma])
-            kernel = (kernel / np.sqrt((kernel**2).sum())).astype(np.float32)
-            noise = convolve1d(noise, kernel, axis=axis)
+            noise = convolve1d(noise, _unit_power(kernel), axis=axis)
     return noise
+
+
+def _unit_power(kernel):
+    """A kernel that leaves the standard deviation of white noise as it is, float32."""
+    return (kernel / np.sqrt((kernel**2).sum())).astype(np.float32)
 
 
 def _smoothing(sigma):

@@ -35,6 +35,8 @@ LIMITS = {
     "gain": (1e-9, 1e9),
     "bias": (-np.inf, np.inf),
     "correlation": (-0.3, 5.0),
+    "shift_x": (0.0, 0.5),
+    "shift_y": (0.0, 0.5),
     "holes": (0.0, 1.0),
     "dark_fraction": (0.0, 1.0),
     "coma": (0.0, 1.0),
@@ -106,6 +108,8 @@ class Scene:
         Width of the interpolation kernel of a resampled stack, px, see `detector.resampled`.
     correlation_ratio : float
         The kernel's width along y over that along x.
+    shift_x, shift_y : float
+        Part of a pixel by which bilinear interpolation moved the image: 0.5 smooths most.
     rms_variation : float
         Relative amplitude of a smooth variation of the noise over the frame.
     tail_fraction, tail_strength : float
@@ -182,6 +186,8 @@ class Scene:
     quantisation: float = 0.11
     correlation: float = 0.0
     correlation_ratio: float = 1.0
+    shift_x: float = 0.0
+    shift_y: float = 0.0
     rms_variation: float = 0.03
     tail_fraction: float = 1e-4
     tail_strength: float = 2.0
@@ -341,9 +347,15 @@ def filtered_rms(scene, psf):
     """
     delta = np.zeros((41, 41), np.float32)
     delta[20, 20] = 1.0
-    kernel = detector.resampled(delta, scene.correlation, scene.correlation_ratio)
+    kernel = _resampled(delta, scene)
     seen = convolve(psf.image.astype(np.float64), kernel.astype(np.float64), mode="constant")
     return float(np.sqrt((seen**2).sum() / (psf.image.astype(np.float64) ** 2).sum()))
+
+
+def _resampled(image, scene):
+    """An image of noise with the scene's correlation."""
+    shift = scene.shift_y, scene.shift_x
+    return detector.resampled(image, scene.correlation, scene.correlation_ratio, shift)
 
 
 def _fluxes(count, slope, brightest, rng):
@@ -474,7 +486,7 @@ def _rms_variation(scene, rng):
 def _noise(scene, expected, variation, rng):
     """Noise in electrons, and where a trail or a particle made it, (ny, nx) each."""
     noise = detector.photon_noise(expected, rng) + detector.read_noise(scene, rng)
-    noise = detector.resampled(noise * variation, scene.correlation, scene.correlation_ratio)
+    noise = _resampled(noise * variation, scene)
     if scene.flat_residual:
         flat = rng.standard_normal(scene.shape, dtype=np.float32)
         noise += np.float32(scene.flat_residual) * flat * expected

@@ -104,7 +104,7 @@ def _population(rng):
         "brightest": _log(rng, 1e2, 1e6),
         "large_galaxies": _maybe(rng, 0.3, 0.5, 5.0),
         "discs": _maybe(rng, 0.3, 0.5, 5.0),
-        "nebula": _maybe(rng, 0.06, 0.3, 30.0),
+        "nebula": _maybe(rng, 0.1, 0.3, 30.0),
         "nebula_scale": _log(rng, 8.0, 60.0),
     }
 
@@ -139,7 +139,8 @@ def _exposure(rng):
     rms = np.hypot(np.sqrt(sky), read)
     counting = low and read == 0.0
     correlation = 0.0 if counting else _correlation(rng)
-    stack = correlation != 0
+    shifted = not counting and correlation == 0 and rng.random() < 0.25
+    stack = correlation != 0 or shifted
     step = _quantisation(rng, fine=stack and rng.random() < 0.4)
     return {
         "sky": sky,
@@ -147,6 +148,8 @@ def _exposure(rng):
         "gain": _log(rng, 0.3, 30.0),
         "correlation": correlation,
         "correlation_ratio": float(np.exp(0.2 * rng.standard_normal())),
+        "shift_x": float(rng.uniform(0.05, 0.5)) if shifted else 0.0,
+        "shift_y": float(rng.uniform(0.05, 0.5)) if shifted else 0.0,
         # Photons are counted one by one: the step is one electron.
         "quantisation": float(1.0 / rms) if counting else step,
         "rms_variation": _maybe(rng, 0.5, 0.01, 0.2),
@@ -159,7 +162,7 @@ def _correlation(rng):
     kind = rng.random()
     if kind < 0.3:
         return _log(rng, 0.25, 2.5)
-    return -float(rng.uniform(0.01, 0.1)) if kind < 0.42 else 0.0
+    return -float(rng.uniform(0.01, 0.1)) if kind < 0.4 else 0.0
 
 
 def _quantisation(rng, *, fine):

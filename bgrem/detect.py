@@ -243,7 +243,7 @@ def threshold_ladder(lowest=0.7, highest=100.0):
     return np.concatenate([fine, coarse[1:]])[::-1]
 
 
-def detect_sextractor_tuned(data, psf, *, mask=None):
+def detect_sextractor_tuned(data, psf, *, mask=None, enough=None):
     """SExtractor as an expert sets it up: PSF as filter, noise map, at every threshold."""
     half = psf.shape[0] // 2
     reach = min(half, int(np.ceil(1.3 * psf_fwhm(psf))))
@@ -251,7 +251,9 @@ def detect_sextractor_tuned(data, psf, *, mask=None):
     # The least area is a quarter of the PSF's: a filtered star cannot be narrower.
     area = int(np.clip(noise_pixels(psf) / 8.0, 1, DEFAULT_AREA))
     lowest = 2.2 / noise_pixels(kernel) ** 0.5
-    return detect_sextractor(data, mask=mask, kernel=kernel, area=area, local=True, lowest=lowest)
+    return detect_sextractor(
+        data, mask=mask, kernel=kernel, area=area, local=True, lowest=lowest, enough=enough
+    )
 
 
 def join_runs(runs, thresholds, *, radius):
@@ -325,8 +327,9 @@ def detect_sextractor_default(data, *, mask=None):
 
 
 def detect_sextractor(
-    data, *, mask=None, kernel=DEFAULT_CONV, area=DEFAULT_AREA, local=False, lowest=0.7, radius=1.5
-):
+    data, *, mask=None, kernel=DEFAULT_CONV, area=DEFAULT_AREA, local=False, lowest=0.7, radius=1.5,
+    enough=None,
+):  # fmt: skip
     """SExtractor's defaults through SEP, at every threshold of `threshold_ladder`, joined.
 
     The false-alarm rate of SExtractor is set by DETECT_THRESH: one run for each, everything else at
@@ -347,15 +350,20 @@ def detect_sextractor(
         Lowest DETECT_THRESH.
     radius : float
         Detections of two runs closer than this are one, in pixels.
+    enough : callable, optional
+        Asked after each run with its detections; True ends the ladder there.  The list is the same
+        down to that threshold, and the lowest ones take most of the time.
     """
     _, bad = _clean_input(data, mask)
     sky = subtract_sky(data, mask=mask)
     thresholds = threshold_ladder(lowest)
     kernel = np.ascontiguousarray(kernel, dtype=np.float32)
-    runs = [
-        extract(sky, step, mask=bad, kernel=kernel, area=area, local=local) for step in thresholds
-    ]
-    return join_runs(runs, thresholds, radius=radius)
+    runs = []
+    for step in thresholds:
+        runs.append(extract(sky, step, mask=bad, kernel=kernel, area=area, local=local))
+        if enough is not None and enough(runs[-1]):
+            break
+    return join_runs(runs, thresholds[: len(runs)], radius=radius)
 
 
 def detect_source_extractor(data, *, mask=None, lowest=0.7, radius=1.5, program=None):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,7 +28,7 @@ HEADING = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """A frame to be judged: what every method is given, and its truth.
 
@@ -110,7 +111,7 @@ def pair_frame(single, deep, *, fwhm=None):
     return Frame(Path(single).name, pair.single, pair.mask, seen.psf, None, seen.truth)
 
 
-def methods(*, model=None, steps=1, program=True):
+def methods(*, model=None, steps=1, program=True, enough=None):
     """The methods to compare: name -> function of a `Frame` that gives its detections.
 
     Parameters
@@ -121,19 +122,28 @@ def methods(*, model=None, steps=1, program=True):
         Diffusion steps.
     program : bool
         Whether to run the source-extractor program, too.
+    enough : callable, optional
+        Of a frame and the detections of one of SExtractor's thresholds: whether lower ones need not
+        be tried.
 
     Returns
     -------
     dict
     """
+
+    def until(frame):
+        return None if enough is None else partial(enough, frame)
+
     chosen: dict[str, Callable] = {
         SEXTRACTOR: lambda frame: detect.detect_sextractor_default(frame.data, mask=frame.mask),
-        SCANNED: lambda frame: detect.detect_sextractor(frame.data, mask=frame.mask),
+        SCANNED: lambda frame: detect.detect_sextractor(
+            frame.data, mask=frame.mask, enough=until(frame)
+        ),
         "sextractor cleaned": lambda frame: detect.detect_sextractor(
-            frame.data, mask=_without_cosmic_rays(frame)
+            frame.data, mask=_without_cosmic_rays(frame), enough=until(frame)
         ),
         "sextractor tuned": lambda frame: detect.detect_sextractor_tuned(
-            frame.data, frame.psf, mask=_without_cosmic_rays(frame)
+            frame.data, frame.psf, mask=_without_cosmic_rays(frame), enough=until(frame)
         ),
         MATCHED_FILTER: lambda frame: detect.detect_matched_filter(
             frame.data, frame.psf, mask=frame.mask, gain=frame.gain
@@ -148,6 +158,7 @@ def methods(*, model=None, steps=1, program=True):
     return chosen
 
 
+@lru_cache(maxsize=1)  # two methods ask for it, one after the other
 def _without_cosmic_rays(frame):
     """The frame's mask with the cosmic rays that astroscrappy finds added."""
     sky = detect.subtract_sky(frame.data, mask=frame.mask, passes=2)

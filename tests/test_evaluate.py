@@ -527,3 +527,12 @@ def test_bgrem_is_run_and_scored(toy_model, control):
     # The toy is no good model, but it sees bright stars.
     assert curve.found(100.0)[curve.source_snr > 30].mean() > 0.9
     assert "bgrem" in result.table()
+
+
+def test_a_ladder_that_ends_early_gives_the_same_list_so_far(control):
+    data, _, _ = control[0]
+    data = data[:256, :256]
+    whole = detect.detect_sextractor(data)
+    short = detect.detect_sextractor(data, enough=lambda run: run.size > 60)
+    assert 60 < short.size < whole.size
+    assert np.array_equal(short, whole[: short.size])

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from bgrem import __version__
+from bgrem.absorption import absorbed_light
 from bgrem.containers import unwrap
 from bgrem.diffusion import noise_rates, reverse_diffusion
 from bgrem.frame import FRAME_NAMES, measure_frame
@@ -143,7 +144,7 @@ def separate(
         "rms": sky.rms,
         "minpix": None if minpix is None else float(minpix),
         "fwhm": frame.fwhm,
-        "warnings": _warnings(bad, frame),
+        "warnings": _warnings(bad, frame, mesh),
     }
     return Separation(data=data, sky=sky, provenance=provenance, **parts)
 
@@ -274,12 +275,17 @@ def _entries(frame, names: tuple[str, ...]) -> np.ndarray:
     return np.array([known[name] for name in names], dtype=np.float32)
 
 
-def _warnings(bad: np.ndarray | None, frame) -> list[str]:
+def _warnings(bad: np.ndarray | None, frame, mesh) -> list[str]:
     """What a user must know of the frame, one short sentence each."""
     part = 0 if bad is None else np.count_nonzero(bad) / bad.size
     told = [f"{part:.0%} of the pixels are bad"] if part > 0.5 else []
     if unlike := frame.outside():
         told.append(f"unlike the training frames: {', '.join(unlike)}")
+    if place := absorbed_light(mesh):
+        told.append(
+            f"light wider than the sky box ({mesh.box} px) may be in the background near "
+            f"x={place[0]}, y={place[1]}: a larger box keeps it"
+        )
     return told
 
 

@@ -61,6 +61,8 @@ class Mesh:
         Shape (ny, nx) of the image.
     step : float
         Distance of the values that the image can take; 0 if they are continuous.
+    hidden : `~numpy.ndarray`, optional
+        Part of each cell that bad pixels and objects hide, same shape as ``rms``.
     """
 
     background: np.ndarray
@@ -68,6 +70,7 @@ class Mesh:
     box: int
     shape: tuple[int, int]
     step: float = 0.0
+    hidden: np.ndarray | None = None
 
     def background_rows(self, start: int, stop: int) -> np.ndarray:
         """Sky level of the rows ``start`` to ``stop``, float32 of shape (stop - start, nx).
@@ -388,7 +391,8 @@ def _measure(x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh |
         return first or Mesh(*_flat_mesh(level, seen, step), box, (ny, nx), step)
     level, spread = (_median_filter(_fill(values, good)) for values in (level, spread))
     spread = np.maximum(spread, 1e-3 * np.median(spread[spread > 0]))
-    return Mesh(level.astype(np.float32), spread.astype(np.float32), box, (ny, nx), step)
+    level, spread = level.astype(np.float32), spread.astype(np.float32)
+    return Mesh(level, spread, box, (ny, nx), step, (1 - seen).astype(np.float32))
 
 
 def _flat_mesh(level: np.ndarray, seen: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "bgrem"
 FLOORS = {
     "tiling": 0, "diffusion": 0, "peaks": 0, "truth": 0,
     "sky": 1, "frame": 1, "fits": 1, "model": 1, "psf": 1, "simulate": 1,
-    "separation": 2, "containers": 2, "detect": 2, "network": 2, "parents": 2, "realism": 2,
+    "separation": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 2, "parents": 2, "realism": 2,
     "background": 3,
     "files": 4, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3, "export": 3,
     "report": 5, "validate": 5,

@@ -1,4 +1,4 @@
-"""The attention U-Net that estimates what is not sources, and its export to ONNX.
+"""The attention U-Net that estimates what is not sources.
 
 An attention U-Net (Oktay et al. 2018, arXiv:1804.03999) on 2 x 2 pixels folded into channels. It is
 told the noise rate of the diffusion and a vector that describes the whole frame (`bgrem.frame`),
@@ -6,9 +6,8 @@ and, since the frame's seeing is known, it is handed the image as a matched filt
 the classical optimum offers is its starting point, not something to learn.
 """
 
-import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn import functional
 
 from bgrem.frame import FRAME_NAMES, TYPICAL_FWHM
 
-__all__ = ["CHANNELS", "AttentionUNet", "NetworkConfig", "export_onnx"]
+__all__ = ["CHANNELS", "AttentionUNet", "NetworkConfig"]
 
 CHANNELS = ("residual", "log_variance", "artefact", "centre")
 REACH = 12  # px: half width of the matched filter's kernel, 3.3 sigma at 8.5 px FWHM
@@ -241,46 +240,3 @@ def _separable(x, kernel):
     """Convolve the rows, then the columns, of (n, 1, y, x) with a kernel of 2 REACH + 1."""
     rows = functional.conv2d(x, kernel.view(1, 1, 1, -1), padding=(0, REACH))
     return functional.conv2d(rows, kernel.view(1, 1, -1, 1), padding=(REACH, 0))
-
-
-def export_onnx(network, path, card):
-    """Write a network with its card to an ONNX file.
-
-    Parameters
-    ----------
-    network : AttentionUNet
-    path : path-like
-    card : dict
-        Strings, numbers, lists: how the model is to be used. Stored in ``metadata_props``,
-        each value as JSON unless it is a string.
-    """
-    import onnx
-
-    network = network.eval().cpu().float()
-    side = 2 * network.multiple
-    example = (
-        torch.zeros(1, 1, side, side),
-        torch.ones(1),
-        torch.zeros(1, len(FRAME_NAMES)),
-    )
-    torch.onnx.export(
-        network,
-        example,
-        str(path),
-        dynamo=False,
-        opset_version=17,
-        input_names=["x", "rate", "frame"],
-        output_names=["channels"],
-        dynamic_axes={
-            "x": {0: "n", 2: "height", 3: "width"},
-            "channels": {0: "n", 2: "height", 3: "width"},
-        },
-    )
-    model = onnx.load(str(path))
-    full = {**card, "channels": list(CHANNELS), "frame": list(FRAME_NAMES)}
-    full["network"] = asdict(network.config)
-    for key, value in full.items():
-        entry = model.metadata_props.add()
-        entry.key = key
-        entry.value = value if isinstance(value, str) else json.dumps(value)
-    onnx.save(model, str(path))

@@ -1,185 +1,25 @@
 """Training of a network on simulated skies, from a committed configuration to a model file."""
 
-import hashlib
 import json
 import logging
 import pickle
 import time
-import tomllib
-import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from bgrem.frame import FRAME_NAMES
-from bgrem.model import NORMALISATION, SCHEDULE, ModelCard
-from bgrem.network import CHANNELS, KNEE, AttentionUNet, NetworkConfig, export_onnx
+from bgrem.export import export
+from bgrem.losses import losses
+from bgrem.network import AttentionUNet
 from bgrem.parents import ParentWindow
+from bgrem.training_config import EXTENDABLE, LABELS
 from bgrem.validate import draw_validation, validate
 
-__all__ = ["Training", "TrainingConfig", "export", "load_config", "train"]
+__all__ = ["Training", "checkpoint_path", "train"]
 
 logger = logging.getLogger(__name__)
-
-POOLS = (1, 2, 4, 8, 16)
-# Errors of the sources above this many expected deviations count linearly, not squared: a missed
-# cosmic ray of a thousand sigma must not outweigh a million faint pixels, yet keep its gradient.
-ROBUST = 6.0
-# The logarithm of 1 + error / TEMPER is taken of every tile: a crowded or nebulous tile, whose
-# error is a hundred times that of a sparse one, would otherwise set the gradient of its batch.
-TEMPER = 0.05
-LARGEST_EXPORT_ERROR = 1e-4  # of the local noise
-LABELS = {"name", "description", "licence", "inference"}  # say how a model is used, not what it is
-EXTENDABLE = {"steps", "decay"}  # have no effect before the learning rate falls
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """Everything that decides what a training gives.
-
-    Attributes
-    ----------
-    name, description, licence : str
-        For the model's card.
-    seed : int
-        Of the parents, the tiles and the initial weights.
-    steps : int
-        Optimiser steps.
-    warmup, decay : int
-        Steps in which the learning rate rises, and the last ones in which it falls as half a
-        cosine: until these begin, `steps` can be raised without starting anew.
-    batch, tile : int
-        Tiles per step and their side in pixels.
-    learning_rate, weight_decay : float
-        Of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101).
-    clip : float
-        Largest norm of the gradient.
-    ema : float
-        Decay per step of the averaged weights, which are those that are used.
-    whole : float
-        Share of tiles at noise rate 1, the observed image; the others have a random rate.
-    lowest_rate : float
-        Smallest noise rate.
-    parent, box : int
-        Side of a parent and of its sky mesh's boxes in pixels.
-    window : int
-        Parents that a step draws its tiles from.
-    reuse : float
-        How often a parent's area is seen before it leaves the window.
-    weights : dict
-        Weights of the losses: ``variance``, ``artefact``, ``centre`` beside the sources' 1.
-    network : NetworkConfig
-    inference : dict
-        ``tile``, ``overlap`` and ``box`` of the sky mesh, in pixels, that the model's card asks
-        for.
-    start : str
-        A ``.safetensors`` file to begin from; empty for random weights.
-    """
-
-    name: str = "optical"
-    description: str = ""
-    licence: str = "BSD-3-Clause"
-    seed: int = 1
-    steps: int = 20000
-    warmup: int = 400
-    decay: int = 6000
-    batch: int = 16
-    tile: int = 192
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
-    clip: float = 1.0
-    ema: float = 0.9995
-    whole: float = 0.75
-    lowest_rate: float = 0.08
-    parent: int = 768
-    box: int = 256
-    window: int = 256
-    reuse: float = 4.0
-    weights: dict = field(
-        default_factory=lambda: {"variance": 0.05, "artefact": 2.0, "centre": 8.0}
-    )
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    inference: dict = field(default_factory=lambda: {"tile": 1024, "overlap": 96, "box": 128})
-    start: str = ""
-
-    @property
-    def digest(self):
-        """SHA-256 of the configuration: what a model's card says it was trained with."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-
-
-def load_config(path):
-    """Read a training configuration from a TOML file.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    TrainingConfig
-
-    Raises
-    ------
-    ValueError
-        If the file is no TOML, or an option does not exist or is out of range.
-    """
-    try:
-        entries = tomllib.loads(Path(path).read_text())
-        return _config(entries)
-    except (UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def _config(entries):
-    """The configuration that a table of entries describes, checked."""
-    default = TrainingConfig()
-    entries = dict(entries)
-    if "network" in entries:
-        sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in entries["network"].items()}
-        _check_names("network", sizes, asdict(default.network))
-        entries["network"] = NetworkConfig(**sizes)
-    _check_names("", entries, asdict(default))
-    for name in ("weights", "inference"):
-        own = getattr(default, name)
-        _check_names(name, entries.get(name, {}), own)
-        entries[name] = {**own, **entries.get(name, {})}
-    config = TrainingConfig(**entries)
-    _check_range(config)
-    return config
-
-
-def _check_names(table, entries, known):
-    """Refuse options that do not exist, and those of another type than their default."""
-    prefix = f"{table}." if table else ""
-    for name, value in entries.items():
-        if name not in known:
-            raise ValueError(f"unknown option {prefix}{name}")
-        wanted = type(known[name])
-        good = isinstance(value, int | float if wanted is float else wanted)
-        if not isinstance(value, NetworkConfig) and (not good or isinstance(value, bool)):
-            raise ValueError(f"option {prefix}{name} must be of type {wanted.__name__}")
-
-
-def _check_range(config):
-    """Refuse in one sentence a configuration that cannot be trained."""
-    network = config.network
-    levels = len(network.widths)
-    multiple = 2**levels
-    if not levels or (len(network.encoder), len(network.decoder)) != (levels, levels - 1):
-        raise ValueError(
-            "network.encoder needs as many entries as widths, network.decoder one less"
-        )
-    for name in ("steps", "warmup", "batch", "tile", "window", "reuse", "learning_rate"):
-        if not getattr(config, name) > 0:
-            raise ValueError(f"option {name} must be above 0")
-    if not 0 <= config.decay <= config.steps:
-        raise ValueError("option decay must be between 0 and steps")
-    if config.tile % multiple or config.tile > config.parent:
-        raise ValueError(f"option tile must be a multiple of {multiple} and at most the parent")
 
 
 class Training:
@@ -289,7 +129,7 @@ class Training:
         path : path-like
         strict : bool
             Whether the checkpoint must belong to this configuration. What a model is called and
-            how it is used (`LABELS`) may differ.
+            how it is used (`bgrem.training_config.LABELS`) may differ.
         extend : bool
             Whether `steps` and `decay` may differ too, while neither learning rate has fallen:
             the training is then the one that had these values from its first step.
@@ -357,69 +197,9 @@ def _rates(rng, config):
     return torch.from_numpy(np.maximum(rate, config.lowest_rate).astype(np.float32))
 
 
-def losses(channels, x, rate, batch):
-    """The losses of a batch by name, each a scalar.
-
-    ``sources``: squared error of the sources over their expected noise, of pixels and of their
-    means over 2 to 16 pixels, so that neither an aperture's flux nor a faint disc is off; of
-    each tile its logarithm;
-    ``variance``: Gaussian log-likelihood of that error, held fixed, times its deviation
-    (beta-NLL, beta 0.5; Seitzer et al. 2022, arXiv:2203.09168); ``artefact``, ``centre``: cross entropies.
-    """
-    residual, log_variance, artefact, centre = channels.split(1, dim=1)
-    weight = batch["weight"]
-    sources = x - rate[:, None, None, None] * residual
-    expected = torch.sqrt(1 + functional.relu(batch["sources"]) / KNEE)
-    error = weight * (sources - batch["sources"]) / expected
-    parts = {"sources": torch.log1p(_pooled(error) / TEMPER).mean()}
-    squared = (weight * (sources - batch["sources"]).detach()) ** 2
-    # Heavy-tailed errors of missed artefacts would make all uncertainties too large.
-    squared = torch.minimum(squared, 100.0 * expected**2)
-    log_variance = log_variance.clamp(-12, 16)
-    observed = weight * (rate == 1)[:, None, None, None]
-    likelihood = 0.5 * (log_variance + squared * torch.exp(-log_variance))
-    likelihood = likelihood * torch.exp(0.5 * log_variance.detach())
-    parts["variance"] = _mean(likelihood, observed)
-    parts["artefact"] = _mean(
-        functional.binary_cross_entropy_with_logits(artefact, batch["artefact"], reduction="none"),
-        observed,
-    )
-    label = batch["centre"].float()
-    scored = observed * (label >= 0)
-    parts["centre"] = _mean(
-        functional.binary_cross_entropy_with_logits(centre, label.clamp(min=0), reduction="none"),
-        scored,
-    )
-    return parts
-
-
-def _pooled(error):
-    """Robust squared error of block means of 1 to 16 pixels, of each tile, (n,).
-
-    The mean of p x p pixels has 1/p of a pixel's noise; an error that is smooth gains as
-    much weight, tempered by the square root so that the coarsest does not rule.
-    """
-    total = 0.0
-    for pool in POOLS:
-        pooled = functional.avg_pool2d(error, pool) if pool > 1 else error
-        scaled = pooled * pool**0.5
-        robust = ROBUST**2 * (torch.sqrt(1 + (scaled / ROBUST) ** 2) - 1)
-        total = total + robust.mean(dim=(1, 2, 3))
-    return total
-
-
-def _mean(values, weight):
-    return (values * weight).sum() / weight.sum().clamp(min=1.0)
-
-
 def checkpoint_path(directory):
     """The file in which a training in a folder is kept."""
     return Path(directory) / "checkpoint.pt"
-
-
-def model_path(config, directory):
-    """The model that a training writes into a folder."""
-    return Path(directory) / f"{config.name}.onnx"
 
 
 def train(
@@ -536,86 +316,3 @@ class _Log:
         self._file.flush()
         words = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in values.items())
         logger.info("step %d of %d: %s", line["step"], self._training.config.steps, words)
-
-
-def export(training, directory):
-    """Write the averaged weights as ``NAME.onnx`` and ``NAME.safetensors``.
-
-    Parameters
-    ----------
-    training : Training
-    directory : path-like
-
-    Returns
-    -------
-    Path
-        The ONNX file.
-
-    Raises
-    ------
-    ValueError
-        If the exported network does not give what the trained one gives; there is no file then.
-    """
-    from safetensors.torch import save
-
-    config = training.config
-    network = AttentionUNet(config.network)
-    network.load_state_dict(training.average.state_dict())
-    path = model_path(config, directory)
-    temporary = path.with_suffix(".part.onnx")
-    try:
-        with warnings.catch_warnings():
-            # The graph is traced for one frame vector at a time, and that is how it is used.
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-            export_onnx(network, temporary, card(config, training.step))
-        error = export_error(network, temporary)
-        if not error < LARGEST_EXPORT_ERROR:
-            raise ValueError(
-                f"the exported model differs from the trained network by {error:.1e} of the local "
-                f"noise, more than {LARGEST_EXPORT_ERROR:.0e}; it was not written"
-            )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    weights = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
-    path.with_suffix(".safetensors").write_bytes(save(weights))
-    return path
-
-
-def card(config, step):
-    """What a model's file says of itself: the entries of a `bgrem.model.ModelCard` and the steps."""
-    entries = ModelCard(
-        name=config.name,
-        version="1",
-        channels=CHANNELS,
-        frame=FRAME_NAMES,
-        schedule=SCHEDULE,
-        tile=config.inference["tile"],
-        overlap=config.inference["overlap"],
-        multiple=2 ** len(config.network.widths),
-        box=config.inference["box"],
-        normalisation=NORMALISATION,
-        training_digest=config.digest,
-        licence=config.licence,
-        description=config.description,
-    ).to_metadata()
-    return entries | {"training_steps": str(step)}
-
-
-def export_error(network, path, *, seed=0):
-    """Largest difference between ONNX and PyTorch in units of the local noise sqrt(1 + x/30)."""
-    import onnxruntime
-
-    rng = np.random.default_rng(seed)
-    side = 4 * network.multiple
-    x = rng.standard_normal((1, 1, side, side)).astype(np.float32)
-    x[0, 0, ::17, ::13] += (10 ** rng.uniform(0, 4, x[0, 0, ::17, ::13].shape)).astype(np.float32)
-    frame = rng.standard_normal((1, len(FRAME_NAMES))).astype(np.float32)
-    inputs = {"x": x, "rate": np.ones(1, np.float32), "frame": frame}
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, inputs)
-    with torch.no_grad():
-        expected = network.eval().cpu()(*(torch.from_numpy(v) for v in inputs.values())).numpy()
-    scale = np.sqrt(1 + np.maximum(x, 0) / KNEE)
-    return float(np.abs((found - expected)[:, : len(CHANNELS)] / scale).max())

@@ -5,7 +5,9 @@ import argparse
 import torch
 from safetensors.torch import load_file
 
-from bgrem.train import Training, export, load_config
+from bgrem.export import export
+from bgrem.train import Training
+from bgrem.training_config import load_config
 
 
 def main():

@@ -117,11 +117,17 @@ def _complain(message: str) -> None:
 def _run(options: argparse.Namespace) -> int:
     # A usage error need not wait for the import of torch.
     train = _import_train()
-    config = train.load_config(options.config)
+    from bgrem.export import export, model_path
+    from bgrem.training_config import load_config
+
+    config = load_config(options.config)
     device = _device(options.device)
     _set_threads(options.threads)
     if options.export_only:
-        print(_export(train, config, options.output_dir))
+        training = train.Training(config)
+        # How the training was extended does not matter here.
+        training.load(train.checkpoint_path(options.output_dir), extend=True)
+        print(export(training, options.output_dir))
         return 0
     with _interrupts() as received, _progress(config.steps, options.quiet) as progress:
         training = train.train(
@@ -140,7 +146,7 @@ def _run(options: argparse.Namespace) -> int:
     if received:
         _complain(f"interrupted and saved at step {training.step} of {config.steps}")
         return 128 + received[0]
-    print(train.model_path(config, options.output_dir))
+    print(model_path(config, options.output_dir))
     return 0
 
 
@@ -168,13 +174,6 @@ def _set_threads(count: int | None) -> None:
 
     if count:
         torch.set_num_threads(count)
-
-
-def _export(train, config, folder: str):
-    training = train.Training(config)
-    # How the training was extended does not matter here.
-    training.load(train.checkpoint_path(folder), extend=True)
-    return train.export(training, folder)
 
 
 @contextmanager

@@ -1,0 +1,148 @@
+"""From the averaged weights of a training to the model file that bgrem takes."""
+
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bgrem.frame import FRAME_NAMES
+from bgrem.model import NORMALISATION, SCHEDULE, ModelCard
+from bgrem.network import CHANNELS, KNEE, AttentionUNet
+
+__all__ = ["card", "export", "export_error", "export_onnx", "model_path"]
+
+LARGEST_EXPORT_ERROR = 1e-4  # of the local noise
+
+
+def model_path(config, directory):
+    """The model that a training writes into a folder."""
+    return Path(directory) / f"{config.name}.onnx"
+
+
+def export(training, directory):
+    """Write the averaged weights as ``NAME.onnx`` and ``NAME.safetensors``.
+
+    Parameters
+    ----------
+    training : Training
+    directory : path-like
+
+    Returns
+    -------
+    Path
+        The ONNX file.
+
+    Raises
+    ------
+    ValueError
+        If the exported network does not give what the trained one gives; there is no file then.
+    """
+    from safetensors.torch import save
+
+    config = training.config
+    network = AttentionUNet(config.network)
+    network.load_state_dict(training.average.state_dict())
+    path = model_path(config, directory)
+    temporary = path.with_suffix(".part.onnx")
+    try:
+        with warnings.catch_warnings():
+            # The graph is traced for one frame vector at a time, and that is how it is used.
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            export_onnx(network, temporary, card(config, training.step))
+        error = export_error(network, temporary)
+        if not error < LARGEST_EXPORT_ERROR:
+            raise ValueError(
+                f"the exported model differs from the trained network by {error:.1e} of the local "
+                f"noise, more than {LARGEST_EXPORT_ERROR:.0e}; it was not written"
+            )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    weights = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
+    path.with_suffix(".safetensors").write_bytes(save(weights))
+    return path
+
+
+def card(config, step):
+    """What a model's file says of itself: the entries of a `bgrem.model.ModelCard` and the steps."""
+    entries = ModelCard(
+        name=config.name,
+        version="1",
+        channels=CHANNELS,
+        frame=FRAME_NAMES,
+        schedule=SCHEDULE,
+        tile=config.inference["tile"],
+        overlap=config.inference["overlap"],
+        multiple=2 ** len(config.network.widths),
+        box=config.inference["box"],
+        normalisation=NORMALISATION,
+        training_digest=config.digest,
+        licence=config.licence,
+        description=config.description,
+    ).to_metadata()
+    return entries | {"training_steps": str(step)}
+
+
+def export_error(network, path, *, seed=0):
+    """Largest difference between ONNX and PyTorch in units of the local noise sqrt(1 + x/30)."""
+    import onnxruntime
+
+    rng = np.random.default_rng(seed)
+    side = 4 * network.multiple
+    x = rng.standard_normal((1, 1, side, side)).astype(np.float32)
+    x[0, 0, ::17, ::13] += (10 ** rng.uniform(0, 4, x[0, 0, ::17, ::13].shape)).astype(np.float32)
+    frame = rng.standard_normal((1, len(FRAME_NAMES))).astype(np.float32)
+    inputs = {"x": x, "rate": np.ones(1, np.float32), "frame": frame}
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, inputs)
+    with torch.no_grad():
+        expected = network.eval().cpu()(*(torch.from_numpy(v) for v in inputs.values())).numpy()
+    scale = np.sqrt(1 + np.maximum(x, 0) / KNEE)
+    return float(np.abs((found - expected)[:, : len(CHANNELS)] / scale).max())
+
+
+def export_onnx(network, path, card):
+    """Write a network with its card to an ONNX file.
+
+    Parameters
+    ----------
+    network : AttentionUNet
+    path : path-like
+    card : dict
+        Strings, numbers, lists: how the model is to be used. Stored in ``metadata_props``,
+        each value as JSON unless it is a string.
+    """
+    import onnx
+
+    network = network.eval().cpu().float()
+    side = 2 * network.multiple
+    example = (
+        torch.zeros(1, 1, side, side),
+        torch.ones(1),
+        torch.zeros(1, len(FRAME_NAMES)),
+    )
+    torch.onnx.export(
+        network,
+        example,
+        str(path),
+        dynamo=False,
+        opset_version=17,
+        input_names=["x", "rate", "frame"],
+        output_names=["channels"],
+        dynamic_axes={
+            "x": {0: "n", 2: "height", 3: "width"},
+            "channels": {0: "n", 2: "height", 3: "width"},
+        },
+    )
+    model = onnx.load(str(path))
+    full = {**card, "channels": list(CHANNELS), "frame": list(FRAME_NAMES)}
+    full["network"] = asdict(network.config)
+    for key, value in full.items():
+        entry = model.metadata_props.add()
+        entry.key = key
+        entry.value = value if isinstance(value, str) else json.dumps(value)
+    onnx.save(model, str(path))

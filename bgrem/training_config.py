@@ -1,0 +1,160 @@
+"""What a training is made from: every choice, read from a committed file and checked."""
+
+import hashlib
+import json
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bgrem.network import NetworkConfig
+
+__all__ = ["EXTENDABLE", "LABELS", "TrainingConfig", "load_config"]
+
+LABELS = {"name", "description", "licence", "inference"}  # say how a model is used, not what it is
+EXTENDABLE = {"steps", "decay"}  # have no effect before the learning rate falls
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Everything that decides what a training gives.
+
+    Attributes
+    ----------
+    name, description, licence : str
+        For the model's card.
+    seed : int
+        Of the parents, the tiles and the initial weights.
+    steps : int
+        Optimiser steps.
+    warmup, decay : int
+        Steps in which the learning rate rises, and the last ones in which it falls as half a
+        cosine: until these begin, `steps` can be raised without starting anew.
+    batch, tile : int
+        Tiles per step and their side in pixels.
+    learning_rate, weight_decay : float
+        Of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101).
+    clip : float
+        Largest norm of the gradient.
+    ema : float
+        Decay per step of the averaged weights, which are those that are used.
+    whole : float
+        Share of tiles at noise rate 1, the observed image; the others have a random rate.
+    lowest_rate : float
+        Smallest noise rate.
+    parent, box : int
+        Side of a parent and of its sky mesh's boxes in pixels.
+    window : int
+        Parents that a step draws its tiles from.
+    reuse : float
+        How often a parent's area is seen before it leaves the window.
+    weights : dict
+        Weights of the losses: ``variance``, ``artefact``, ``centre`` beside the sources' 1.
+    network : NetworkConfig
+    inference : dict
+        ``tile``, ``overlap`` and ``box`` of the sky mesh, in pixels, that the model's card asks
+        for.
+    start : str
+        A ``.safetensors`` file to begin from; empty for random weights.
+    """
+
+    name: str = "optical"
+    description: str = ""
+    licence: str = "BSD-3-Clause"
+    seed: int = 1
+    steps: int = 20000
+    warmup: int = 400
+    decay: int = 6000
+    batch: int = 16
+    tile: int = 192
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    clip: float = 1.0
+    ema: float = 0.9995
+    whole: float = 0.75
+    lowest_rate: float = 0.08
+    parent: int = 768
+    box: int = 256
+    window: int = 256
+    reuse: float = 4.0
+    weights: dict = field(
+        default_factory=lambda: {"variance": 0.05, "artefact": 2.0, "centre": 8.0}
+    )
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    inference: dict = field(default_factory=lambda: {"tile": 1024, "overlap": 96, "box": 128})
+    start: str = ""
+
+    @property
+    def digest(self):
+        """SHA-256 of the configuration: what a model's card says it was trained with."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def load_config(path):
+    """Read a training configuration from a TOML file.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    TrainingConfig
+
+    Raises
+    ------
+    ValueError
+        If the file is no TOML, or an option does not exist or is out of range.
+    """
+    try:
+        entries = tomllib.loads(Path(path).read_text())
+        return _config(entries)
+    except (UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _config(entries):
+    """The configuration that a table of entries describes, checked."""
+    default = TrainingConfig()
+    entries = dict(entries)
+    if "network" in entries:
+        sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in entries["network"].items()}
+        _check_names("network", sizes, asdict(default.network))
+        entries["network"] = NetworkConfig(**sizes)
+    _check_names("", entries, asdict(default))
+    for name in ("weights", "inference"):
+        own = getattr(default, name)
+        _check_names(name, entries.get(name, {}), own)
+        entries[name] = {**own, **entries.get(name, {})}
+    config = TrainingConfig(**entries)
+    _check_range(config)
+    return config
+
+
+def _check_names(table, entries, known):
+    """Refuse options that do not exist, and those of another type than their default."""
+    prefix = f"{table}." if table else ""
+    for name, value in entries.items():
+        if name not in known:
+            raise ValueError(f"unknown option {prefix}{name}")
+        wanted = type(known[name])
+        good = isinstance(value, int | float if wanted is float else wanted)
+        if not isinstance(value, NetworkConfig) and (not good or isinstance(value, bool)):
+            raise ValueError(f"option {prefix}{name} must be of type {wanted.__name__}")
+
+
+def _check_range(config):
+    """Refuse in one sentence a configuration that cannot be trained."""
+    network = config.network
+    levels = len(network.widths)
+    multiple = 2**levels
+    if not levels or (len(network.encoder), len(network.decoder)) != (levels, levels - 1):
+        raise ValueError(
+            "network.encoder needs as many entries as widths, network.decoder one less"
+        )
+    for name in ("steps", "warmup", "batch", "tile", "window", "reuse", "learning_rate"):
+        if not getattr(config, name) > 0:
+            raise ValueError(f"option {name} must be above 0")
+    if not 0 <= config.decay <= config.steps:
+        raise ValueError("option decay must be between 0 and steps")
+    if config.tile % multiple or config.tile > config.parent:
+        raise ValueError(f"option tile must be a multiple of {multiple} and at most the parent")

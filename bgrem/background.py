@@ -26,6 +26,7 @@ SMALLEST = 16  # pixels: nothing can be told of a narrower image
 THIN = 16  # rows, where each takes several numbers in double precision
 BRIGHTEST = 1e10  # sky rms: a stray 1e300 must not become infinite in single precision
 RAW_LEVEL = 5.0  # sky rms: a frame with a higher level is raw, and has no true pixel below 0
+NOTABLE = 0.15  # distance of an entry from the range of training frames that a user is told
 LARGEST_LOG_VARIANCE = 60.0  # the exponential of more is no number that means anything
 PARTS = ("sources", "mask")
 PART_OF_CHANNEL = {
@@ -48,6 +49,7 @@ def separate(
     box: int | None = None,
     tile: int | None = None,
     maps: tuple[str, ...] = MAPS,
+    calibrated: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> Separation:
     """Separate an image into its sources, background and noise.
@@ -78,6 +80,9 @@ def separate(
     maps : tuple of str
         Those of "uncertainty" and "significance" that are wanted; each takes the memory
         of an image.
+    calibrated : bool
+        Whether the uncertainty is corrected by the calibration in the model's card, where it
+        has one.
     progress : callable, optional
         Called with the fraction that is done, 0 to 1.
 
@@ -112,7 +117,8 @@ def separate(
             x[rows][bad[rows]] = 0  # looks like sky
     frame = measure_frame(x, bad, step=mesh.quantisation, fwhm=fwhm)
 
-    network = partial(model, frame=_entries(frame, card.frame))  # of (x, rate)
+    vector, unlike = _frame_vector(frame, card)
+    network = partial(model, frame=vector)  # of (x, rate)
     channels = [name for name in card.channels if PART_OF_CHANNEL.get(name) in (*PARTS, *maps)]
     places = [card.channels.index(name) for name in channels]
     strips = map_tiles(
@@ -125,9 +131,12 @@ def separate(
     )
     parts = _empty_parts(channels, x, _dtype(data), flags)
     sky = SkyMap(mesh, center, scale)
+    calibration = card.calibration if calibrated else None
     for rows, strip in _numbered(strips):
         rms = sky.rms_rows(rows.start, rows.stop)
         for name, channel in zip(channels, strip, strict=True):
+            if name == "log_variance":
+                channel = _deviation(channel, strip[0], calibration)
             _write(parts[PART_OF_CHANNEL[name]][rows], name, channel, rms)
         if progress:
             progress(rows.stop / data.shape[0])
@@ -144,7 +153,7 @@ def separate(
         "rms": sky.rms,
         "minpix": None if minpix is None else float(minpix),
         "fwhm": frame.fwhm,
-        "warnings": _warnings(bad, frame, mesh),
+        "warnings": _warnings(bad, unlike, mesh),
     }
     return Separation(data=data, sky=sky, provenance=provenance, **parts)
 
@@ -164,14 +173,18 @@ def _empty_parts(channels, x, dtype, flags) -> dict[str, np.ndarray]:
 
 def _write(part: np.ndarray, name: str, channel: np.ndarray, rms: np.ndarray) -> None:
     """Turn rows of a channel, in units of the sky rms, into rows of a part in data units."""
-    if name == "residual":  # the sources by now
+    if name in ("residual", "log_variance"):  # sources and their deviation by now
         part[:] = channel * rms
-    elif name == "log_variance":
-        part[:] = np.exp(0.5 * np.minimum(channel, LARGEST_LOG_VARIANCE)) * rms
     elif name == "artefact":
         part |= (channel > 0).view(np.uint8) * np.uint8(ARTEFACT)
     else:
         part[:] = channel
+
+
+def _deviation(log_variance: np.ndarray, sources: np.ndarray, calibration) -> np.ndarray:
+    """Standard deviation of the sources, in units of the sky rms as they are."""
+    sigma = np.exp(0.5 * np.minimum(log_variance, LARGEST_LOG_VARIANCE))
+    return sigma if calibration is None else calibration.uncertainty(sigma, sources)
 
 
 def _blank(parts: dict[str, np.ndarray], flags: np.ndarray) -> None:
@@ -267,19 +280,28 @@ def _numbered(strips) -> Iterator[tuple[slice, np.ndarray]]:
         start += strip.shape[1]
 
 
-def _entries(frame, names: tuple[str, ...]) -> np.ndarray:
-    """The entries of the frame vector that a model was trained with."""
-    known = dict(zip(FRAME_NAMES, frame.vector(), strict=True))
-    if missing := [name for name in names if name not in known]:
+def _frame_vector(frame, card) -> tuple[np.ndarray, list[str]]:
+    """The entries that a model was trained with, within the range that its training frames reach.
+
+    A network extrapolates wildly beyond it. Returns also the names of those that were notably
+    outside.
+    """
+    known = dict(zip(FRAME_NAMES, frame.entries(), strict=True))
+    if missing := [name for name in card.frame if name not in known]:
         raise ModelError(f"the model needs another version of bgrem ({', '.join(missing)} unknown)")
-    return np.array([known[name] for name in names], dtype=np.float32)
+    entries = np.array([known[name] for name in card.frame], dtype=np.float32)
+    if not card.lowest:
+        return entries, []
+    vector = np.clip(entries, np.float32(card.lowest), np.float32(card.highest))
+    far = np.abs(entries - vector) > NOTABLE
+    return vector, [name for name, unlike in zip(card.frame, far, strict=True) if unlike]
 
 
-def _warnings(bad: np.ndarray | None, frame, mesh) -> list[str]:
+def _warnings(bad: np.ndarray | None, unlike: list[str], mesh) -> list[str]:
     """What a user must know of the frame, one short sentence each."""
     part = 0 if bad is None else np.count_nonzero(bad) / bad.size
     told = [f"{part:.0%} of the pixels are bad"] if part > 0.5 else []
-    if unlike := frame.outside():
+    if unlike:
         told.append(f"unlike the training frames: {', '.join(unlike)}")
     if place := absorbed_light(mesh):
         told.append(

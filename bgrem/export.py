@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bgrem.frame import FRAME_NAMES
-from bgrem.model import NORMALISATION, SCHEDULE, ModelCard
+from bgrem.calibrate import calibrate
+from bgrem.frame import FRAME_NAMES, HIGHEST, LOWEST
+from bgrem.model import NORMALISATION, SCHEDULE, Model, ModelCard
 from bgrem.network import CHANNELS, KNEE, AttentionUNet
 
 __all__ = ["card", "export", "export_error", "export_onnx", "model_path"]
@@ -59,6 +60,9 @@ def export(training, directory):
                 f"the exported model differs from the trained network by {error:.1e} of the local "
                 f"noise, more than {LARGEST_EXPORT_ERROR:.0e}; it was not written"
             )
+        if scenes := config.inference.get("calibration", 0):
+            calibration = calibrate(Model(temporary), seed=config.seed, scenes=scenes)
+            write_metadata(temporary, {"calibration": calibration.to_json()})
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -83,6 +87,8 @@ def card(config, step):
         training_digest=config.digest,
         licence=config.licence,
         description=config.description,
+        lowest=tuple(LOWEST.tolist()),
+        highest=tuple(HIGHEST.tolist()),
     ).to_metadata()
     return entries | {"training_steps": str(step)}
 
@@ -116,8 +122,6 @@ def export_onnx(network, path, card):
         Strings, numbers, lists: how the model is to be used. Stored in ``metadata_props``,
         each value as JSON unless it is a string.
     """
-    import onnx
-
     network = network.eval().cpu().float()
     side = 2 * network.multiple
     example = (
@@ -138,10 +142,23 @@ def export_onnx(network, path, card):
             "channels": {0: "n", 2: "height", 3: "width"},
         },
     )
-    model = onnx.load(str(path))
     full = {**card, "channels": list(CHANNELS), "frame": list(FRAME_NAMES)}
-    full["network"] = asdict(network.config)
-    for key, value in full.items():
+    write_metadata(path, full | {"network": asdict(network.config)})
+
+
+def write_metadata(path, entries):
+    """Add entries to the metadata of an ONNX file, in place.
+
+    Parameters
+    ----------
+    path : path-like
+    entries : dict
+        Each value is stored as JSON unless it is a string.
+    """
+    import onnx
+
+    model = onnx.load(str(path))
+    for key, value in entries.items():
         entry = model.metadata_props.add()
         entry.key = key
         entry.value = value if isinstance(value, str) else json.dumps(value)

@@ -25,7 +25,6 @@ FRAME_NAMES = (
 # What simulated training frames reach, per entry: a network extrapolates wildly beyond it.
 LOWEST = np.array([-1.1, 0.0, -0.25, -0.25, 0.0, -1.7, -0.7, -1.4], np.float32)
 HIGHEST = np.array([1.6, 1.0, 1.95, 1.95, 2.0, 1.8, 2.4, 1.1], np.float32)
-NOTABLE = 0.15  # distance from that range from which a user is told
 TYPICAL_FWHM = 3.0  # px: the origin of log2_fwhm, and what is assumed when nothing was measured
 BLOCK = 512  # px: side of the sampled blocks
 BLOCKS = 9  # at most this many blocks are looked at: about 2 Mpix
@@ -68,19 +67,14 @@ class Frame:
     crowding: float
 
     def vector(self):
-        """The numbers as a network takes them, (k,) float32: `FRAME_NAMES`.
+        """The numbers as a network takes them in training, (k,) float32: `FRAME_NAMES`.
 
-        All are of order one, and none lies outside what training frames reach.
+        All are of order one, and none lies outside `LOWEST` to `HIGHEST`.
         """
-        return np.clip(self._entries(), LOWEST, HIGHEST)
+        return np.clip(self.entries(), LOWEST, HIGHEST)
 
-    def outside(self):
-        """Names of the entries that lie notably outside what training frames reach."""
-        entries = self._entries()
-        far = np.maximum(LOWEST - entries, entries - HIGHEST) > NOTABLE
-        return [name for name, unlike in zip(FRAME_NAMES, far, strict=True) if unlike]
-
-    def _entries(self):
+    def entries(self):
+        """The numbers before they are limited, (k,) float32."""
         known = bool(np.isfinite(self.fwhm))
         return np.array(
             [

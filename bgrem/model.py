@@ -7,11 +7,14 @@ it wants to be used and nothing about it is written in this package.
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
+
+from bgrem.calibration import Calibration
 
 __all__ = [
     "Model",
@@ -61,6 +64,11 @@ class ModelCard:
         SHA-256 of the training configuration.
     licence, description : str
         For people.
+    lowest, highest : tuple of float
+        Range of each entry of the frame vector that the training frames reach; empty where
+        unknown.
+    calibration : `~bgrem.calibration.Calibration` or None
+        What the model's uncertainty and significance are worth.
     """
 
     name: str
@@ -76,6 +84,9 @@ class ModelCard:
     training_digest: str
     licence: str
     description: str
+    lowest: tuple[float, ...] = ()
+    highest: tuple[float, ...] = ()
+    calibration: Calibration | None = None
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str]) -> "ModelCard":
@@ -86,22 +97,27 @@ class ModelCard:
         ModelError
             If an entry is missing or unreadable, or asks for what this version cannot do.
         """
-        missing = [field.name for field in fields(cls) if field.name not in metadata]
+        needed = [field.name for field in fields(cls) if field.default is MISSING]
+        missing = [name for name in needed if name not in metadata]
         if missing:
             raise ModelError(f"it has no card of a bgrem model ({', '.join(missing)} missing)")
         try:
-            card = cls(**{f.name: _parse(metadata[f.name], f.type) for f in fields(cls)})
-        except (ValueError, TypeError) as error:
+            given = [field for field in fields(cls) if field.name in metadata]
+            card = cls(**{f.name: _parse(metadata[f.name], f.type) for f in given})
+        except (ValueError, TypeError, AttributeError) as error:
             raise ModelError(f"its card cannot be read ({error})") from None
         card._check()
         return card
 
     def to_metadata(self) -> dict[str, str]:
         """Entries for the metadata of an ONNX file; lists and numbers as JSON."""
-        return {
+        entries = {field.name: getattr(self, field.name) for field in fields(self)}
+        calibration = entries.pop("calibration")
+        metadata = {
             name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in asdict(self).items()
+            for name, value in entries.items()
         }
+        return metadata | ({"calibration": calibration.to_json()} if calibration else {})
 
     def _check(self) -> None:
         if self.schedule != SCHEDULE or self.normalisation != NORMALISATION:
@@ -113,12 +129,19 @@ class ModelCard:
             raise ModelError("its first channel is not the residual")
         if min(self.tile, self.multiple, self.box) < 1 or self.overlap < 0:
             raise ModelError("its tile, overlap, multiple or box is out of range")
+        if {len(self.lowest), len(self.highest)} - {0, len(self.frame)}:
+            raise ModelError("its range of the frame vector is not that of its entries")
 
 
-def _parse(text: str, kind: type) -> str | int | tuple[str, ...]:
+def _parse(text: str, kind: type):
     if kind is str:
         return text
-    return int(text) if kind is int else tuple(str(name) for name in json.loads(text))
+    if kind is int:
+        return int(text)
+    if kind == Calibration | None:
+        return Calibration.from_json(text)
+    (item, _) = get_args(kind)
+    return tuple(item(entry) for entry in json.loads(text))
 
 
 class Model:

@@ -2,16 +2,20 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 from astropy import units as u
 from astropy.nddata import CCDData, NDData, StdDevUncertainty
 from astropy.wcs import WCS
+from conftest import toy_card, toy_onnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import bgrem
-from bgrem.background import DiffusionBackground2D, remove_background, separate
+from bgrem.background import DiffusionBackground2D, _frame_vector, remove_background, separate
+from bgrem.calibration import Calibration
+from bgrem.frame import HIGHEST, LOWEST, Frame
 
 
 def field(shape=(200, 230), level=1000.0, rms=10.0, seed=0):
@@ -418,3 +422,28 @@ def test_the_path_itself_needs_little():
     code = "import sys, bgrem.background; print(*sorted(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "galsim", "dask", "matplotlib", "onnxruntime"} & set(run.stdout.split())
+
+
+def test_an_unlike_frame_is_told_and_its_vector_limited():
+    frame = Frame(1.9, -0.6, -0.6, 0.0, 0.03, 0.0, 4000.0)
+    limits = {"lowest": tuple(LOWEST.tolist()), "highest": tuple(HIGHEST.tolist())}
+    vector, unlike = _frame_vector(frame, toy_card(**limits))
+    assert unlike == ["correlation_x", "correlation_y"]
+    np.testing.assert_array_equal(vector, frame.vector())
+    entries, unlike = _frame_vector(frame, toy_card())
+    assert unlike == []
+    np.testing.assert_array_equal(entries, frame.entries())
+
+
+def test_the_uncertainty_is_corrected_by_the_card(toy_model_path, tmp_path):
+    calibration = Calibration(
+        (0.1, 10.0), (2.0, 2.0), (0.0, 1.0), (1.0, 1.0), (0.0, 1.0), (9.0, 1.0)
+    )
+    path = tmp_path / "calibrated.onnx"
+    onnx.save(toy_onnx(toy_card(calibration=calibration)), path)
+    data = field()
+    plain = separate(data, model=toy_model_path)
+    corrected = separate(data, model=str(path))
+    np.testing.assert_allclose(corrected.uncertainty, 2 * plain.uncertainty, rtol=1e-5)
+    raw = separate(data, model=str(path), calibrated=False)
+    np.testing.assert_array_equal(raw.uncertainty, plain.uncertainty)

@@ -12,17 +12,20 @@ PACKAGE = ROOT / "bgrem"
 
 # Each room and its floor; a room imports only from floors below its own.
 FLOORS = {
-    "tiling": 0, "diffusion": 0, "peaks": 0, "truth": 0,
+    "tiling": 0, "diffusion": 0, "peaks": 0, "truth": 0, "calibration": 0,
     "sky": 1, "frame": 1, "fits": 1, "model": 1, "psf": 1, "simulate": 1,
-    "separation": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 2, "parents": 2, "realism": 2,
+    "separation": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 2,
+    "parents": 2, "realism": 2,
     "background": 3,
-    "files": 4, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3, "export": 3,
-    "report": 5, "validate": 5,
-    "train": 6,
-    "cli": 7,
+    "files": 4, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3,
+    "report": 5, "validate": 5, "calibrate": 5,
+    "export": 6,
+    "train": 7,
+    "cli": 8,
 }  # fmt: skip
 WING = {
-    "simulate", "network", "parents", "validate", "training_config", "losses", "export", "train",
+    "simulate", "network", "parents", "validate", "calibrate", "training_config", "losses", "export",
+    "train",
 }  # fmt: skip
 HEAVY = {"torch", "galsim", "dask", "matplotlib", "onnxruntime", "astroscrappy", "onnx"}
 ALLOWED_IN_THE_WING = {"torch", "galsim"}

@@ -1,0 +1,131 @@
+"""Measure on simulated frames what a model's uncertainty and significance are worth."""
+
+import numpy as np
+
+from bgrem.background import separate
+from bgrem.calibration import Calibration
+from bgrem.detect import detect_on_significance
+from bgrem.evaluate import froc
+from bgrem.separation import ARTEFACT
+from bgrem.simulate import draw, random_scene
+from bgrem.simulate.scene import GAP, SATURATED
+from bgrem.truth import truth_of_sky
+
+__all__ = ["calibrate", "fit_factors"]
+
+STREAM = 3  # of random numbers: 0 are the training's scenes, 1 its tiles, 2 the validation
+BORDER = 8  # px: detections this near to an edge are not counted
+# Errors beyond so many corrected deviations are artefacts that were taken for sources, or
+# sources for artefacts; no Gaussian uncertainty describes them.
+OUTLIER = 10.0
+LEAST = 2000  # pixels in a bin that is used
+ROUNDS = 12  # of the fit, which then changes by less than 1e-3
+SIGMA_EDGES = np.geomspace(0.003, 300.0, 41)
+BRIGHTNESS_EDGES = np.sinh(np.linspace(np.arcsinh(-5.0), np.arcsinh(3000.0), 31))
+RATES = np.geomspace(0.3, 3000.0, 41)  # false detections per Mpix in the table
+
+
+def calibrate(model, *, seed, scenes=80, size=768):
+    """Calibrate a model on scenes that neither its training nor its validation has seen.
+
+    Parameters
+    ----------
+    model : `~bgrem.model.Model`
+        With or without a calibration, which is not used.
+    seed : int
+        Of the training.
+    scenes, size : int
+        How many frames are drawn, and their side in pixels.
+
+    Returns
+    -------
+    `~bgrem.calibration.Calibration`
+    """
+    counts = np.zeros((4, SIGMA_EDGES.size + 1, BRIGHTNESS_EDGES.size + 1))
+    detections, truths = [], []
+    for index in range(1, scenes + 1):
+        rng = np.random.default_rng([seed, STREAM, index])
+        sky = draw(random_scene(rng, shape=(size, size)), rng)
+        gap = sky.mask & GAP > 0
+        if gap.mean() > 0.5 or np.ptp(sky.data[~gap]) == 0:
+            continue
+        parts = separate(sky.data, mask=gap, model=model, calibrated=False)
+        counts += _tally(parts, sky)
+        detections.append(
+            detect_on_significance(
+                parts.significance, parts.sources, parts.rms, fwhm=parts.provenance["fwhm"],
+                artefact=parts.mask & ARTEFACT > 0, mask=gap,
+            )
+        )  # fmt: skip
+        truths.append(truth_of_sky(sky, border=BORDER))
+    curve = froc(detections, truths)
+    thresholds = np.array([curve.threshold(rate) for rate in RATES])
+    return Calibration(**_factors(counts), **_alarms(thresholds))
+
+
+def _tally(parts, sky):
+    """Number of pixels and sums of log sigma, sources and squared pull by bin, (4, i, j)."""
+    good = sky.mask & (GAP | SATURATED) == 0
+    sigma = (parts.uncertainty / parts.rms)[good].astype(np.float64)
+    bright = (parts.sources / parts.rms)[good].astype(np.float64)
+    error = ((parts.sources - sky.sources) / parts.uncertainty)[good].astype(np.float64)
+    place = np.digitize(sigma, SIGMA_EDGES) * (BRIGHTNESS_EDGES.size + 1)
+    place += np.digitize(bright, BRIGHTNESS_EDGES)
+    usual = np.abs(error) < OUTLIER
+    shape = SIGMA_EDGES.size + 1, BRIGHTNESS_EDGES.size + 1
+    columns = np.ones_like(sigma), np.log(sigma), np.arcsinh(bright), error**2
+    return np.stack(
+        [
+            np.bincount(place[usual], column[usual], minlength=shape[0] * shape[1]).reshape(shape)
+            for column in columns
+        ]
+    )
+
+
+def _factors(counts):
+    """Nodes and factors of both tables, as keywords of a `Calibration`."""
+    number, log_sigma, bright, squared = counts
+    rows, columns = (number.sum(axis) >= LEAST for axis in (1, 0))
+    number, squared = number[rows][:, columns], squared[rows][:, columns]
+    sigma_factor, bright_factor = fit_factors(number, squared)
+    sigma_nodes = np.exp(log_sigma[rows][:, columns].sum(1) / number.sum(1))
+    bright_nodes = np.sinh(bright[rows][:, columns].sum(0) / number.sum(0))
+    return {
+        "sigma": _numbers(sigma_nodes),
+        "sigma_factor": _numbers(sigma_factor),
+        "brightness": _numbers(bright_nodes),
+        "brightness_factor": _numbers(bright_factor),
+    }
+
+
+def fit_factors(number, squared):
+    """Factors of rows and of columns that bring the mean squared pull of each to 1.
+
+    Parameters
+    ----------
+    number, squared : ndarray, (i, j) float64
+        Pixels and the sum of their squared pulls by bin.
+
+    Returns
+    -------
+    rows, columns : ndarray, (i,) and (j,) float64
+        Their product is the true over the given standard deviation.
+    """
+    rows, columns = np.ones(number.shape[0]), np.ones(number.shape[1])
+    for _ in range(ROUNDS):
+        rows = np.sqrt((squared / columns**2).sum(1) / number.sum(1))
+        columns = np.sqrt((squared / rows[:, None] ** 2).sum(0) / number.sum(0))
+    return rows, columns
+
+
+def _alarms(thresholds):
+    """The table of false alarms: thresholds ascend, where the list of detections reaches them."""
+    known = np.isfinite(thresholds)
+    rates, thresholds = RATES[known][::-1], thresholds[known][::-1]
+    rising = np.append(True, np.diff(np.maximum.accumulate(thresholds)) > 0)
+    return {"threshold": _numbers(thresholds[rising]), "false_alarms": _numbers(rates[rising])}
+
+
+def _numbers(values):
+    """Plain numbers of five digits: a card is read by people, too."""
+    return tuple(float(f"{value:.5g}") for value in values)

@@ -1,0 +1,37 @@
+"""What a card says of a model's uncertainty and significance."""
+
+import numpy as np
+import pytest
+
+from bgrem.calibration import Calibration
+
+TABLES = Calibration(
+    sigma=(0.01, 1.0), sigma_factor=(1.0, 3.0), brightness=(0.0, 100.0),
+    brightness_factor=(1.0, 0.5), threshold=(-4.0, -2.0, 1.0), false_alarms=(1000.0, 100.0, 1.0),
+)  # fmt: skip
+
+
+def test_json_there_and_back():
+    assert Calibration.from_json(TABLES.to_json()) == TABLES
+
+
+@pytest.mark.parametrize(
+    ("sigma", "sources", "expected"),
+    [(0.01, 0.0, 0.01), (1.0, 0.0, 3.0), (0.1, 0.0, 0.2), (1.0, 100.0, 1.5), (9.0, 1e6, 13.5)],
+)
+def test_uncertainty(sigma, sources, expected):
+    found = TABLES.uncertainty(np.float32([sigma]), np.float32([sources]))
+    assert found.dtype == np.float32
+    assert found[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_thresholds_and_rates_are_inverse():
+    for rate in (1.0, 7.0, 100.0, 640.0, 1000.0):
+        assert TABLES.false_alarms_above(TABLES.threshold_for(rate)) == pytest.approx(rate)
+    assert TABLES.threshold_for(10.0) == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize("rate", [0.5, 2000.0])
+def test_a_rate_out_of_reach_is_refused(rate):
+    with pytest.raises(ValueError, match="known from 1 to 1e\\+03 per Mpix"):
+        TABLES.threshold_for(rate)

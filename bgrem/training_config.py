@@ -52,7 +52,7 @@ class TrainingConfig:
     network : NetworkConfig
     inference : dict
         ``tile``, ``overlap`` and ``box`` of the sky mesh, in pixels, that the model's card asks
-        for.
+        for; ``calibration``, the number of scenes on which the exported model is calibrated.
     start : str
         A ``.safetensors`` file to begin from; empty for random weights.
     """

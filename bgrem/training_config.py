@@ -12,6 +12,8 @@ __all__ = ["EXTENDABLE", "LABELS", "TrainingConfig", "load_config"]
 
 LABELS = {"name", "description", "licence", "inference"}  # say how a model is used, not what it is
 EXTENDABLE = {"steps", "decay"}  # have no effect before the learning rate falls
+# Entries of tables that have no default: the digest of a configuration without them stays.
+OPTIONAL = {"weights": {}, "inference": {"calibration": 0}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,9 @@ class TrainingConfig:
         default_factory=lambda: {"variance": 0.05, "artefact": 2.0, "centre": 8.0}
     )
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    inference: dict = field(default_factory=lambda: {"tile": 1024, "overlap": 96, "box": 128})
+    inference: dict = field(
+        default_factory=lambda: {"tile": 1024, "overlap": 96, "box": 128, "calibration": 80}
+    )
     start: str = ""
 
     @property
@@ -123,7 +127,7 @@ def _config(entries):
     _check_names("", entries, asdict(default))
     for name in ("weights", "inference"):
         own = getattr(default, name)
-        _check_names(name, entries.get(name, {}), own)
+        _check_names(name, entries.get(name, {}), own | OPTIONAL[name])
         entries[name] = {**own, **entries.get(name, {})}
     config = TrainingConfig(**entries)
     _check_range(config)

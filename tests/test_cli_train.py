@@ -1,6 +1,7 @@
 """The command bgrem-train as a user calls it."""
 
 import signal
+import sys
 
 import pytest
 
@@ -27,6 +28,8 @@ widths = [4, 4, 4, 4, 4]
 encoder = [0, 1, 1, 1, 1]
 decoder = [1, 1, 1, 1]
 embedding = 8
+[inference]
+calibration = 2
 """
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -92,3 +95,10 @@ def test_command_saves_when_interrupted(command, monkeypatch):
     assert (code, out) == (130, "") and "saved at step 1 of 4" in err
     assert torch.load(checkpoint_path(command.folder))["step"] == 1
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_command_says_what_is_not_installed(command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bgrem.export", None)
+    code, out, err = command()
+    assert (code, out) == (1, "")
+    assert err == "bgrem-train: bgrem.export is not installed (pip install 'bgrem[train]')\n"

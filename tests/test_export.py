@@ -1,5 +1,7 @@
 """The model file: the averaged weights, a full card, and the numbers of the network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ pytest.importorskip("galsim")
 from bgrem import load_model
 from bgrem.background import separate
 from bgrem.export import card, export, export_error, model_path
-from bgrem.frame import FRAME_NAMES
+from bgrem.frame import FRAME_NAMES, HIGHEST, LOWEST
 from bgrem.network import CHANNELS
 
 
@@ -54,6 +56,18 @@ def test_the_path_runs_with_the_model(tiny_config, trained):
     assert np.isfinite(parts.sources).all() and parts.sources.shape == data.shape
     assert parts.uncertainty is not None and parts.significance is not None
     assert parts.provenance["model"] == "tiny"
+
+
+def test_the_card_holds_range_and_calibration(trained, tmp_path):
+    config = replace(trained[1].config, inference={**trained[1].config.inference, "calibration": 2})
+    trained[1].config, before = config, trained[1].config
+    try:
+        entries = load_model(str(export(trained[1], tmp_path))).card
+    finally:
+        trained[1].config = before
+    assert entries.lowest == tuple(LOWEST.tolist())
+    assert entries.highest == tuple(HIGHEST.tolist())
+    assert entries.calibration.threshold_for(300.0) < entries.calibration.threshold_for(30.0)
 
 
 def test_an_export_that_differs_is_not_left_behind(trained, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from bgrem.diffusion import noise_rates, reverse_diffusion
 from bgrem.frame import FRAME_NAMES, measure_frame
 from bgrem.model import Model, ModelError, load_model
 from bgrem.separation import ARTEFACT, MAPS, MASKED, NOT_FINITE, Separation, SkyMap
+from bgrem.significance import raise_bright
 from bgrem.sky import center_and_scale, estimate_mesh
 from bgrem.tiling import map_tiles, row_strips
 
@@ -140,6 +141,10 @@ def separate(
             _write(parts[PART_OF_CHANNEL[name]][rows], name, channel, rms)
         if progress:
             progress(rows.stop / data.shape[0])
+    if "significance" in parts:
+        raise_bright(
+            parts["significance"], parts["sources"], sky.rms_rows, flags & ARTEFACT > 0, frame.fwhm
+        )
     if bad is not None:
         _blank(parts, flags)
 

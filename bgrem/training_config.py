@@ -12,8 +12,6 @@ __all__ = ["EXTENDABLE", "LABELS", "TrainingConfig", "load_config"]
 
 LABELS = {"name", "description", "licence", "inference"}  # say how a model is used, not what it is
 EXTENDABLE = {"steps", "decay"}  # have no effect before the learning rate falls
-# Entries of tables that have no default: the digest of a configuration without them stays.
-OPTIONAL = {"weights": {}, "inference": {"calibration": 0}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +125,7 @@ def _config(entries):
     _check_names("", entries, asdict(default))
     for name in ("weights", "inference"):
         own = getattr(default, name)
-        _check_names(name, entries.get(name, {}), own | OPTIONAL[name])
+        _check_names(name, entries.get(name, {}), own)
         entries[name] = {**own, **entries.get(name, {})}
     config = TrainingConfig(**entries)
     _check_range(config)

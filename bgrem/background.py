@@ -158,6 +158,8 @@ def separate(
         "rms": sky.rms,
         "minpix": None if minpix is None else float(minpix),
         "fwhm": frame.fwhm,
+        "signif_1": _threshold(card, 1.0),
+        "signif_10": _threshold(card, 10.0),
         "warnings": _warnings(bad, unlike, mesh),
     }
     return Separation(data=data, sky=sky, provenance=provenance, **parts)
@@ -300,6 +302,14 @@ def _frame_vector(frame, card) -> tuple[np.ndarray, list[str]]:
     vector = np.clip(entries, np.float32(card.lowest), np.float32(card.highest))
     far = np.abs(entries - vector) > NOTABLE
     return vector, [name for name, unlike in zip(card.frame, far, strict=True) if unlike]
+
+
+def _threshold(card, rate: float) -> float | None:
+    """Significance above which a model has so many false detections per Mpix, if it is known."""
+    try:
+        return card.calibration.threshold_for(rate) if card.calibration else None
+    except ValueError:
+        return None
 
 
 def _warnings(bad: np.ndarray | None, unlike: list[str], mesh) -> list[str]:

@@ -414,6 +414,8 @@ FACTS = {
     "rms": ("BGR_RMS", "median rms of the sky"),
     "minpix": ("BGR_MINP", "pixels below it were raised to it"),
     "fwhm": ("BGR_FWHM", "[pix] FWHM of the point-spread function"),
+    "signif_1": ("BGR_SIG1", "SIGNIF of 1 false detection per Mpix"),
+    "signif_10": ("BGR_SG10", "SIGNIF of 10 false detections per Mpix"),
 }
 NUMBERED_PLANES = 999  # "BGR_L999" fills the eight letters of a keyword
 

@@ -39,7 +39,9 @@ class Separation:
     provenance : dict
         How the parts came about: version, model, sha256, steps, norm (0 where the noise
         was estimated as a map), level and rms (medians of the sky mesh, data units),
-        minpix (None where there is none), fwhm (pixels, NaN where unknown), warnings.
+        minpix (None where there is none), fwhm (pixels, NaN where unknown), signif_1 and
+        signif_10 (significances above which 1 and 10 false detections per Mpix are expected,
+        None where the model does not say), warnings.
     uncertainty : `~numpy.ndarray` or None
         Standard deviation of the sources; None if the model gives none.
     significance : `~numpy.ndarray` or None

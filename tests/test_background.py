@@ -445,5 +445,8 @@ def test_the_uncertainty_is_corrected_by_the_card(toy_model_path, tmp_path):
     plain = separate(data, model=toy_model_path)
     corrected = separate(data, model=str(path))
     np.testing.assert_allclose(corrected.uncertainty, 2 * plain.uncertainty, rtol=1e-5)
+    assert plain.provenance["signif_1"] is None
+    assert corrected.provenance["signif_1"] == 1.0
+    assert corrected.provenance["signif_10"] is None  # beyond the table
     raw = separate(data, model=str(path), calibrated=False)
     np.testing.assert_array_equal(raw.uncertainty, plain.uncertainty)

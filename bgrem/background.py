@@ -104,19 +104,13 @@ def separate(
     flags = _bad_pixels(data, mask)
     bad = flags != 0 if flags.any() else None
 
-    center, scale = center_and_scale(_raised(data, minpix), bad)
-    if minpix == "auto":
-        minpix = 0.0 if center > RAW_LEVEL * scale else None
-    x = _standardised(data, minpix, bad, center, scale)
-    mesh = estimate_mesh(x, bad, box=box or card.box)
-    if norm:
-        mesh = replace(mesh, rms=np.full_like(mesh.rms, _rms_of_norm(norm, scale)))
+    x, sky, minpix = _standardised(data, bad, minpix=minpix, norm=norm, box=box or card.box)
     for rows in row_strips(data.shape):
-        x[rows] -= mesh.background_rows(rows.start, rows.stop)
-        x[rows] /= mesh.rms_rows(rows.start, rows.stop)
+        x[rows] -= sky.mesh.background_rows(rows.start, rows.stop)
+        x[rows] /= sky.mesh.rms_rows(rows.start, rows.stop)
         if bad is not None:
             x[rows][bad[rows]] = 0  # looks like sky
-    frame = measure_frame(x, bad, step=mesh.quantisation, fwhm=fwhm)
+    frame = measure_frame(x, bad, step=sky.mesh.quantisation, fwhm=fwhm)
 
     vector, unlike = _frame_vector(frame, card)
     network = partial(model, frame=vector)  # of (x, rate)
@@ -131,7 +125,6 @@ def separate(
         multiple=card.multiple,
     )
     parts = _empty_parts(channels, x, _dtype(data), flags)
-    sky = SkyMap(mesh, center, scale)
     calibration = card.calibration if calibrated else None
     for rows, strip in _numbered(strips):
         rms = sky.rms_rows(rows.start, rows.stop)
@@ -148,20 +141,8 @@ def separate(
     if bad is not None:
         _blank(parts, flags)
 
-    provenance = {
-        "version": __version__,
-        "model": card.name,
-        "sha256": model.sha256,
-        "steps": int(steps),
-        "norm": float(norm or 0.0),
-        "level": sky.level,
-        "rms": sky.rms,
-        "minpix": None if minpix is None else float(minpix),
-        "fwhm": frame.fwhm,
-        "signif_1": _threshold(card, 1.0),
-        "signif_10": _threshold(card, 10.0),
-        "warnings": _warnings(bad, unlike, mesh),
-    }
+    provenance = _provenance(model, sky, steps=steps, norm=norm, minpix=minpix, fwhm=frame.fwhm)
+    provenance["warnings"] = _warnings(bad, unlike, sky.mesh)
     return Separation(data=data, sky=sky, provenance=provenance, **parts)
 
 
@@ -263,8 +244,11 @@ def _raised(data: np.ndarray, minpix: float | str | None) -> np.ndarray:
         return np.maximum(data, minpix)
 
 
-def _standardised(data, minpix, bad, center, scale) -> np.ndarray:
-    """(data - center) / scale in float64, kept as float32; bad pixels are 0."""
+def _standardised(data, bad, *, minpix, norm, box) -> tuple[np.ndarray, SkyMap, float | None]:
+    """(data - center) / scale in float64, kept as float32; its sky; and what "auto" came to."""
+    center, scale = center_and_scale(_raised(data, minpix), bad)
+    if minpix == "auto":
+        minpix = 0.0 if center > RAW_LEVEL * scale else None
     x = np.empty(data.shape, dtype=np.float32)
     for rows in row_strips(data.shape):
         strip = _raised(data[rows], minpix).astype(np.float64)
@@ -274,7 +258,10 @@ def _standardised(data, minpix, bad, center, scale) -> np.ndarray:
         if bad is not None:
             strip[bad[rows]] = 0
         x[rows] = strip
-    return x
+    mesh = estimate_mesh(x, bad, box=box)
+    if norm:
+        mesh = replace(mesh, rms=np.full_like(mesh.rms, _rms_of_norm(norm, scale)))
+    return x, SkyMap(mesh, center, scale), minpix
 
 
 def _numbered(strips) -> Iterator[tuple[slice, np.ndarray]]:
@@ -302,6 +289,23 @@ def _frame_vector(frame, card) -> tuple[np.ndarray, list[str]]:
     vector = np.clip(entries, np.float32(card.lowest), np.float32(card.highest))
     far = np.abs(entries - vector) > NOTABLE
     return vector, [name for name, unlike in zip(card.frame, far, strict=True) if unlike]
+
+
+def _provenance(model, sky, *, steps, norm, minpix, fwhm) -> dict:
+    """How the parts came about; see `Separation`."""
+    return {
+        "version": __version__,
+        "model": model.card.name,
+        "sha256": model.sha256,
+        "steps": int(steps),
+        "norm": float(norm or 0.0),
+        "level": sky.level,
+        "rms": sky.rms,
+        "minpix": None if minpix is None else float(minpix),
+        "fwhm": fwhm,
+        "signif_1": _threshold(model.card, 1.0),
+        "signif_10": _threshold(model.card, 10.0),
+    }
 
 
 def _threshold(card, rate: float) -> float | None:

@@ -86,15 +86,47 @@ class Froc:
         return self.source_snr.size
 
     def allowed(self, rate):
-        """Whether the area is large enough for `rate` false per Mpix to be a measurement."""
+        """Whether the area is large enough for a rate to be a measurement.
+
+        Parameters
+        ----------
+        rate : float
+            False detections per megapixel.
+
+        Returns
+        -------
+        bool
+        """
         return bool(rate * self.area >= LEAST_FALSE - ROUNDING)
 
     def reaches(self, rate):
-        """Whether the list goes deep enough to hold that many false detections."""
+        """Whether the list goes deep enough to hold that many false detections.
+
+        Parameters
+        ----------
+        rate : float
+            False detections per megapixel.
+
+        Returns
+        -------
+        bool
+        """
         return np.count_nonzero(self.source < 0) > rate * self.area + ROUNDING
 
     def length(self, rate, weights=None):
-        """Number of leading detections that hold at most `rate` false ones per Mpix."""
+        """Number of leading detections that hold no more false ones than a rate allows.
+
+        Parameters
+        ----------
+        rate : float
+            False detections per megapixel.
+        weights : (b,) array, optional
+            Weight of each block: how often the bootstrap drew it.
+
+        Returns
+        -------
+        int
+        """
         block_weight = np.ones(self.block_area.size) if weights is None else weights
         false = np.cumsum(block_weight[self.block] * (self.source < 0))
         budget = rate * (block_weight @ self.block_area) + ROUNDING
@@ -120,7 +152,18 @@ class Froc:
         return float(weights[self.block[: true.size]] @ true)
 
     def threshold(self, rate):
-        """Lowest score used at `rate` false per Mpix; nan where nothing is allowed."""
+        """Lowest score that is used at a rate.
+
+        Parameters
+        ----------
+        rate : float
+            False detections per megapixel.
+
+        Returns
+        -------
+        float
+            nan where nothing is allowed.
+        """
         length = self.length(rate)
         return float(self.score[length - 1]) if length else np.nan
 
@@ -128,12 +171,33 @@ class Froc:
         """Expected number of true positives that are noise on a source by chance.
 
         Noise peaks fall anywhere; the false ones are those that missed every source.
+
+        Parameters
+        ----------
+        rate : float
+            False detections per megapixel.
+
+        Returns
+        -------
+        float
         """
         false = np.count_nonzero(self.source[: self.length(rate)] < 0)
         return float(false * self.chance / (1.0 - self.chance))
 
     def found(self, rate, weights=None):
-        """(m,) bool: the sources found at `rate` false detections per Mpix."""
+        """Which sources are found at a rate.
+
+        Parameters
+        ----------
+        rate : float
+            False detections per megapixel.
+        weights : (b,) array, optional
+            Weight of each block: how often the bootstrap drew it.
+
+        Returns
+        -------
+        (m,) bool
+        """
         found = np.zeros(self.count, dtype=bool)
         source = self.source[: self.length(rate, weights)]
         found[source[source >= 0]] = True
@@ -178,10 +242,24 @@ class Froc:
         return np.where(total > 0, share, np.nan)
 
     def limiting_snr(self, rate, *, level=0.5, weights=None):
-        """S/N at which the completeness reaches `level`; nan where it never does.
+        """S/N at which the completeness reaches a level.
 
         It is the lowest S/N from which on the completeness stays above `level`, up to twice that
         S/N: in crowded fields the completeness of bright sources never is 1, and may dip.
+
+        Parameters
+        ----------
+        rate : float
+            False detections per megapixel.
+        level : float
+            Completeness, 0 to 1.
+        weights : (b,) array, optional
+            Weight of each block: how often the bootstrap drew it.
+
+        Returns
+        -------
+        float
+            nan where the completeness never reaches the level.
         """
         grid = LIMIT_GRID
         above = self._completeness(rate, self._limit_kernel, weights) - level
@@ -326,9 +404,20 @@ def _chance(truths):
 
 
 def block_weights(curve, resamples, rng):
-    """(resamples, b) float64: how often each bootstrap resample holds each block.
+    """How often each bootstrap resample holds each block.
 
     Blocks without a usable pixel are never drawn.
+
+    Parameters
+    ----------
+    curve : Froc
+    resamples : int
+        Number of bootstrap resamples.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    (resamples, b) float64
     """
     blocks = curve.block_area.size
     used = curve.block_area > 0
@@ -339,7 +428,18 @@ def block_weights(curve, resamples, rng):
 
 
 def interval(samples):
-    """Central 68 % of the bootstrap samples, as a pair; nan samples are left out."""
+    """Central 68 % of bootstrap samples.
+
+    Parameters
+    ----------
+    samples : (k,) array_like
+        Those that are nan are left out.
+
+    Returns
+    -------
+    tuple of float
+        (low, high); nan where no sample is left.
+    """
     samples = np.asarray(samples, dtype=np.float64)
     if not np.isfinite(samples).any():
         return (np.nan, np.nan)
@@ -350,9 +450,20 @@ def interval(samples):
 class Comparison:
     """One row of a report: a method at one false rate, against a reference.
 
-    `true` and `ratio` come with 68 % intervals (low, high).  `chance` is the expected number of true
-    positives that are noise.  `complete` says whether the method's list holds as many false
-    detections as the rate allows.
+    Attributes
+    ----------
+    rate : float
+        False detections per megapixel.
+    false_allowed : float
+        False detections that the rate allows on the area.
+    true, ratio : float
+        True positives, and their number over the reference's.
+    true_interval, ratio_interval : tuple of float
+        Their 68 % intervals (low, high).
+    chance : float
+        Expected number of true positives that are noise.
+    complete : bool
+        Whether the method's list holds as many false detections as the rate allows.
     """
 
     rate: float
@@ -416,6 +527,19 @@ def depth_gain(curve, reference, *, rate=10.0, level=0.5, rng, resamples=200):
 
     2.5 log10 of the ratio of the S/N at which the completeness reaches `level`, the reference's over
     the method's, at equal false detections per Mpix.
+
+    Parameters
+    ----------
+    curve, reference : Froc
+        Scored on the same frames.
+    rate : float
+        False detections per megapixel.
+    level : float
+        Completeness, 0 to 1.
+    rng : numpy.random.Generator
+        Draws the bootstrap.
+    resamples : int
+        Number of bootstrap resamples.
 
     Returns
     -------

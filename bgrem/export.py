@@ -19,7 +19,18 @@ LARGEST_EXPORT_ERROR = 1e-4  # of the local noise
 
 
 def model_path(config, directory):
-    """The model that a training writes into a folder."""
+    """The model that a training writes into a folder.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    directory : path-like
+
+    Returns
+    -------
+    Path
+        ``NAME.onnx``.
+    """
     return Path(directory) / f"{config.name}.onnx"
 
 
@@ -72,7 +83,18 @@ def export(training, directory):
 
 
 def card(config, step):
-    """What a model's file says of itself: the entries of a `bgrem.model.ModelCard` and the steps."""
+    """What a model's file says of itself: the entries of a `bgrem.model.ModelCard` and the steps.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    step : int
+        Optimiser steps that were made.
+
+    Returns
+    -------
+    dict of str to str
+    """
     entries = ModelCard(
         name=config.name,
         version="1",
@@ -94,7 +116,20 @@ def card(config, step):
 
 
 def export_error(network, path, *, seed=0):
-    """Largest difference between ONNX and PyTorch in units of the local noise sqrt(1 + x/30)."""
+    """Largest difference between ONNX and PyTorch in units of the local noise sqrt(1 + x / KNEE).
+
+    Parameters
+    ----------
+    network : AttentionUNet
+    path : path-like
+        The ONNX file.
+    seed : int
+        Of the image that both are given: white noise with pixels of 1 to 1e4.
+
+    Returns
+    -------
+    float
+    """
     import onnxruntime
 
     rng = np.random.default_rng(seed)

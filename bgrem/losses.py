@@ -23,7 +23,25 @@ def losses(channels, x, rate, batch):
     means over 2 to 16 pixels, so that neither an aperture's flux nor a faint disc is off; of
     each tile its logarithm;
     ``variance``: Gaussian log-likelihood of that error, held fixed, times its deviation
-    (beta-NLL, beta 0.5; Seitzer et al. 2022, arXiv:2203.09168); ``artefact``, ``centre``: cross entropies.
+    (beta-NLL, beta 0.5; Seitzer et al. 2022, arXiv:2203.09168);
+    ``artefact``, ``centre``: cross entropies.
+
+    Parameters
+    ----------
+    channels : Tensor, (n, 4, y, x) float32
+        The network's output, `bgrem.network.CHANNELS`.
+    x : Tensor, (n, 1, y, x) float32
+        Its input: the images at noise rate `rate` in units of the sky's rms.
+    rate : Tensor, (n,) float32
+        All but ``sources`` count only images at rate 1.
+    batch : dict of Tensor, (n, 1, y, x)
+        ``sources``, ``artefact``, ``weight`` and ``centre`` as
+        `bgrem.parents.ParentWindow.sample` gives them.
+
+    Returns
+    -------
+    dict of Tensor
+        ``sources``, ``variance``, ``artefact``, ``centre``.
     """
     residual, log_variance, artefact, centre = channels.split(1, dim=1)
     weight = batch["weight"]

@@ -8,7 +8,20 @@ DETECTION = np.dtype([("x", np.float64), ("y", np.float64), ("score", np.float64
 
 
 def detection_table(x, y, score):
-    """Structured array of `DETECTION` from its columns, best score first."""
+    """Detections from their columns.
+
+    Parameters
+    ----------
+    x, y : (n,) array_like
+        Positions in pixels.
+    score : (n,) array_like
+        Higher is surer.
+
+    Returns
+    -------
+    (n,) structured array
+        `DETECTION`, best score first.
+    """
     table = np.empty(np.size(x), dtype=DETECTION)
     table["x"], table["y"], table["score"] = x, y, score
     return table[np.argsort(-table["score"], kind="stable")]
@@ -77,6 +90,7 @@ def prominence(plane, y, x, *, floor):
     Returns
     -------
     (n,) float64
+        In the unit of the plane.
     """
     ny, nx = plane.shape
     padded = np.full((ny + 2, nx + 2), -np.inf)

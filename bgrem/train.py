@@ -51,7 +51,18 @@ class Training:
         self.step = 0
 
     def advance(self, window):
-        """One optimiser step on tiles of the window; returns the losses by name."""
+        """One optimiser step on tiles of the window.
+
+        Parameters
+        ----------
+        window : ParentWindow
+            Is moved to where this step's begins.
+
+        Returns
+        -------
+        dict of str to float
+            The losses by name, and ``gradient``: its norm, where not finite nothing was changed.
+        """
         config = self.config
         rng = np.random.default_rng([config.seed, 1, self.step])
         window.advance(self.first_parent)
@@ -86,7 +97,17 @@ class Training:
         return int(self.step * config.batch / tiles)
 
     def window(self, workers):
-        """The window of parents that this step sees."""
+        """The window of parents that this step sees.
+
+        Parameters
+        ----------
+        workers : int
+            Processes that draw.
+
+        Returns
+        -------
+        ParentWindow
+        """
         config = self.config
         return ParentWindow(
             config.seed,
@@ -107,7 +128,12 @@ class Training:
                 slow.lerp_(fast, 1 - decay)
 
     def save(self, path):
-        """Write a checkpoint; the old one is replaced only when the new one is complete."""
+        """Write a checkpoint; the old one is replaced only when the new one is complete.
+
+        Parameters
+        ----------
+        path : path-like
+        """
         path = Path(path)
         temporary = path.with_suffix(".part")
         state = {
@@ -169,7 +195,13 @@ class Training:
 
 
 def load_weights(network, path):
-    """Read a ``.safetensors`` file into a network, in place."""
+    """Read a ``.safetensors`` file into a network, in place.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    path : path-like
+    """
     from safetensors.torch import load_file
 
     network.load_state_dict(load_file(path))
@@ -181,7 +213,19 @@ def _plateau_end(entries):
 
 
 def learning_rate_factor(step, config):
-    """Linear warm-up, plateau, half a cosine down to a hundredth."""
+    """Linear warm-up, plateau, half a cosine down to a hundredth.
+
+    Parameters
+    ----------
+    step : int
+        From 0.
+    config : TrainingConfig
+
+    Returns
+    -------
+    float
+        Of the configured learning rate, above 0 and at most 1.
+    """
     start = config.steps - config.decay
     if step < start:
         return min(1.0, (step + 1) / config.warmup)
@@ -198,7 +242,16 @@ def _rates(rng, config):
 
 
 def checkpoint_path(directory):
-    """The file in which a training in a folder is kept."""
+    """The file in which a training in a folder is kept.
+
+    Parameters
+    ----------
+    directory : path-like
+
+    Returns
+    -------
+    Path
+    """
     return Path(directory) / "checkpoint.pt"
 
 

@@ -54,7 +54,18 @@ class Truth:
 
 
 def matching_radius(fwhm):
-    """Matching radius in pixels: the larger of 1.5 pixels and half the FWHM."""
+    """The largest distance at which a detection is taken for a source.
+
+    Parameters
+    ----------
+    fwhm : float
+        Of the PSF in pixels.
+
+    Returns
+    -------
+    float
+        The larger of 1.5 pixels and half the FWHM.
+    """
     return max(1.5, 0.5 * fwhm)
 
 
@@ -118,8 +129,15 @@ def truth_of_sky(sky, *, border=0):
 def known_defects(sky):
     """Pixels of a simulated frame that every observatory's mask holds: gaps, bad columns, bleeding.
 
-    (ny, nx) bool.  Single hot pixels and cosmic rays are not among them: to find these is part of the
-    task.
+    Single hot pixels and cosmic rays are not among them: to find these is part of the task.
+
+    Parameters
+    ----------
+    sky : bgrem.simulate.Sky
+
+    Returns
+    -------
+    (ny, nx) bool
     """
     long_column = np.ones((33, 1), dtype=bool)
     artefact = (sky.mask & ARTEFACT) != 0
@@ -127,14 +145,39 @@ def known_defects(sky):
 
 
 def grown(area, radius):
-    """(ny, nx) bool: the area and everything within `radius` pixels of it."""
+    """The area and everything within a radius of it.
+
+    Parameters
+    ----------
+    area : (ny, nx) bool
+    radius : float
+        Pixels.
+
+    Returns
+    -------
+    (ny, nx) bool
+    """
     if not area.any():
         return area
     return ndimage.distance_transform_edt(~area) <= radius
 
 
 def around(x, y, shape, radius):
-    """(ny, nx) bool: the pixels within `radius` of a point, to the accuracy of a pixel."""
+    """The pixels within a radius of any point, to the accuracy of a pixel.
+
+    Parameters
+    ----------
+    x, y : (n,) array
+        Points in pixels; those outside the image have no effect.
+    shape : tuple of int
+        (ny, nx).
+    radius : float
+        Pixels.
+
+    Returns
+    -------
+    (ny, nx) bool
+    """
     spots = np.zeros(shape, dtype=bool)
     column, row = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
     within = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
@@ -152,14 +195,37 @@ def _cut_disc(area, x, y, radius):
 
 
 def inner(shape, border):
-    """(ny, nx) bool: True further than `border` pixels from every edge."""
+    """All pixels but a frame along the edges.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (ny, nx).
+    border : int
+        Width of the frame in pixels.
+
+    Returns
+    -------
+    (ny, nx) bool
+    """
     inside_border = np.zeros(shape, dtype=bool)
     inside_border[border : shape[0] - border, border : shape[1] - border] = True
     return inside_border
 
 
 def inside(area, x, y):
-    """(n,) bool: whether the pixel that holds each point is in the bool image `area`."""
+    """Whether the pixel that holds each point is in an area.
+
+    Parameters
+    ----------
+    area : (ny, nx) bool
+    x, y : (n,) array
+        Points in pixels; those outside the image are not in it.
+
+    Returns
+    -------
+    (n,) bool
+    """
     column, row = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
     within = (row >= 0) & (row < area.shape[0]) & (column >= 0) & (column < area.shape[1])
     result = np.zeros(within.shape, dtype=bool)

@@ -20,7 +20,15 @@ RATE = 30.0  # false detections per Mpix
 
 @dataclass(frozen=True)
 class ValidationFrame:
-    """A held-out scene, its truth, and what the matched filter finds in it."""
+    """A held-out scene, its truth, and what the matched filter finds in it.
+
+    Attributes
+    ----------
+    parent : Parent
+    truth : Truth
+    reference : structured array
+        Detections (`bgrem.peaks.DETECTION`) of the matched filter that knows the PSF.
+    """
 
     parent: Parent
     truth: Truth
@@ -33,8 +41,11 @@ def draw_validation(seed, *, count=10, size=512, box=256):
     Parameters
     ----------
     seed : int
-    count, size, box : int
-        Number of scenes, their side and the sky mesh's in pixels.
+        Of the training.
+    count : int
+        Number of scenes.
+    size, box : int
+        Sides of a scene and of its sky mesh's boxes in pixels.
 
     Returns
     -------
@@ -61,6 +72,7 @@ def validate(network, frames):
     Parameters
     ----------
     network : AttentionUNet
+        Left in training mode.
     frames : list of ValidationFrame
 
     Returns

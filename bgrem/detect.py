@@ -39,8 +39,16 @@ DEFAULT_DEBLEND = (32, 0.005)
 
 
 @dataclass(frozen=True)
-class Sky:
-    """Sky-subtracted image and noise map, both (ny, nx) float32."""
+class Subtracted:
+    """An image without its sky, and the noise of that.
+
+    Attributes
+    ----------
+    residual, rms : (ny, nx) float32
+        Sky-subtracted image and noise map, data units.
+    global_rms : float
+        Noise of the whole frame.
+    """
 
     residual: np.ndarray
     rms: np.ndarray
@@ -62,7 +70,7 @@ def subtract_sky(data, *, mask=None, mesh=DEFAULT_MESH, passes=1):
 
     Returns
     -------
-    Sky
+    Subtracted
     """
     image, bad = _clean_input(data, mask)
     hidden = bad
@@ -75,7 +83,7 @@ def subtract_sky(data, *, mask=None, mesh=DEFAULT_MESH, passes=1):
             # SEP does not trust a box that is masked by half.
             if hidden.mean() > 0.5:
                 break
-    return Sky(residual, rms.astype(np.float32), float(background.globalrms))
+    return Subtracted(residual, rms.astype(np.float32), float(background.globalrms))
 
 
 def _object_mask(residual, rms, bad):
@@ -157,7 +165,7 @@ def find_cosmic_rays(sky, psf, *, mask=None, gain=None):
 
     Parameters
     ----------
-    sky : Sky
+    sky : Subtracted
     psf : (n, n) array
     mask : (ny, nx) bool, optional
         Bad pixels.

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import maximum_filter
 
-__all__ = ["FRAME_NAMES", "Frame", "measure_frame", "psf_fwhm"]
+from bgrem.mode import half_sample_mode
+
+__all__ = ["FRAME_NAMES", "Frame", "equivalent_fwhm", "measure_frame"]
 
 FRAME_NAMES = (
     "log2_fwhm",
@@ -26,6 +28,7 @@ FRAME_NAMES = (
 LOWEST = np.array([-1.1, 0.0, -0.25, -0.25, 0.0, -1.7, -0.7, -1.4], np.float32)
 HIGHEST = np.array([1.6, 1.0, 1.95, 1.95, 2.0, 1.8, 2.4, 1.1], np.float32)
 TYPICAL_FWHM = 3.0  # px: the origin of log2_fwhm, and what is assumed when nothing was measured
+CORRELATION_UNIT = 2.0  # brings the entries of the correlation to order one
 BLOCK = 512  # px: side of the sampled blocks
 BLOCKS = 9  # at most this many blocks are looked at: about 2 Mpix
 REACH = 12  # px: half width of a star's cut-out; holds 1.5 FWHM of the widest seeing
@@ -80,8 +83,8 @@ class Frame:
             [
                 np.log2(self.fwhm / TYPICAL_FWHM) if known else 0.0,
                 float(known),
-                2.0 * self.correlation_x,
-                2.0 * self.correlation_y,
+                CORRELATION_UNIT * self.correlation_x,
+                CORRELATION_UNIT * self.correlation_y,
                 np.log10(1.0 + (self.quantisation / NOTICEABLE_STEP) ** 2),
                 (np.log10(self.bright_fraction + 1e-5) + 2.5) / 1.5,
                 (np.log10(self.faint_fraction + 1e-5) + 4.0) / 1.5,
@@ -234,7 +237,7 @@ def equivalent_widths(cutouts):
 def stellar_width(widths):
     """The width at which most objects crowd: stars share one, galaxies and defects do not.
 
-    The half-sample mode (Bickel & Fruehwirth 2006, CSDA 50, 3500) of the logarithms.
+    The half-sample mode of the logarithms.
 
     Parameters
     ----------
@@ -248,16 +251,21 @@ def stellar_width(widths):
     """
     if len(widths) < FEWEST_STARS:
         return float("nan")
-    sample = np.sort(np.log(widths))
-    while len(sample) > 3:
-        half = -(-len(sample) // 2)
-        spans = sample[half - 1 :] - sample[: len(sample) - half + 1]
-        start = int(np.argmin(spans))
-        sample = sample[start : start + half]
-    return float(np.exp(sample.mean()))
+    return float(np.exp(half_sample_mode(np.log(widths))))
 
 
-def psf_fwhm(stamps):
-    """Equivalent FWHM in pixels of noiseless star images, (n, k, k): what the frame would show."""
+def equivalent_fwhm(stamps):
+    """Median equivalent width of noiseless star images: what a frame with this PSF would show.
+
+    Parameters
+    ----------
+    stamps : ndarray, (n, k, k)
+        As `equivalent_widths` takes them.
+
+    Returns
+    -------
+    float
+        In pixels: FWHM of the Gaussian with the stars' noise-equivalent area.
+    """
     width, _ = equivalent_widths(np.asarray(stamps, np.float64))
     return float(np.median(width))

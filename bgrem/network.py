@@ -2,8 +2,9 @@
 
 An attention U-Net (Oktay et al. 2018, arXiv:1804.03999) on 2 x 2 pixels folded into channels. It is
 told the noise rate of the diffusion and a vector that describes the whole frame (`bgrem.frame`),
-and, since the frame's seeing is known, it is handed the image as a matched filter sees it: what
-the classical optimum offers is its starting point, not something to learn.
+and, since the frame's seeing and noise correlation are known, it is handed the image as a matched
+filter sees it, in units of the filtered noise: what the classical optimum offers is its starting
+point, not something to learn.
 """
 
 import math
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bgrem.frame import FRAME_NAMES, TYPICAL_FWHM
+from bgrem.frame import CORRELATION_UNIT, FRAME_NAMES, TYPICAL_FWHM
 
 __all__ = ["CHANNELS", "AttentionUNet", "NetworkConfig"]
 
@@ -23,6 +24,8 @@ REACH = 12  # px: half width of the matched filter's kernel, 3.3 sigma at 8.5 px
 # Photon noise of a source in units of the sky's is sqrt(1 + x / KNEE): KNEE is the sky's rms in
 # electrons, some tens for most frames.
 KNEE = 30.0
+# Where the frame vector holds the noise correlation, and how many times it.
+CORRELATIONS = [FRAME_NAMES.index("correlation_x"), FRAME_NAMES.index("correlation_y")]
 BRIGHT = 2.0  # growth of a centre's logit with the logarithm of the sources
 
 
@@ -171,7 +174,9 @@ class AttentionUNet(nn.Module):
 
     def _planes(self, x, frame):
         """What the network sees of the image: itself and its matched filtering, (n, 3, y, x)."""
-        filtered = matched_filter(x, TYPICAL_FWHM * torch.exp(math.log(2.0) * frame[:, 0]))
+        fwhm = TYPICAL_FWHM * torch.exp(math.log(2.0) * frame[:, 0])
+        noise = filtered_noise(fwhm, frame[:, CORRELATIONS] / CORRELATION_UNIT)
+        filtered = matched_filter(x, fwhm) / noise[:, None, None, None]
         return torch.cat(
             [
                 _compressed(x),
@@ -234,6 +239,33 @@ def matched_filter(x, fwhm):
     # All tiles of one frame share a kernel; in training each has its own.
     groups = [x] if kernel.shape[0] == 1 else x.split(1)
     return torch.cat([_separable(tiles, k) for tiles, k in zip(groups, kernel, strict=True)])
+
+
+def filtered_noise(fwhm, correlation):
+    """Standard deviation of noise of unit deviation after `matched_filter`.
+
+    The correlation at k pixels is taken to be that of noise smoothed by a Gaussian, c**(k**2)
+    where that of neighbours is c; that of the filter's kernel at k is exp(-k**2 / 4 sigma**2), and
+    the variance is the sum of their products.
+
+    Parameters
+    ----------
+    fwhm : Tensor, (n,) float32
+        Of the filter, in pixels.
+    correlation : Tensor, (n, 2) float32
+        Of the noise of neighbours along x and y.
+
+    Returns
+    -------
+    Tensor, (n,) float32
+    """
+    sigma = (fwhm / 2.3548)[:, None, None]
+    k2 = torch.arange(-REACH, REACH + 1, dtype=torch.float32, device=fwhm.device) ** 2
+    # An even power of a negative number is fine, but not for every runtime: signs are put apart.
+    size = torch.abs(correlation)[:, :, None].clamp(1e-4, 0.97) ** k2
+    sign = torch.where((correlation < 0)[:, :, None] & (k2 % 2 == 1), -1.0, 1.0)
+    variance = (sign * size * torch.exp(-0.25 * k2 / sigma**2)).sum(dim=2)
+    return torch.sqrt(variance[:, 0] * variance[:, 1])
 
 
 def _separable(x, kernel):

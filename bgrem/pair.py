@@ -13,9 +13,10 @@ import sep
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from bgrem.detect import DEFAULT_MESH, subtract_sky
+from bgrem.detect import DEFAULT_MESH, Subtracted, subtract_sky
 from bgrem.peaks import local_maxima, prominence
 from bgrem.psf import gaussian_psf, matched_filter, measure_psf, noise_pixels, psf_fwhm
+from bgrem.sky import SIGMA_PER_MAD
 from bgrem.truth import COUNTED_SNR, Truth, around, grown, inner, inside, matching_radius
 
 #: A summit of the filtered stack is a source from this many sigma on ...
@@ -67,7 +68,7 @@ class PairTruth:
     offset : tuple of float
         Median (dx, dy) of the stack's bright stars to the exposure's, pixels; already applied to the
         positions of `truth`.
-    sky : bgrem.detect.Sky
+    subtracted : bgrem.detect.Subtracted
         The exposure without its sky.
     """
 
@@ -76,7 +77,7 @@ class PairTruth:
     significance: np.ndarray
     ghosts: np.ndarray
     offset: tuple
-    sky: object
+    subtracted: Subtracted
 
 
 def read_pair(single, deep, *, saturation=None):
@@ -189,7 +190,7 @@ def filtered_stack(deep, error, psf, missing):
 
     Parameters
     ----------
-    deep : bgrem.detect.Sky
+    deep : bgrem.detect.Subtracted
         The stack without its sky.
     error : (ny, nx) array
         Standard error of its pixels.
@@ -220,7 +221,7 @@ def _lower_half(values):
     # A kernel of a third of the spread: the mode of a smoother density is a steadier one.
     density = ndimage.gaussian_filter1d(counts.astype(np.float64), 501 / 30)
     mode = grid[int(np.argmax(density))]
-    return mode, 1.4826 * float(np.median(mode - values[values < mode]))
+    return mode, SIGMA_PER_MAD * float(np.median(mode - values[values < mode]))
 
 
 def noise_of_single(sky, deep, psf, bad, significance, deep_noise):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bgrem.frame import REACH, Frame, measure_frame, psf_fwhm
+from bgrem.frame import FRAME_NAMES, REACH, Frame, equivalent_fwhm, measure_frame
 from bgrem.simulate import draw, random_scene
 from bgrem.simulate.scene import ARTEFACT, EXTENDED, GAP, SATURATED
 from bgrem.sky import center_and_scale, estimate_mesh
@@ -19,6 +19,8 @@ __all__ = ["Parent", "ParentWindow", "draw_parent", "make_parent"]
 
 TRUE_SNR, LOWEST_SNR = 2.0, 0.7  # a centre counts; is neither true nor false
 VECTOR_BLUR = 0.3  # deviation of the noise added to the frame vector; its entries are of order 1
+CORRELATION_BLUR = 0.05
+CORRELATIONS = slice(FRAME_NAMES.index("correlation_x"), FRAME_NAMES.index("correlation_y") + 1)
 FEWEST_GOOD = 0.2  # parents with less good area teach nothing
 
 
@@ -121,7 +123,7 @@ def true_width(psf):
     stamps = np.pad(stamps, ((0, 0), (REACH, REACH), (REACH, REACH)))
     middle = stamps.shape[-1] // 2
     cut = slice(middle - REACH, middle + REACH + 1)
-    return psf_fwhm(stamps[:, cut, cut])
+    return equivalent_fwhm(stamps[:, cut, cut])
 
 
 def _centres(sky, fwhm):
@@ -256,9 +258,10 @@ def frame_vector(parent, rng, *, transposed=False):
     """The frame vector of one training tile, (k,) float32.
 
     As measured in half of the cases; with the true seeing to 5 per cent, as a user who knows it
-    would give it, in a third; without any seeing in the rest. The other entries are blurred, and
-    a quarter of them set to the typical 0: real frames combine them as no simulated one does, and
-    the network must not take a rare combination for a sign.
+    would give it, in a third; without any seeing in the rest. The correlation of the noise, which
+    scales what the network sees, is blurred a little; the other entries are blurred more, and a
+    quarter of them set to the typical 0: real frames combine them as no simulated one does, and the
+    network must not take a rare combination for a sign.
     """
     frame = parent.frame
     if transposed:
@@ -269,7 +272,8 @@ def frame_vector(parent, rng, *, transposed=False):
     elif kind < 0.45:
         frame = replace(frame, fwhm=float("nan"))
     vector = frame.vector()
-    others = slice(2, None)
+    vector[CORRELATIONS] += CORRELATION_BLUR * rng.standard_normal(2, dtype=np.float32)
+    others = slice(CORRELATIONS.stop, None)
     vector[others] += VECTOR_BLUR * rng.standard_normal(vector[others].size, dtype=np.float32)
     vector[others][rng.random(vector[others].size) < 0.25] = 0.0
     return vector

@@ -4,6 +4,8 @@ import numpy as np
 import sep
 from scipy import ndimage, signal
 
+from bgrem.mode import half_sample_mode
+
 #: FWHM of a Gaussian in units of its standard deviation.
 GAUSSIAN_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
@@ -161,8 +163,8 @@ def _isolated_stars(data, noise, bad, objects, saturation):
     fit &= (snr > 30) & (radius > 0.4) & (objects["b"] > 0.6 * objects["a"])
     if np.count_nonzero(fit) < 3:
         return np.empty(0, dtype=[("x", float), ("y", float), ("flux", float), ("radius", float)])
-    # The clump: the half-sample mode of log radius (Bickel & Fruehwirth 2006).
-    size = float(np.exp(_half_sample_mode(np.log(radius[fit]))))
+    # The clump.
+    size = float(np.exp(half_sample_mode(np.log(radius[fit]))))
     fit &= np.abs(radius - size) < 0.15 * size
     margin = 8.0 * size
     fit &= (x > margin) & (y > margin) & (x < nx - 1 - margin) & (y < ny - 1 - margin)
@@ -185,17 +187,6 @@ def _is_clear(i, x, y, flux, bad, reach):
     row, column = round(float(y[i])), round(float(x[i]))
     box = round(reach / 2.5)
     return not bad[max(row - box, 0) : row + box + 1, max(column - box, 0) : column + box + 1].any()
-
-
-def _half_sample_mode(values):
-    """Mode of a sample: the densest half of it, again and again."""
-    values = np.sort(values)
-    while values.size > 3:
-        half = -(-values.size // 2)
-        width = values[half - 1 :] - values[: values.size - half + 1]
-        start = int(np.argmin(width))
-        values = values[start : start + half]
-    return values.mean()
 
 
 def _centred_stamp(data, x, y, half):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bgrem.sky import center_and_scale, estimate_mesh, object_mask
+from bgrem.sky import SIGMA_PER_MAD, center_and_scale, estimate_mesh, object_mask
 
 __all__ = ["STATISTICS", "BlankSky", "Verdict", "blank_sky", "judge", "report", "simulated_skies"]
 
@@ -110,7 +110,7 @@ def _scatter(values):
     """Robust standard deviation; NaN for a few values."""
     if len(values) < FEWEST_PATCHES:
         return np.nan
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+    return SIGMA_PER_MAD * float(np.median(np.abs(values - np.median(values))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +230,7 @@ def _level_and_spread(values):
     """Mean and standard deviation of the bulk: those of quantised values are not quantised."""
     median = np.median(values)
     deviation = np.abs(values - median)
-    bulk = values[deviation <= 4.0 * max(1.4826 * float(np.median(deviation)), 1e-3)]
+    bulk = values[deviation <= 4.0 * max(SIGMA_PER_MAD * float(np.median(deviation)), 1e-3)]
     return float(bulk.mean()), max(float(bulk.std()), 1e-3)
 
 
@@ -248,7 +248,7 @@ def _sharp(z, good):
     difference = np.abs(z[1:-1, 1:-1] - neighbours)[inner]
     if difference.size == 0:
         return np.zeros(1, bool)
-    return difference > 4.0 * max(1.4826 * float(np.median(difference)), 1e-3)
+    return difference > 4.0 * max(SIGMA_PER_MAD * float(np.median(difference)), 1e-3)
 
 
 def _correlation(calm, quiet, lag, variance):

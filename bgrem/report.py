@@ -29,7 +29,7 @@ HEADING = (
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class BenchmarkFrame:
     """A frame to be judged: what every method is given, and its truth.
 
     Attributes
@@ -60,7 +60,7 @@ def simulated_frame(scene, rng, *, name="simulated"):
     sky = draw(scene, rng)
     truth = truth_of_sky(sky, border=int(np.ceil(2.0 * scene.fwhm)))
     psf = np.asarray(sky.psf.image, dtype=np.float64)
-    return Frame(name, sky.data, known_defects(sky), psf / psf.sum(), scene.gain, truth)
+    return BenchmarkFrame(name, sky.data, known_defects(sky), psf / psf.sum(), scene.gain, truth)
 
 
 def benchmark_frames(count, settings):
@@ -76,7 +76,7 @@ def benchmark_frames(count, settings):
 
     Yields
     ------
-    Frame
+    BenchmarkFrame
     """
     from bgrem.simulate.files import make_scene
 
@@ -104,15 +104,15 @@ def pair_frame(single, deep, *, fwhm=None):
 
     Returns
     -------
-    Frame
+    BenchmarkFrame
     """
     pair = read_pair(single, deep)
     seen = truth_of_pair(pair, psf=None if fwhm is None else gaussian_psf(fwhm))
-    return Frame(Path(single).name, pair.single, pair.mask, seen.psf, None, seen.truth)
+    return BenchmarkFrame(Path(single).name, pair.single, pair.mask, seen.psf, None, seen.truth)
 
 
 def methods(*, model=None, steps=1, program=True, enough=None):
-    """The methods to compare: name -> function of a `Frame` that gives its detections.
+    """The methods to compare: name -> function of a `BenchmarkFrame` that gives its detections.
 
     Parameters
     ----------
@@ -327,7 +327,7 @@ def evaluate_frames(frames, chosen, *, title, progress=None):
 
     Parameters
     ----------
-    frames : iterable of Frame
+    frames : iterable of BenchmarkFrame
         Looked at one by one: only their truth is kept.
     chosen : dict
         As `methods` gives.

@@ -506,7 +506,7 @@ def test_simulated_frames_are_frozen_by_their_seed():
 
 def test_a_missing_program_is_said(monkeypatch):
     data, _, truth = isolated_stars(1, size=256)
-    frame = report.Frame(
+    frame = report.BenchmarkFrame(
         "control", data, np.zeros(data.shape, bool), gaussian_psf(FWHM), 1.0, truth
     )
     monkeypatch.setattr(detect, "source_extractor_program", lambda: None)
@@ -518,7 +518,7 @@ def test_a_missing_program_is_said(monkeypatch):
 
 def test_bgrem_is_run_and_scored(toy_model, control):
     data, _, truth = control[0]
-    frame = report.Frame(
+    frame = report.BenchmarkFrame(
         "control", data, np.zeros(data.shape, bool), gaussian_psf(FWHM), 1.0, truth
     )
     chosen = {"bgrem": report.methods(model=toy_model, program=False)["bgrem"]}

@@ -12,9 +12,9 @@ PACKAGE = ROOT / "bgrem"
 
 # Each room and its floor; a room imports only from floors below its own.
 FLOORS = {
-    "tiling": 0, "diffusion": 0, "peaks": 0, "truth": 0, "calibration": 0,
+    "tiling": 0, "diffusion": 0, "peaks": 0, "truth": 0, "mode": 0, "calibration": 0,
     "sky": 1, "frame": 1, "fits": 1, "model": 1, "psf": 1, "simulate": 1,
-    "separation": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 2,
+    "separation": 2, "significance": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 2,
     "parents": 2, "realism": 2,
     "background": 3,
     "files": 4, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3,

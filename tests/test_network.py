@@ -6,7 +6,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bgrem.frame import FRAME_NAMES, TYPICAL_FWHM
-from bgrem.network import CHANNELS, AttentionUNet, NetworkConfig, matched_filter
+from bgrem.network import CHANNELS, AttentionUNet, NetworkConfig, filtered_noise, matched_filter
+from bgrem.simulate.detector import resampled
 
 FRAME = len(FRAME_NAMES)
 SMALL = NetworkConfig(
@@ -91,6 +92,24 @@ def test_answer_stays_finite_on_extreme_pixels(network):
 
 
 @pytest.mark.parametrize("fwhm", [1.5, TYPICAL_FWHM, 6.0])
+def test_the_noise_of_the_matched_filter_is_known(fwhm):
+    for settings in (
+        {},
+        {"correlation": 0.6},
+        {"shift_x": 0.5, "shift_y": 0.3},
+        {"correlation": -0.08},
+    ):
+        noise = np.random.default_rng(5).standard_normal((512, 512), dtype=np.float32)
+        shift = settings.get("shift_y", 0.0), settings.get("shift_x", 0.0)
+        noise = resampled(noise, settings.get("correlation", 0.0), 1.0, shift)
+        across = (noise[:, 1:] * noise[:, :-1]).mean()
+        down = (noise[1:] * noise[:-1]).mean()
+        expected = filtered_noise(torch.tensor([fwhm]), torch.tensor([[across, down]]))
+        filtered = matched_filter(torch.from_numpy(noise)[None, None], torch.tensor([fwhm]))
+        assert filtered[..., 16:-16, 16:-16].std() == pytest.approx(expected.item(), rel=0.08)
+
+
+@pytest.mark.parametrize("fwhm", [1.4, 3.0, 7.0])
 def test_matched_filter_gives_the_snr_of_a_star(fwhm):
     """Sources of a known S/N in noise of unit deviation (Irwin 1985)."""
     offsets = np.arange(-32, 32)

@@ -115,15 +115,15 @@ def test_a_transposed_tile_has_its_correlations_exchanged(parent):
     parent = replace(parent, frame=replace(parent.frame, correlation_x=0.3, correlation_y=-0.1))
     straight = drawn_vectors(parent).mean(axis=0)
     turned = drawn_vectors(parent, transposed=True).mean(axis=0)
-    # A quarter of the entries is set to 0, the others are blurred.
-    np.testing.assert_allclose(straight[2:4], [0.75 * 0.6, 0.75 * -0.2], atol=0.03)
-    np.testing.assert_allclose(turned[2:4], [0.75 * -0.2, 0.75 * 0.6], atol=0.03)
+    np.testing.assert_allclose(straight[2:4], [0.6, -0.2], atol=0.01)
+    np.testing.assert_allclose(turned[2:4], [-0.2, 0.6], atol=0.01)
     np.testing.assert_array_equal(np.delete(straight, [2, 3]), np.delete(turned, [2, 3]))
 
 
 def test_entries_are_dropped_and_blurred_but_not_the_seeing(parent):
     vectors = drawn_vectors(parent)
-    assert np.mean(vectors[:, 2:] == 0, axis=0) == pytest.approx(0.25, abs=0.05)
+    assert np.mean(vectors[:, 4:] == 0, axis=0) == pytest.approx(0.25, abs=0.05)
+    assert np.std(vectors[:, 2:4], axis=0) == pytest.approx(0.05, rel=0.1)
     kept = vectors[:, 4][vectors[:, 4] != 0]
     assert np.std(kept) == pytest.approx(0.3, rel=0.1)
     assert set(vectors[:, 1]) <= {0.0, 1.0}

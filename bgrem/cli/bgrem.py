@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from bgrem import __version__
-from bgrem.cli import Parser, command, integer_from, number_from, positive_number
+from bgrem.cli import Parser, command, complain, integer_from, number_from, positive_number
 
 EXAMPLES = """\
 examples:
@@ -20,7 +20,7 @@ image. Exit code: 0 all written, 1 some failed (the others are done), 2 wrong us
 """
 
 
-@command
+@command("bgrem")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -189,10 +189,10 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     for outcome in process_files(options.files, model=model, progress=progress, **arguments):
         if isinstance(outcome, Failure):
             failed += 1
-            print(f"bgrem: {outcome.message}", file=sys.stderr)
+            complain("bgrem", outcome.message)
         elif not options.quiet:
             for warning in outcome.warnings:
-                print(f"bgrem: {outcome.input}: {warning}", file=sys.stderr)
+                complain("bgrem", f"{outcome.input}: {warning}")
             print(outcome, flush=True)
     return 1 if failed else 0
 

@@ -20,7 +20,7 @@ SINGLE holds the exposure in its first image and may have an HDU MASK; DEEP has 
 """
 
 
-@command
+@command("bgrem-evaluate", extra="evaluate")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -38,17 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.pair and not options.simulate:
         parser.error("give --pair SINGLE DEEP, --simulate N, or both")
-    try:
-        return _run(options)
-    except (OSError, ValueError) as error:
-        named = isinstance(error, OSError) and error.filename
-        message = f"{error.filename}: {error.strerror}" if named else error
-        print(f"bgrem-evaluate: {message}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        advice = "pip install 'bgrem[evaluate]'"
-        print(f"bgrem-evaluate: {error.name} is not installed ({advice})", file=sys.stderr)
-        return 1
+    return _run(options)
 
 
 def make_parser() -> argparse.ArgumentParser:

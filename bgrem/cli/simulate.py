@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bgrem import __version__
-from bgrem.cli import Parser, command, integer_from, number_from
+from bgrem.cli import (
+    Parser,
+    command,
+    complain,
+    integer_from,
+    number_from,
+    positive_number,
+    sentence,
+)
 
 EXAMPLES = """\
 examples:
@@ -23,7 +31,7 @@ Exit code: 0 done, 1 failed, or with --realism a frame is unlike the simulator; 
 """
 
 
-@command
+@command("bgrem-simulate", extra="train")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -40,19 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--realism compares with the training sky: no --scene, --fwhm or --set")
     if not options.name or "/" in options.name:
         parser.error(f"--name {options.name!r} is no file name (a folder goes to --output-dir)")
-    try:
-        if options.list_fields:
-            return _list_fields()
-        if options.realism:
-            return _compare(options)
-        return _write(options)
-    except (OSError, ValueError) as error:
-        print(f"bgrem-simulate: {_sentence(error)}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        advice = "pip install 'bgrem[train]'"
-        print(f"bgrem-simulate: {error.name} is not installed ({advice})", file=sys.stderr)
-        return 1
+    if options.list_fields:
+        return _list_fields()
+    if options.realism:
+        return _compare(options)
+    return _write(options)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -135,7 +135,7 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
         "--truth-apart", action="store_true", help="put all but the data into NAME_truth.fits"
     )
     group.add_argument(
-        "--pixel-scale", metavar="ARCSEC", type=_positive, default=0.56,
+        "--pixel-scale", metavar="ARCSEC", type=positive_number, default=0.56,
         help="arcseconds per pixel in the header (default: 0.56)",
     )  # fmt: skip
     group.add_argument("--overwrite", action="store_true", help="replace files that exist")
@@ -146,13 +146,6 @@ def _shape(text: str) -> tuple[int, int]:
     if len(sides) > 2:
         raise argparse.ArgumentTypeError(f"{text!r} is neither NY nor NY,NX")
     return sides[0], sides[-1]
-
-
-def _positive(text: str) -> float:
-    value = number_from(0)(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("0 is not above 0")
-    return value
 
 
 def _field(text: str) -> tuple[str, object]:
@@ -252,11 +245,8 @@ def _compare(options: argparse.Namespace) -> int:
         try:
             frames[path] = blank_sky(as_planes(read_image(path).data)[0])
         except (OSError, ValueError) as error:
-            message = _sentence(error)
-            print(
-                f"bgrem-simulate: {message if path in message else f'{path}: {message}'}",
-                file=sys.stderr,
-            )
+            message = sentence(error)
+            complain("bgrem-simulate", message if path in message else f"{path}: {message}")
             failed = True
     frames = {path: frame for path, frame in frames.items() if _has_sky(path, frame)}
     if not frames:
@@ -277,7 +267,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _has_sky(path: str, frame) -> bool:
     if len(frame.table) == 0:
-        print(f"bgrem-simulate: {path}: shows no blank sky, it is left out", file=sys.stderr)
+        complain("bgrem-simulate", f"{path}: shows no blank sky, it is left out")
     return len(frame.table) > 0
 
 
@@ -287,12 +277,6 @@ def _counted(scenes, count: int, quiet: bool):
 
     hidden = quiet or not sys.stderr.isatty()
     return tqdm(scenes, total=count, desc="simulated scenes", leave=False, disable=hidden)
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
-    return str(error)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from bgrem import __version__
-from bgrem.cli import Parser, command, integer_from, number_from
+from bgrem.cli import Parser, command, complain, integer_from, number_from
 
 EXAMPLES = """\
 examples:
@@ -25,7 +25,7 @@ saves it; Ctrl-C twice ends it at once. Exit code: 0 done, 1 failed, 2 wrong usa
 """
 
 
-@command
+@command("bgrem-train", extra="train")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -41,13 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser()
     options = parser.parse_args(argv)
-    try:
-        return _run(options)
-    except OSError as error:
-        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except (ValueError, ImportError) as error:
-        _complain(str(error))
-    return 1
+    return _run(options)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -110,13 +104,9 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _complain(message: str) -> None:
-    print(f"bgrem-train: {' '.join(message.split())}", file=sys.stderr)
-
-
 def _run(options: argparse.Namespace) -> int:
     # A usage error need not wait for the import of torch.
-    train = _import_train()
+    from bgrem import train
     from bgrem.export import export, model_path
     from bgrem.training_config import load_config
 
@@ -144,20 +134,10 @@ def _run(options: argparse.Namespace) -> int:
             progress=progress,
         )
     if received:
-        _complain(f"interrupted and saved at step {training.step} of {config.steps}")
+        complain("bgrem-train", f"interrupted and saved at step {training.step} of {config.steps}")
         return 128 + received[0]
     print(model_path(config, options.output_dir))
     return 0
-
-
-def _import_train():
-    try:
-        from bgrem import train
-    except ImportError as error:
-        raise ImportError(
-            f"{error.name or error} is missing: training needs pip install 'bgrem[train]'"
-        ) from error
-    return train
 
 
 def _device(name: str) -> str:

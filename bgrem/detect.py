@@ -115,6 +115,11 @@ def detect_peaks(plane, *, threshold=-np.inf, mask=None):
         Lowest score.
     mask : (ny, nx) bool, optional
         True where nothing is to be detected.
+
+    Returns
+    -------
+    structured array
+        x, y, score.
     """
     return local_maxima(plane, threshold=threshold, usable=None if mask is None else ~mask)
 
@@ -151,10 +156,26 @@ def detect_on_significance(significance, sources, rms, *, fwhm, artefact, mask=N
 
 
 def detect_on_sources(sources, rms, *, width=0.8, threshold=0.05, mask=None):
-    """Local maxima of the sources over the noise, smoothed by a Gaussian of `width` pixels (sigma).
+    """Local maxima of the smoothed sources over the noise.
 
     The smoothing joins the crumbs that a faint source may be left as; the noise is gone, so the
     threshold stands far below one.
+
+    Parameters
+    ----------
+    sources, rms : (ny, nx) array
+        As `bgrem.separate` gives them.
+    width : float
+        Standard deviation of the smoothing Gaussian in pixels.
+    threshold : float
+        Lowest score.
+    mask : (ny, nx) bool, optional
+        True where nothing is to be detected.
+
+    Returns
+    -------
+    structured array
+        x, y, score; the score is the height of the smoothed plane.
     """
     plane = ndimage.gaussian_filter(np.nan_to_num(sources / rms), width)
     return detect_peaks(plane, threshold=threshold, mask=mask)
@@ -232,7 +253,18 @@ def detect_matched_filter(
 
 
 def matched_filter_snr(data, psf, *, mask=None, cosmic_rays=True, gain=None, mesh=DEFAULT_MESH):
-    """The plane that `detect_matched_filter` looks for maxima in, (ny, nx) float64."""
+    """The plane that `detect_matched_filter` looks for maxima in.
+
+    Parameters
+    ----------
+    data, psf, mask, cosmic_rays, gain, mesh
+        See `detect_matched_filter`.
+
+    Returns
+    -------
+    (ny, nx) float64
+        S/N of a point source at each pixel, 0 where it cannot be known.
+    """
     sky = subtract_sky(data, mask=mask, mesh=mesh, passes=2)
     _, bad = _clean_input(data, mask)
     if cosmic_rays:
@@ -245,14 +277,40 @@ def matched_filter_snr(data, psf, *, mask=None, cosmic_rays=True, gain=None, mes
 
 
 def threshold_ladder(lowest=0.7, highest=100.0):
-    """DETECT_THRESH values from high to low: 3 % steps below 3, 15 % above."""
+    """DETECT_THRESH values: 3 % steps below 3, 15 % above.
+
+    Parameters
+    ----------
+    lowest, highest : float
+        In units of the noise.
+
+    Returns
+    -------
+    (k,) float64
+        Descending.
+    """
     fine = np.geomspace(lowest, 3.0, int(np.log(3.0 / lowest) / 0.03) + 1)
     coarse = np.geomspace(3.0, highest, int(np.log(highest / 3.0) / 0.15) + 1)
     return np.concatenate([fine, coarse[1:]])[::-1]
 
 
 def detect_sextractor_tuned(data, psf, *, mask=None, enough=None):
-    """SExtractor as an expert sets it up: PSF as filter, noise map, at every threshold."""
+    """SExtractor as an expert sets it up: PSF as filter, noise map, at every threshold.
+
+    Parameters
+    ----------
+    data : (ny, nx) array
+    psf : (n, n) array
+    mask : (ny, nx) bool, optional
+        Bad pixels.
+    enough : callable, optional
+        See `detect_sextractor`.
+
+    Returns
+    -------
+    structured array
+        x, y, score; see `join_runs`.
+    """
     half = psf.shape[0] // 2
     reach = min(half, int(np.ceil(1.3 * psf_fwhm(psf))))
     kernel = psf[half - reach : half + reach + 1, half - reach : half + reach + 1]
@@ -283,6 +341,7 @@ def join_runs(runs, thresholds, *, radius):
     Returns
     -------
     structured array
+        x, y, score.
     """
     joined = np.empty(0, dtype=DETECTION)
     for i, (run, threshold) in enumerate(zip(runs, thresholds, strict=True)):
@@ -299,10 +358,28 @@ def join_runs(runs, thresholds, *, radius):
 
 
 def extract(sky, threshold, *, mask=None, kernel=DEFAULT_CONV, area=DEFAULT_AREA, local=False):
-    """One run of SExtractor's detection by SEP: x, y and S/N of the filtered peak.
+    """One run of SExtractor's detection by SEP.
 
-    As in the program, the image is filtered and compared to the *unfiltered* sky's noise, the global
-    one by default (`local` takes the map, as WEIGHT_TYPE BACKGROUND does).
+    As in the program, the image is filtered and compared to the *unfiltered* sky's noise.
+
+    Parameters
+    ----------
+    sky : Subtracted
+    threshold : float
+        DETECT_THRESH, in units of that noise.
+    mask : (ny, nx) bool, optional
+        Bad pixels.
+    kernel : (n, n) float32
+        Detection filter.
+    area : int
+        DETECT_MINAREA, pixels.
+    local : bool
+        Whether the noise is that of the map (WEIGHT_TYPE BACKGROUND) or the frame's.
+
+    Returns
+    -------
+    structured array
+        x, y, score; the score is the filtered peak over the noise.
     """
     image = sky.residual / sky.rms if local else sky.residual / np.float32(sky.global_rms)
     levels, contrast = DEFAULT_DEBLEND
@@ -361,6 +438,11 @@ def detect_sextractor(
     enough : callable, optional
         Asked after each run with its detections; True ends the ladder there.  The list is the same
         down to that threshold, and the lowest ones take most of the time.
+
+    Returns
+    -------
+    structured array
+        x, y, score; see `join_runs`.
     """
     _, bad = _clean_input(data, mask)
     sky = subtract_sky(data, mask=mask)
@@ -379,10 +461,29 @@ def detect_source_extractor(data, *, mask=None, lowest=0.7, radius=1.5, program=
 
     Bad pixels take the value of the sky, which is the best that can be done for the program.
 
+    Parameters
+    ----------
+    data : (ny, nx) array
+    mask : (ny, nx) bool, optional
+        Bad pixels.
+    lowest : float
+        Lowest DETECT_THRESH.
+    radius : float
+        Detections of two runs closer than this are one, in pixels.
+    program : str, optional
+        Its path; by default it is looked for.
+
+    Returns
+    -------
+    structured array
+        x, y, score; see `join_runs`.
+
     Raises
     ------
     FileNotFoundError
         If the program is not installed.
+    subprocess.CalledProcessError
+        If it fails.
     """
     program = program or source_extractor_program()
     if program is None:
@@ -418,6 +519,11 @@ def detect_source_extractor(data, *, mask=None, lowest=0.7, radius=1.5, program=
 
 
 def source_extractor_program():
-    """Path of the installed program, under any of its names, or None."""
+    """Path of the installed program, under any of its names.
+
+    Returns
+    -------
+    str or None
+    """
     names = ("source-extractor", "sextractor", "sex")
     return next(filter(None, map(shutil.which, names)), None)

@@ -38,7 +38,20 @@ def gaussian_psf(fwhm, *, shift=(0.0, 0.0)):
 
 
 def moffat_psf(fwhm, *, beta=3.0):
-    """Moffat PSF of unit sum, integrated over pixels (Moffat 1969), (n, n) float64, n odd."""
+    """Moffat PSF of unit sum, integrated over pixels (Moffat 1969, A&A 3, 455).
+
+    Parameters
+    ----------
+    fwhm : float
+        Full width at half maximum in pixels.
+    beta : float
+        Exponent; the smaller, the wider the wings.
+
+    Returns
+    -------
+    (n, n) float64
+        n odd, six FWHM wide.
+    """
     fine = 7
     radius = max(2, int(np.ceil(3.0 * fwhm)))
     offset = (np.arange((2 * radius + 1) * fine) + 0.5) / fine - 0.5 - radius
@@ -50,12 +63,32 @@ def moffat_psf(fwhm, *, beta=3.0):
 
 
 def noise_pixels(psf):
-    """Number of pixels whose noise a matched filter sums: 1 / sum of the squared PSF."""
+    """Number of pixels whose noise a matched filter sums: 1 / sum of the squared PSF.
+
+    Parameters
+    ----------
+    psf : (n, n) array
+        Of any sum.
+
+    Returns
+    -------
+    float
+    """
     return float(psf.sum() ** 2 / np.square(psf).sum())
 
 
 def psf_fwhm(psf):
-    """FWHM in pixels from the area above half the maximum of the PSF, sampled five times finer."""
+    """FWHM from the area above half the maximum of the PSF, sampled five times finer.
+
+    Parameters
+    ----------
+    psf : (n, n) array
+
+    Returns
+    -------
+    float
+        In pixels.
+    """
     fine = ndimage.zoom(psf, 5, order=3, grid_mode=True, mode="nearest")
     return float(2.0 * np.sqrt(np.count_nonzero(fine > 0.5 * fine.max()) / np.pi) / 5.0)
 

@@ -1,0 +1,178 @@
+"""Whether bgrem's uncertainty and significance are worth what they say.
+
+    python benchmarks/quality/calibration.py --json results/calibration.json
+
+On frames of the scenes of `meerlicht.toml` and of the training sky (drawn from streams that training
+never uses), the pull is (true - measured sources) / uncertainty of a pixel. By predicted uncertainty
+and by predicted brightness, in units of the sky's rms: the mean squared pull, which should be 1; the
+share of the pixels within one sigma, which should be 68 %; and the share beyond ten sigma, which is
+left out of the mean: these are artefacts taken for sources, or the reverse, and no error bar's width
+tells of them. The same for sums in circles of radius 1 and 2 FWHM around the points of a regular
+grid, whose uncertainty is taken as if the errors of pixels were independent: where the mean squared
+pull is not 1 they are not, and its root is the factor that is missing. Saturated pixels and gaps are
+left out. Last, false detections per megapixel against what the model's card says of the threshold.
+"""
+
+import tomllib
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from report_card import add_seed, finish, make_parser, model_of, stream, tell
+
+from bgrem.background import separate
+from bgrem.detect import detect_on_significance
+from bgrem.evaluate import froc
+from bgrem.photometry import aperture_fluxes, aperture_uncertainties
+from bgrem.separation import ARTEFACT
+from bgrem.simulate import draw, random_scene
+from bgrem.simulate.files import make_scene
+from bgrem.simulate.scene import GAP, SATURATED
+from bgrem.truth import grown, inner, inside, known_defects, truth_of_sky
+
+MEERLICHT = Path(__file__).with_name("meerlicht.toml")
+OUTLIER = 10.0  # sigma
+LEAST = 100  # a bin with fewer pixels or circles tells nothing
+UNCERTAINTY_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, np.inf)
+BRIGHTNESS_EDGES = (-np.inf, -0.1, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0, np.inf)
+CIRCLES = (1.0, 2.0)  # radii, FWHM
+BRIGHT = 3.0  # rms: above it the 68 % interval is to hold
+THRESHOLDS = tuple(np.arange(-6.0, 6.01, 0.5))
+
+
+def main(argv=None):
+    parser = make_parser(__doc__)
+    add_seed(parser)
+    parser.add_argument("--frames", type=int, default=6, help="of each kind (default: 6)")
+    parser.add_argument("--side", type=int, default=768, help="of a frame in pixels")
+    options = parser.parse_args(argv)
+    began = perf_counter()
+    model = model_of(options)
+    tables, alarms, coverage = {}, {}, []
+    for kind, draw_scene in SCENES.items():
+        seen = []
+        for i in range(options.frames):
+            tell(options, f"{kind} {i + 1}/{options.frames}")
+            rng = stream(options.seed, list(SCENES).index(kind), i)
+            seen.append(look(draw(draw_scene(rng, options.side), rng), model))
+        for name in seen[0]["pulls"]:
+            columns = np.concatenate([one["pulls"][name] for one in seen], axis=1)
+            tables |= {f"{kind}: {name} by {by}": rows for by, rows in binned(columns).items()}
+            coverage.append({"frames": kind, "what": name, **covered(columns)})
+        alarms[kind] = froc([one["found"] for one in seen], [one["truth"] for one in seen])
+    tables["where the predicted brightness exceeds 3 rms, or 3 sigma in circles"] = coverage
+    tables["false detections per Mpix"] = alarm_rows(alarms, model.card.calibration)
+    finish(options, tables, model=model, began=began)
+
+
+def meerlicht_scene(rng, side):
+    """One of the scenes that the benchmark varies."""
+    settings = tomllib.loads(MEERLICHT.read_text(encoding="utf-8"))
+    varied = {
+        name: float(np.exp(rng.uniform(*np.log(limits))))
+        for name, limits in sorted(settings["vary"].items())
+    }
+    return make_scene({**settings["scene"], **varied, "shape": [side, side]}, MEERLICHT.name)
+
+
+def training_scene(rng, side):
+    """A scene of the kind that networks are trained on, never one of them."""
+    return random_scene(rng, shape=(side, side))
+
+
+SCENES = {"MeerLICHT": meerlicht_scene, "training sky": training_scene}
+
+
+def look(sky, model):
+    """Predictions and errors of a frame, its detections and its truth.
+
+    Returns
+    -------
+    dict
+        ``pulls``: "pixels", "circles of 1 FWHM" ... -> (3, n) array of uncertainty, brightness (both
+        in units of the sky's rms; of circles, of the noise of the sum) and pull.
+    """
+    gap = known_defects(sky)
+    parts = separate(sky.data, mask=gap, model=model)
+    left_out = gap | (sky.mask & (GAP | SATURATED) != 0)
+    error = sky.sources.astype(np.float64) - parts.sources
+    sigma = parts.uncertainty.astype(np.float64)
+    good = ~left_out
+    pulls = {"pixels": np.stack([part[good] for part in (
+        sigma / parts.rms, parts.sources / parts.rms, error / sigma)])}  # fmt: skip
+    for radius in CIRCLES:
+        circles = _circles(radius * sky.scene.fwhm, error, parts, left_out)
+        pulls[f"circles of {radius:g} FWHM"] = circles
+    found = detect_on_significance(
+        parts.significance, parts.sources, parts.rms, fwhm=parts.provenance["fwhm"],
+        artefact=(parts.mask & ARTEFACT) > 0, mask=gap,
+    )  # fmt: skip
+    truth = truth_of_sky(sky, border=int(np.ceil(2.0 * sky.scene.fwhm)))
+    return {"pulls": pulls, "found": found, "truth": truth}
+
+
+def _circles(radius, error, parts, left_out):
+    """The same three numbers for sums in circles that touch no pixel that is left out."""
+    ny, nx = error.shape
+    spacing = max(4.0, 2.0 * radius)
+    x, y = np.meshgrid(np.arange(radius, nx - radius, spacing),
+                       np.arange(radius, ny - radius, spacing))  # fmt: skip
+    usable = inner(error.shape, int(np.ceil(radius)))
+    usable &= ~grown(left_out, radius)
+    x, y = x.ravel(), y.ravel()
+    kept = inside(usable, x, y)
+    x, y = x[kept], y[kept]
+    noise = aperture_uncertainties(parts.rms, x, y, radius)
+    sigma = aperture_uncertainties(parts.uncertainty, x, y, radius)
+    flux = aperture_fluxes(parts.sources, x, y, radius)
+    return np.stack([sigma / noise, flux / noise, aperture_fluxes(error, x, y, radius) / sigma])
+
+
+def binned(columns):
+    """Rows of bins of the uncertainty and of the brightness."""
+    tables = {}
+    for name, values, edges in (
+        ("uncertainty", columns[0], UNCERTAINTY_EDGES),
+        ("brightness", columns[1], BRIGHTNESS_EDGES),
+    ):
+        place = np.digitize(values, edges)
+        tables[name] = [
+            {name: f"{edges[i - 1]:g} to {edges[i]:g}", **pull_statistics(columns[2][place == i])}
+            for i in range(1, len(edges))
+            if np.count_nonzero(place == i) >= LEAST
+        ]
+    return tables
+
+
+def pull_statistics(pull):
+    """Number, mean squared pull without outliers, share within one sigma, share of outliers."""
+    usual = np.abs(pull) < OUTLIER
+    return {
+        "n": pull.size,
+        "mean squared pull": float(np.mean(pull[usual] ** 2)) if usual.any() else np.nan,
+        "within 1 sigma": float(np.mean(np.abs(pull) < 1)) if pull.size else np.nan,
+        "beyond 10 sigma": float(np.mean(~usual)) if pull.size else np.nan,
+    }
+
+
+def covered(columns):
+    """The statistics where the predicted source is bright."""
+    return pull_statistics(columns[2][columns[1] > BRIGHT])
+
+
+def alarm_rows(alarms, calibration):
+    """Rows of thresholds: false detections per Mpix as measured, and as the card says."""
+    rows = []
+    for threshold in THRESHOLDS:
+        row = {"threshold": float(threshold)}
+        for kind, curve in alarms.items():
+            false = np.count_nonzero((curve.source < 0) & (curve.score >= threshold))
+            row[kind] = false / curve.area
+        if calibration:
+            row["card"] = calibration.false_alarms_above(threshold)
+        rows.append(row)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What the commands of this folder share: options, streams of random numbers, and their report."""
+
+import argparse
+import sys
+import time
+from dataclasses import asdict
+
+import numpy as np
+
+from bgrem.model import load_model
+from bgrem.tables import text_table, write_json
+
+#: First number of every stream of random numbers here; training's seeds are small numbers.
+STREAM = 20_261_122
+#: False detections per Mpix at which users are advised to detect ...
+ADVISED_RATE = 1.0
+#: ... and the significance that is taken for it where the model's card knows none.
+THRESHOLD = -1.0
+
+
+def make_parser(description):
+    """The options that every command has."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", default="optical", help="name, or path of an .onnx file")
+    parser.add_argument("--threads", type=int, help="of the network (default: one per core)")
+    parser.add_argument("--json", metavar="FILE", help="write the results there, too")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    return parser
+
+
+def add_threshold(parser):
+    """The option of commands that take detections."""
+    parser.add_argument(
+        "--threshold", type=float,
+        help="significance from which a detection counts (default: what the model's card says for "
+        f"{ADVISED_RATE:g} false detection per Mpix, {THRESHOLD:g} where it says nothing)",
+    )  # fmt: skip
+
+
+def threshold_of(options, model):
+    """The significance from which a detection counts."""
+    if options.threshold is not None:
+        return options.threshold
+    known = model.card.calibration
+    return known.threshold_for(ADVISED_RATE) if known else THRESHOLD
+
+
+def add_seed(parser):
+    """The option of commands whose scenes stand in no file."""
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes (default: 0)")
+
+
+def stream(seed, *numbers):
+    """Random numbers of a scene: they depend on nothing but these."""
+    return np.random.default_rng([STREAM, seed, *numbers])
+
+
+def model_of(options):
+    """The model that the options name."""
+    return load_model(options.model, threads=options.threads)
+
+
+def tell(options, text):
+    """Progress."""
+    if not options.quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def finish(options, tables, *, model, began, **facts):
+    """Print tables (title -> rows) and write them, with what they were made by.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    tables : dict of str to list of dict
+    model : bgrem.model.Model
+    began : float
+        `time.perf_counter` at the start.
+    **facts
+        What else the JSON file tells.
+    """
+    for title, rows in tables.items():
+        print(f"{title}\n{text_table(rows) if rows else 'nothing'}\n")
+    made = {"card": asdict(model.card), "sha256": model.sha256}
+    seconds = time.perf_counter() - began
+    print(f"{seconds:.0f} s, model {model.card.name} {model.sha256[:12]}")
+    if options.json:
+        print(write_json(options.json, {"tables": tables, **facts, **made, "seconds": seconds}))

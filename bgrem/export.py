@@ -136,7 +136,7 @@ def export_error(network, path, *, seed=0):
     side = 4 * network.multiple
     x = rng.standard_normal((1, 1, side, side)).astype(np.float32)
     x[0, 0, ::17, ::13] += (10 ** rng.uniform(0, 4, x[0, 0, ::17, ::13].shape)).astype(np.float32)
-    frame = rng.standard_normal((1, len(FRAME_NAMES))).astype(np.float32)
+    frame = rng.uniform(LOWEST, HIGHEST)[None].astype(np.float32)
     inputs = {"x": x, "rate": np.ones(1, np.float32), "frame": frame}
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, inputs)

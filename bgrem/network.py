@@ -261,8 +261,10 @@ def filtered_noise(fwhm, correlation):
     """
     sigma = (fwhm / 2.3548)[:, None, None]
     k2 = torch.arange(-REACH, REACH + 1, dtype=torch.float32, device=fwhm.device) ** 2
+    # Beyond these limits, which no frame reaches, the variance would not be positive.
+    correlation = correlation.clamp(-0.3, 0.97)
     # An even power of a negative number is fine, but not for every runtime: signs are put apart.
-    size = torch.abs(correlation)[:, :, None].clamp(1e-4, 0.97) ** k2
+    size = torch.abs(correlation)[:, :, None].clamp(min=1e-4) ** k2
     sign = torch.where((correlation < 0)[:, :, None] & (k2 % 2 == 1), -1.0, 1.0)
     variance = (sign * size * torch.exp(-0.25 * k2 / sigma**2)).sum(dim=2)
     return torch.sqrt(variance[:, 0] * variance[:, 1])

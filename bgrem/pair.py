@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import sep
+from astropy.io import fits
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from bgrem.detect import DEFAULT_MESH, Subtracted, subtract_sky
+from bgrem.fits import read_image
 from bgrem.peaks import local_maxima, prominence
 from bgrem.psf import gaussian_psf, matched_filter, measure_psf, noise_pixels, psf_fwhm
 from bgrem.sky import SIGMA_PER_MAD
@@ -86,7 +88,8 @@ def read_pair(single, deep, *, saturation=None):
     Parameters
     ----------
     single : str or path
-        The exposure in the first image HDU; optional HDU ``MASK``, non-zero where bad.
+        The exposure in the first image HDU; optional HDU ``MASK``, non-zero where bad. Compressed or
+        not, as `bgrem.fits.read_image` takes it.
     deep : str or path
         HDUs ``SCI`` and ``SE``.
     saturation : float, optional
@@ -100,31 +103,22 @@ def read_pair(single, deep, *, saturation=None):
     Raises
     ------
     ValueError
-        If the shapes differ or an HDU is missing.
+        If a file cannot be used, an HDU is missing or the shapes differ.
     """
-    from astropy.io import fits
-
-    with fits.open(single) as hdus:
-        images = [
-            hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.name != "MASK"
-        ]
-        if not images:
-            raise ValueError(f"{single}: no image")
-        image = np.asarray(images[0].data, dtype=np.float32)
-        given = (
-            np.asarray(hdus["MASK"].data) != 0 if "MASK" in hdus else np.zeros(image.shape, bool)
-        )
-    with fits.open(deep) as hdus:
-        missing = [name for name in ("SCI", "SE") if name not in hdus]
-        if missing:
-            raise ValueError(f"{deep}: no HDU {' and '.join(missing)}")
-        stack, error = (np.asarray(hdus[name].data, dtype=np.float32) for name in ("SCI", "SE"))
+    image = np.asarray(read_image(single).data, dtype=np.float32)
+    stack, error = (np.asarray(read_image(deep, hdu).data, np.float32) for hdu in ("SCI", "SE"))
+    given = read_image(single, "MASK").data != 0 if _has_mask(single) else np.isnan(image)
     if not image.shape == stack.shape == error.shape == given.shape or image.ndim != 2:
         raise ValueError(f"{single} and {deep} are not two images of one shape")
     mask = given | ~np.isfinite(image)
     if saturation is None:
         saturation = _ceiling(image[~mask])
     return Pair(image, stack, error, mask, float(saturation))
+
+
+def _has_mask(path):
+    with fits.open(path) as hdus:
+        return "MASK" in hdus
 
 
 def _ceiling(values):
@@ -141,7 +135,7 @@ def truth_of_pair(pair, *, psf=None, border=None):
     ----------
     pair : Pair
     psf : (n, n) array, optional
-        PSF of the exposure; by default it is measured.
+        PSF of the exposure and of the stack; by default each is measured.
     border : int, optional
         Pixels along the edges that are left out; by default two FWHM and at least eight.
 
@@ -152,10 +146,11 @@ def truth_of_pair(pair, *, psf=None, border=None):
     Raises
     ------
     ValueError
-        If the frame has too few stars for its PSF.
+        If the exposure or the stack has too few stars for its PSF.
     """
     sky = subtract_sky(pair.single, mask=pair.mask, passes=2)
     saturated = (pair.single >= pair.saturation) & ~pair.mask
+    given = psf
     if psf is None:
         psf = measure_psf(sky.residual, sky.rms, mask=pair.mask | saturated)
     fwhm = psf_fwhm(psf)
@@ -163,7 +158,7 @@ def truth_of_pair(pair, *, psf=None, border=None):
     deep = subtract_sky(pair.deep, mask=missing, passes=2)
     flux, noise = filtered_stack(deep, pair.error, psf, missing)
     significance = flux / noise
-    ghosts = find_ghosts(deep, missing, significance)
+    ghosts = find_ghosts(deep, missing, significance, psf=given)
 
     border = max(8, int(np.ceil(2 * fwhm))) if border is None else border
     usable = inner(missing.shape, border)
@@ -257,18 +252,35 @@ def _summits(significance, error, missing):
     return peaks[stands_out & (height > LEAST_PROMINENCE * peaks["score"])]
 
 
-def find_ghosts(deep, missing, significance):
+def find_ghosts(deep, missing, significance, *, psf=None):
     """Peaks of the stack that something half as wide fits better than the stack's own PSF.
 
     Hot pixels that outlive the stacking, in one place or smeared by the registration, as far as they
     are seen in the filtered stack.
 
+    Parameters
+    ----------
+    deep : bgrem.detect.Subtracted
+        The stack without its sky.
+    missing : (ny, nx) bool
+        Where the stack has no value.
+    significance : (ny, nx) array
+        The filtered stack in units of its noise.
+    psf : (n, n) array, optional
+        PSF of the stack; by default it is measured.
+
     Returns
     -------
     (g, 2) float64
         x, y.
+
+    Raises
+    ------
+    ValueError
+        If the stack has too few stars for its PSF.
     """
-    psf = measure_psf(deep.residual, deep.rms, mask=missing)
+    if psf is None:
+        psf = measure_psf(deep.residual, deep.rms, mask=missing)
     narrow = gaussian_psf(0.5 * psf_fwhm(psf))
     weight = np.where(missing, 0.0, 1.0 / np.square(deep.rms, dtype=np.float64))
     sharp = _best_snr(deep.residual, weight, narrow, shifts=(0.0,))

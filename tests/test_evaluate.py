@@ -459,7 +459,6 @@ def test_command_is_told_the_fwhm(pair_files, capsys, monkeypatch):
         raise ValueError("no star")
 
     monkeypatch.setattr("bgrem.pair.measure_psf", measured)
-    monkeypatch.setattr("bgrem.pair.find_ghosts", lambda *_: np.empty((0, 2)))
     with pytest.raises(ValueError, match="no star"):
         report.pair_frame(*pair_files)
     frame = report.pair_frame(*pair_files, fwhm=3.0)
@@ -484,7 +483,7 @@ def test_command_refuses_a_scene_that_cannot_be(tmp_path, capsys):
 
 def test_command_refuses(tmp_path, pair_files, capsys):
     assert main(["--pair", "missing.fits", pair_files[1], "--model", "none"]) == 1
-    assert "missing.fits: No such file" in capsys.readouterr().err
+    assert "missing.fits: no such file" in capsys.readouterr().err
     assert main(["--pair", pair_files[0], pair_files[0], "--model", "none"]) == 1
     assert "SCI" in capsys.readouterr().err
     for wrong in ([], ["--simulate", "0"], ["--pair", "one.fits"]):

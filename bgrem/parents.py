@@ -5,6 +5,8 @@ frame statistics. What the mesh does wrong (bowls around galaxies, light taken f
 fields) is then part of the background that the network learns to give back.
 """
 
+import multiprocessing
+import signal
 from collections import deque
 from dataclasses import dataclass, replace
 
@@ -22,6 +24,7 @@ VECTOR_BLUR = 0.3  # deviation of the noise added to the frame vector; its entri
 CORRELATION_BLUR = 0.05
 CORRELATIONS = slice(FRAME_NAMES.index("correlation_x"), FRAME_NAMES.index("correlation_y") + 1)
 FEWEST_GOOD = 0.2  # parents with less good area teach nothing
+MOST_EXTREME = 1e6  # sky rms: neither does a pixel beyond it
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def make_parent(sky, rng, *, box=256):
     Parent or None
     """
     masked = (sky.mask & GAP > 0) & (rng.random() < 0.5)
-    if masked.mean() > 1 - FEWEST_GOOD or np.ptp(sky.data[~masked]) == 0:
+    saturated = ((sky.mask & SATURATED) > 0).mean()
+    if max(masked.mean(), saturated) > 1 - FEWEST_GOOD or np.ptp(sky.data[~masked]) == 0:
         return None
     center, scale = center_and_scale(sky.data, masked)
     x = ((sky.data - center) / scale).astype(np.float32)
@@ -114,11 +118,22 @@ def make_parent(sky, rng, *, box=256):
         frame=measure_frame(x, masked, step=mesh.quantisation),
         fwhm=fwhm,
     )
-    return parent if np.isfinite(parent.x).all() and np.isfinite(parent.sources).all() else None
+    extreme = max(np.abs(parent.x).max(), np.abs(parent.sources).max())
+    return parent if extreme < MOST_EXTREME else None
 
 
 def true_width(psf):
-    """The seeing in pixels as `measure_frame` would see it without noise."""
+    """The seeing as `measure_frame` would see it without noise.
+
+    Parameters
+    ----------
+    psf : bgrem.simulate.psf.PointSpread
+
+    Returns
+    -------
+    float
+        FWHM in pixels.
+    """
     stamps = psf.stamps.reshape(-1, *psf.image.shape)
     stamps = np.pad(stamps, ((0, 0), (REACH, REACH), (REACH, REACH)))
     middle = stamps.shape[-1] // 2
@@ -179,7 +194,7 @@ class ParentWindow:
     start : int
         First parent of the first window.
     workers : int
-        Processes that draw; 0 draws in this one.
+        Processes that draw, which end with the ``with`` block; 0 draws in this one.
     """
 
     def __init__(self, seed, *, size, box, length, start=0, workers=1):
@@ -189,14 +204,26 @@ class ParentWindow:
         self._pool = None
         if workers:
             # Threads of one process would wait for each other: the drawing is Python.
-            import multiprocessing
-
-            self._pool = multiprocessing.get_context("spawn").Pool(workers)
+            self._pool = multiprocessing.get_context("spawn").Pool(workers, _ignore_interrupts)
             self._ahead = deque()
         self.length = length
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool.join()
+
     def advance(self, first):
-        """Make the window begin at parent number `first`."""
+        """Make the window begin at a parent.
+
+        Parameters
+        ----------
+        first : int
+            Its number, not below that of the window before.
+        """
         while self._next < first + self.length:
             self._parents.append(self._draw())
             self._next += 1
@@ -243,13 +270,30 @@ class ParentWindow:
         return batch
 
 
+def _ignore_interrupts():
+    """Ctrl-C goes to all processes of a terminal; it is the training that ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _draw_task(task):
     seed, size, box, index = task
     return draw_parent(seed, index, size=size, box=box)
 
 
 def oriented(plane, turn):
-    """One of the eight orientations of a square plane."""
+    """One of the eight orientations of a square plane.
+
+    Parameters
+    ----------
+    plane : (n, n) array
+    turn : int
+        0 (as it is) to 7; from 4 on it is transposed.
+
+    Returns
+    -------
+    (n, n) array
+        A view.
+    """
     plane = plane.T if turn & 4 else plane
     return plane[:: -1 if turn & 2 else 1, :: -1 if turn & 1 else 1]
 

@@ -21,6 +21,10 @@ __all__ = ["Training", "checkpoint_path", "train"]
 
 logger = logging.getLogger(__name__)
 
+# A gradient that is so many times its largest norm, some ten times the usual, tells of one tile
+# that is like no other: no step is made in its direction.
+WILD = 100.0
+
 
 class Training:
     """A training that can be stopped at any step and resumed exactly.
@@ -61,7 +65,7 @@ class Training:
         Returns
         -------
         dict of str to float
-            The losses by name, and ``gradient``: its norm, where not finite nothing was changed.
+            The losses by name, and ``gradient``: its norm, where not finite or wild nothing was changed.
         """
         config = self.config
         rng = np.random.default_rng([config.seed, 1, self.step])
@@ -81,7 +85,7 @@ class Training:
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
-        if torch.isfinite(norm):
+        if norm < WILD * config.clip:
             self.optimiser.step()
             self._update_average()
         self.step += 1
@@ -316,10 +320,9 @@ def train(
     halted = False
     if training.step < config.steps:
         held_out = draw_validation(config.seed, count=scenes, box=config.box) if validation else []
-        window = training.window(workers)
-        logger.info("drawing the first %d scenes", config.window)
-        window.advance(training.first_parent)
-        with open(directory / "log.jsonl", "a") as file:
+        with training.window(workers) as window, open(directory / "log.jsonl", "a") as file:
+            logger.info("drawing the first %d scenes", config.window)
+            window.advance(training.first_parent)
             log = _Log(file, training, report)
             while training.step < config.steps and not halted:
                 log.add(training.advance(window))

@@ -1,5 +1,8 @@
 """Training examples: what a parent holds, and that its number alone decides it."""
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -160,5 +163,21 @@ def test_a_window_slides_over_the_same_parents_wherever_it_began():
     begun = ParentWindow(3, size=64, box=32, length=2, start=2, workers=0)
     begun.advance(2)
     batches = [w.sample(np.random.default_rng(0), count=4, tile=32) for w in (slid, begun)]
+    for name in PLANES:
+        np.testing.assert_array_equal(batches[0][name], batches[1][name])
+
+
+def test_workers_draw_the_same_survive_an_interrupt_and_end():
+    size = {"size": 64, "box": 32, "length": 2}
+    alone = ParentWindow(3, workers=0, **size)
+    alone.advance(1)
+    with ParentWindow(3, workers=1, **size) as window:
+        window.advance(0)
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGINT)
+        window.advance(1)
+        assert multiprocessing.active_children() == [worker]
+    assert multiprocessing.active_children() == []
+    batches = [w.sample(np.random.default_rng(0), count=2, tile=32) for w in (alone, window)]
     for name in PLANES:
         np.testing.assert_array_equal(batches[0][name], batches[1][name])

@@ -1,6 +1,7 @@
 """Training: schedule, exact resume, checkpoints."""
 
 import json
+import multiprocessing
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,12 @@ def test_a_resumed_training_is_the_one_that_was_not_interrupted(tiny_config, tra
     assert resumed.step == tiny_config.steps
     assert torch.equal(weights_of(resumed), weights_of(trained[1]))
     assert torch.equal(average_of(resumed), average_of(trained[1]))
+
+
+def test_no_process_is_left_behind(tiny_config, tmp_path):
+    short = replace(tiny_config, steps=2, decay=0, parent=64)
+    assert train(short, tmp_path, workers=1, validation=0, stop=lambda: True).step == 1
+    assert multiprocessing.active_children() == []
 
 
 def test_the_seed_decides(tiny_config, trained):

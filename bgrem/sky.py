@@ -32,6 +32,8 @@ OUTLIER = 3.0
 # Objects make the upper half of the sky's values wider. A lower half wider than the upper by this
 # factor holds pixels that saw no light: then the upper half tells the noise.
 DARK = 3.0
+# By still more only where most pixels are saturated.
+SATURATED = 1000.0
 # Sigma to which values are limited before any clipping.
 LIMIT = 8
 # Values in steps above this many sigma have their clipped mean taken, not their mode.
@@ -260,7 +262,7 @@ def _level_and_spread(values: np.ndarray, step: float) -> tuple[float, float]:
     ranked = np.sort(values[:: (values.size // 4096) | 1])
     lower, median, upper = ranked[[ranked.size // 4, ranked.size // 2, 3 * ranked.size // 4]]
     spread = SIGMA_PER_IQR * (upper - lower)
-    if median - lower > DARK * (upper - median) > 0:
+    if DARK < (median - lower) / max(upper - median, 1e-30) < SATURATED:
         spread = SIGMA_PER_MAD * (upper - median)
     if step > COARSE_STEP * spread or spread == 0:
         return _clipped_mean(values, step)

@@ -1,0 +1,16 @@
+"""Configuration of the documentation."""
+
+from importlib.metadata import version
+
+project = "bgrem"
+author = "The bgrem developers"
+copyright = "2026, the bgrem developers"
+release = version("bgrem")
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.intersphinx", "numpydoc"]
+# Nothing is fetched while building: names of other packages are shown, not linked.
+intersphinx_mapping = {}
+numpydoc_show_class_members = False
+autodoc_member_order = "bysource"
+html_theme = "alabaster"
+html_theme_options = {"description": "sources, background and noise of astronomical images"}
+exclude_patterns = ["_build"]

@@ -4,9 +4,8 @@ import numpy as np
 
 from bgrem.background import separate
 from bgrem.calibration import Calibration
-from bgrem.detect import detect_on_significance
+from bgrem.detect import detect_peaks
 from bgrem.evaluate import froc
-from bgrem.separation import ARTEFACT
 from bgrem.simulate import draw, random_scene
 from bgrem.simulate.scene import GAP, SATURATED
 from bgrem.truth import truth_of_sky
@@ -19,9 +18,12 @@ BORDER = 8  # px: detections this near to an edge are not counted
 # sources for artefacts; no Gaussian uncertainty describes them.
 OUTLIER = 10.0
 LEAST = 2000  # pixels in a bin that is used
+LOWEST = -30.0  # significance that is looked at
 ROUNDS = 12  # of the fit, which then changes by less than 1e-3
 SIGMA_EDGES = np.geomspace(0.003, 300.0, 41)
 BRIGHTNESS_EDGES = np.sinh(np.linspace(np.arcsinh(-5.0), np.arcsinh(3000.0), 31))
+UNUSUAL = 0.1
+RANKING_RATE = 100.0  # false detections per Mpix at which frames are compared
 RATES = np.geomspace(0.3, 3000.0, 41)  # false detections per Mpix in the table
 
 
@@ -51,16 +53,24 @@ def calibrate(model, *, seed, scenes=80, size=768):
             continue
         parts = separate(sky.data, mask=gap, model=model, calibrated=False)
         counts += _tally(parts, sky)
-        detections.append(
-            detect_on_significance(
-                parts.significance, parts.sources, parts.rms, fwhm=parts.provenance["fwhm"],
-                artefact=parts.mask & ARTEFACT > 0, mask=gap,
-            )
-        )  # fmt: skip
+        detections.append(detect_peaks(parts.significance, threshold=LOWEST, mask=gap))
         truths.append(truth_of_sky(sky, border=BORDER))
-    curve = froc(detections, truths)
+    curve = froc(*_usual(detections, truths))
     thresholds = np.array([curve.threshold(rate) for rate in RATES])
     return Calibration(**_factors(counts), **_alarms(thresholds))
+
+
+def _usual(detections, truths):
+    """The frames without the `UNUSUAL` part with the most false detections.
+
+    The training sky holds frames that nobody would keep. With them the table would tell of their
+    artefacts, not of what is to be expected of a sound frame.
+    """
+    threshold = froc(detections, truths).threshold(RANKING_RATE)
+    curves = [froc([found], [truth]) for found, truth in zip(detections, truths, strict=True)]
+    rates = [np.sum((c.source < 0) & (c.score >= threshold)) / max(c.area, 1e-9) for c in curves]
+    kept = np.argsort(rates, kind="stable")[: max(1, round((1 - UNUSUAL) * len(rates)))]
+    return [detections[i] for i in kept], [truths[i] for i in kept]
 
 
 def _tally(parts, sky):

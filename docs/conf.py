@@ -1,11 +1,11 @@
 """Configuration of the documentation."""
 
-from importlib.metadata import version
+import importlib.metadata
 
 project = "bgrem"
 author = "The bgrem developers"
 copyright = "2026, the bgrem developers"
-release = version("bgrem")
+release = version = importlib.metadata.version("bgrem")
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.intersphinx", "numpydoc"]
 # Nothing is fetched while building: names of other packages are shown, not linked.
 intersphinx_mapping = {}

@@ -50,7 +50,6 @@ def moved_psf(psf, x, y):
 def add_stamp(image, stamp, left, bottom):
     """Add a stamp whose first pixel falls on (`left`, `bottom`), in place; what lies outside is lost."""
     ny, nx = image.shape
-    height, width = stamp.shape
     bottom_cut, left_cut = max(-bottom, 0), max(-left, 0)
     top_cut, right_cut = max(ny - bottom, 0), max(nx - left, 0)
     seen = stamp[bottom_cut:top_cut, left_cut:right_cut]

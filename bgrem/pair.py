@@ -204,12 +204,22 @@ def filtered_stack(deep, error, psf, missing):
     # SEP's background of the errors: their local level without the stars' photon noise.
     level = sep.Background(image, mask=missing, bw=DEFAULT_MESH, bh=DEFAULT_MESH).back()
     ratio = np.where(hidden, 0.0, flux / level)
-    mode, spread = _lower_half(ratio[~hidden])
+    mode, spread = lower_half(ratio[~hidden])
     return np.where(hidden, 0.0, flux - mode * level), spread * level.astype(np.float64)
 
 
-def _lower_half(values):
-    """Mode of a skewed sample, and the standard deviation of a Gaussian with its lower half."""
+def lower_half(values):
+    """Mode of a skewed sample, and the standard deviation of a Gaussian with its lower half.
+
+    Parameters
+    ----------
+    values : (n,) array
+        Noise with sources above it.
+
+    Returns
+    -------
+    mode, spread : float
+    """
     low, middle = np.percentile(values, (16.0, 50.0))
     grid = np.linspace(middle - 5 * (middle - low), middle + 5 * (middle - low), 501)
     counts, _ = np.histogram(values, grid)

@@ -76,6 +76,25 @@ def psf_fluxes(image, x, y, psf):
     return flux
 
 
+def median_and_scatter(ratio):
+    """Median, half of the central 68 %, and number of a sample; the first two nan below five.
+
+    Parameters
+    ----------
+    ratio : (n,) array
+        Values that are not finite are left out.
+
+    Returns
+    -------
+    tuple
+    """
+    ratio = ratio[np.isfinite(ratio)]
+    if ratio.size < 5:
+        return np.nan, np.nan, ratio.size
+    low, middle, high = np.percentile(ratio, (16, 50, 84))
+    return middle, (high - low) / 2, ratio.size
+
+
 def auto_fluxes(image, objects):
     """SExtractor's FLUX_AUTO: an ellipse of 2.5 Kron radii, a circle of 3.5 pixels at least.
 

@@ -166,17 +166,35 @@ def _without_cosmic_rays(frame):
 
 
 def detect_with_bgrem(frame, *, model, steps=1):
-    """Detect by bgrem's recipe: maxima of the significance, or of the smoothed sources without one."""
+    """Detect by bgrem's recipe, see `detections_of`."""
     from bgrem.background import separate
-    from bgrem.separation import ARTEFACT
 
     parts = separate(frame.data, mask=frame.mask, model=model, steps=steps)
+    return detections_of(parts, frame.mask)
+
+
+def detections_of(parts, mask=None):
+    """What bgrem detects: maxima of the significance, or of the smoothed sources without one.
+
+    Parameters
+    ----------
+    parts : bgrem.separation.Separation
+    mask : (ny, nx) bool, optional
+        True where nothing is to be detected.
+
+    Returns
+    -------
+    structured array
+        `bgrem.peaks.DETECTION`.
+    """
+    from bgrem.separation import ARTEFACT
+
     if parts.significance is not None:
         return detect.detect_on_significance(
             parts.significance, parts.sources, parts.rms,
-            fwhm=parts.provenance["fwhm"], artefact=(parts.mask & ARTEFACT) > 0, mask=frame.mask,
+            fwhm=parts.provenance["fwhm"], artefact=(parts.mask & ARTEFACT) > 0, mask=mask,
         )  # fmt: skip
-    return detect.detect_on_sources(parts.sources, parts.rms, mask=frame.mask)
+    return detect.detect_on_sources(parts.sources, parts.rms, mask=mask)
 
 
 @dataclass(frozen=True)

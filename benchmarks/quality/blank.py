@@ -28,9 +28,8 @@ from scipy.signal import oaconvolve
 from scipy.spatial import cKDTree
 
 from bgrem.background import separate
-from bgrem.detect import detect_on_significance
 from bgrem.light import add_light
-from bgrem.separation import ARTEFACT
+from bgrem.report import detections_of
 from bgrem.simulate import Scene, draw
 from bgrem.simulate.psf import PHASES
 from bgrem.truth import known_defects, matching_radius
@@ -103,11 +102,7 @@ def look(fields, side, model, rng):
 def detected(data, mask, model):
     """A frame's parts, and what the recipe finds at any threshold."""
     parts = separate(data, mask=mask, model=model, maps=("significance",))
-    found = detect_on_significance(
-        parts.significance, parts.sources, parts.rms, fwhm=parts.provenance["fwhm"],
-        artefact=(parts.mask & ARTEFACT) > 0, mask=mask,
-    )  # fmt: skip
-    return parts, found
+    return parts, detections_of(parts, mask)
 
 
 def largest(sky, worst, area):

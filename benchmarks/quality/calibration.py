@@ -21,10 +21,9 @@ import numpy as np
 from report_card import add_seed, finish, make_parser, model_of, stream, tell
 
 from bgrem.background import separate
-from bgrem.detect import detect_on_significance
 from bgrem.evaluate import froc
 from bgrem.photometry import aperture_fluxes, aperture_uncertainties
-from bgrem.separation import ARTEFACT
+from bgrem.report import detections_of
 from bgrem.simulate import draw, random_scene
 from bgrem.simulate.files import make_scene
 from bgrem.simulate.scene import GAP, SATURATED
@@ -103,10 +102,7 @@ def look(sky, model):
     for radius in CIRCLES:
         circles = _circles(radius * sky.scene.fwhm, error, parts, left_out)
         pulls[f"circles of {radius:g} FWHM"] = circles
-    found = detect_on_significance(
-        parts.significance, parts.sources, parts.rms, fwhm=parts.provenance["fwhm"],
-        artefact=(parts.mask & ARTEFACT) > 0, mask=gap,
-    )  # fmt: skip
+    found = detections_of(parts, gap)
     truth = truth_of_sky(sky, border=int(np.ceil(2.0 * sky.scene.fwhm)))
     return {"pulls": pulls, "found": found, "truth": truth}
 

@@ -42,12 +42,11 @@ from bgrem.detect import (
     DEFAULT_AREA,
     DEFAULT_CONV,
     DEFAULT_THRESHOLD,
-    detect_on_significance,
     subtract_sky,
 )  # fmt: skip
 from bgrem.light import add_light, add_stamp
-from bgrem.photometry import aperture_fluxes, auto_fluxes, psf_fluxes
-from bgrem.separation import ARTEFACT
+from bgrem.photometry import aperture_fluxes, auto_fluxes, median_and_scatter, psf_fluxes
+from bgrem.report import detections_of
 from bgrem.simulate import Scene, draw
 from bgrem.simulate.galaxies import draw_extended
 from bgrem.simulate.scene import GAP, SATURATED, STAR
@@ -114,10 +113,7 @@ def star_fluxes(sky, model, threshold):
         "psf on sources": np.stack([snr, fitted, fits]),
         "aperture on sources": np.stack([snr, aperture_fluxes(parts.sources, x, y, fwhm), true]),
     }
-    found = detect_on_significance(
-        parts.significance, parts.sources, parts.rms, fwhm=parts.provenance["fwhm"],
-        artefact=(parts.mask & ARTEFACT) > 0,
-    )  # fmt: skip
+    found = detections_of(parts)
     found = found[found["score"] >= threshold]
     star, seen = pairs_of(stars, found["x"], found["y"], matching_radius(fwhm))
     place = found["x"][seen], found["y"][seen]
@@ -207,17 +203,9 @@ def ratios(stars, by):
             for name, (snr, measured, true) in stars.items():
                 key = snr if by == "true" else snr * measured / true
                 chosen = (key >= low) & (key < high)
-                row[name] = statistics(measured[chosen] / true[chosen])[i]
+                row[name] = median_and_scatter(measured[chosen] / true[chosen])[i]
             rows.append(row)
     return tables
-
-
-def statistics(ratio):
-    """Median, half of the central 68 %, and number; the first two only of five or more."""
-    if len(ratio) < 5:
-        return np.nan, np.nan, len(ratio)
-    low, middle, high = np.percentile(ratio, (16, 50, 84))
-    return middle, (high - low) / 2, len(ratio)
 
 
 # ---- galaxies --------------------------------------------------------------------------
@@ -236,8 +224,7 @@ def galaxies(options, model):
             chosen = (snr >= low) & (snr < high)
             row = {"radius, px": radius, "S/N": f"{low:g}-{high:g}", "n": int(chosen.sum())}
             for name, ratio in (("sources", sources), ("original", original), ("auto", auto)):
-                seen = ratio[chosen & np.isfinite(ratio)]
-                row[name], row[f"{name}, scatter"], _ = statistics(seen)
+                row[name], row[f"{name}, scatter"], _ = median_and_scatter(ratio[chosen])
             row["found by SExtractor"] = int(np.isfinite(auto[chosen]).sum())
             rows.append(row)
     return rows

@@ -6,21 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bgrem import __version__
-from bgrem.cli import Parser, command, integer_from, positive_number
+from bgrem.cli import Parser, command, complain, integer_from, positive_number, sentence
+
+PROGRAM = "bgrem-evaluate"
 
 EXAMPLES = """\
 examples:
   bgrem-evaluate --simulate 8                     MeerLICHT frames with known truth
   bgrem-evaluate --pair single.fits deep.fits     a real frame and a deep stack of its field
+  bgrem-evaluate --inject my.fits                 your frame, with sources of known flux drawn into it
   bgrem-evaluate --simulate 4 --model none        the baselines alone
 
 SINGLE holds the exposure in its first image and may have an HDU MASK; DEEP has the HDUs SCI and SE
 (standard error), on the same grid and flux scale. The table gives true detections at 10, 30, 100 and
-300 false ones per megapixel, where the area allows at least ten false.
+300 false ones per megapixel, where the area allows at least ten false. --inject measures the PSF and
+the noise on the frame, and compares methods whose lists are equally long; it says how deep each goes
+(S/N and magnitudes), what it finds at each S/N, and how right the fluxes are.
 """
 
 
-@command("bgrem-evaluate", extra="evaluate")
+@command(PROGRAM, extra="evaluate")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -36,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser()
     options = parser.parse_args(argv)
-    if not options.pair and not options.simulate:
-        parser.error("give --pair SINGLE DEEP, --simulate N, or both")
+    if not options.pair and not options.simulate and not options.inject:
+        parser.error("give --pair SINGLE DEEP, --simulate N or --inject IMG")
     return _run(options)
 
 
@@ -55,8 +60,20 @@ def make_parser() -> argparse.ArgumentParser:
         help="FITS files of one exposure and of a deep stack of the same field (repeatable)",
     )  # fmt: skip
     parser.add_argument(
+        "--inject", nargs="+", action="extend", default=[], metavar="IMG",
+        help="FITS images into which sources are drawn (repeatable); of large ones the middle",
+    )  # fmt: skip
+    parser.add_argument("--hdu", help="HDU of the images of --inject, number or EXTNAME")
+    parser.add_argument(
+        "--gain", type=positive_number, metavar="ELECTRONS",
+        help="electrons per data unit of --inject (default: the header's, or the sky's noise tells)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=integer_from(0), default=0, help="of the sources of --inject (default: 0)"
+    )
+    parser.add_argument(
         "--fwhm", type=positive_number, metavar="PIXELS",
-        help="FWHM of a Gaussian PSF of the pairs (default: the PSF is measured on SINGLE)",
+        help="FWHM of a Gaussian PSF of pairs and --inject (default: the PSF is measured)",
     )  # fmt: skip
     parser.add_argument(
         "--simulate", type=integer_from(1), metavar="N", help="number of simulated frames"
@@ -109,7 +126,38 @@ def _run(options: argparse.Namespace) -> int:
         if options.output_dir:
             for path in result.write(options.output_dir, name, rows=rows):
                 print(path)
-    return 0
+    return _inject(options, model, show) if options.inject else 0
+
+
+def _inject(options: argparse.Namespace, model, show) -> int:
+    """Each image by itself, then a row for each: 1 if one failed, the others done."""
+    import numpy as np
+
+    from bgrem.inject import evaluate_injected, summary_table
+    from bgrem.target import read_target
+
+    hdu = int(options.hdu) if options.hdu and options.hdu.isdigit() else options.hdu
+    results, failed = [], False
+    for number, path in enumerate(options.inject):
+        rng = np.random.default_rng([options.seed, number])
+        try:
+            target = read_target(path, hdu=hdu, fwhm=options.fwhm, gain=options.gain)
+            result = evaluate_injected(
+                target, model=model, steps=options.steps, rng=rng, progress=show
+            )
+        except (OSError, ValueError) as error:
+            message = sentence(error)
+            complain(PROGRAM, message if str(path) in message else f"{path}: {message}")
+            failed = True
+            continue
+        results.append(result)
+        print(result.table(), end="\n\n")
+        if options.output_dir:
+            for written in result.write(options.output_dir, Path(path).name.split(".")[0]):
+                print(written)
+    if len(results) > 1:
+        print(summary_table(results))
+    return int(failed)
 
 
 def _settings(path: str | None) -> dict:

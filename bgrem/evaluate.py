@@ -38,8 +38,8 @@ BLOCK = 128
 #: Width of the completeness kernel in dex of S/N (an eighth of a magnitude).
 COMPLETENESS_WIDTH = 0.05
 
-#: S/N between which the limit of 50 % completeness is looked for.
-LIMIT_GRID = np.geomspace(2.0, 50.0, 141)
+#: S/N from 1 to 100 at which the limit of 50 % completeness is looked for.
+LIMIT_GRID = 2.0 * 25.0 ** (np.arange(-30, 171) / 140)
 #: A sum of areas is exact to this many detections.
 ROUNDING = 1e-6
 

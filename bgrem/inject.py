@@ -18,8 +18,9 @@ injected (nebulae, say) pays for them.
 
 N is how many the matched filter lists in the original at the threshold at which it has 10 peaks of
 pure noise per megapixel (or the next of `bgrem.evaluate.RATES` that the area allows), which are
-counted upside down; where too little of the frame is blank for that, at S/N 5. A method whose list
-ends before N (SExtractor's default at its one threshold) is taken as it is. The threshold is found in
+counted upside down, and at least as many as it lists at S/N 5: dark nebulae are peaks upside down, and
+in a list of nothing but certain sources there is no false one to compare. A method whose list ends
+before N (SExtractor's default at its one threshold) is taken as it is. The threshold is found in
 each frame anew, because the sources in it may move a method's scores.
 
 **False alarms.** Two numbers, neither of which is the whole truth:
@@ -51,14 +52,14 @@ from bgrem.evaluate import FALSE, LEAST_FALSE, RATES, depth_gain, froc, match
 from bgrem.photometry import aperture_fluxes, median_and_scatter
 from bgrem.tables import text_table, write_json
 from bgrem.target import GALAXY, SEEN_SIGMA, STAR, inject
-from bgrem.truth import COUNTED_SNR, Truth, around, grown, inside, matching_radius
+from bgrem.truth import Truth, around, grown, inside, matching_radius
 
 #: Injected sources that are enough, and the number of frames they may be spread over.
 ENOUGH, MOST_FRAMES = 600, 8
-#: S/N of the matched filter for the list's length where the noise cannot be counted.
+#: S/N of the matched filter that makes the shortest list.
 USUAL_SNR = 5.0
 #: Bins of S/N of the tables of completeness and flux.
-BINS = (2, 3, 4, 5, 7, 10, 20, 50, 100, 1000)
+BINS = (1, 2, 3, 4, 5, 7, 10, 20, 50, 100, 1000)
 #: Bootstrap resamples of a depth.
 RESAMPLES = 200
 BGREM = "bgrem"
@@ -176,7 +177,7 @@ def evaluate_injected(target, *, model=None, steps=1, rng, progress=None):
         raise ValueError(f"{target.name}: the frame's own sources leave no room for others")
     rows = method_rows(found, truths, injections, lists=lists, levels=levels, alarms=alarms)
     facts = {
-        "FWHM": target.fwhm, "gain": target.gain, "gain from": target.gain_source,
+        "FWHM": target.fwhm, "PSF from": target.psf_source, "gain": target.gain, "gain from": target.gain_source,
         "Mpix": np.count_nonzero(target.usable) / 1e6,
         "blank Mpix": np.count_nonzero(blank) / 1e6, "frames": len(injections),
         "injected": sum(one.sources.size for one in injections), "scored": scored, "list": length,
@@ -261,16 +262,17 @@ def _least_rate(blank):
 def length_of_lists(target, original, upside, blank, rate):
     """How many detections each method may list in the original.
 
-    As many as the matched filter lists where it has `rate` peaks of the noise per Mpix; where that
-    is None, at its usual S/N.
+    As many as the matched filter lists where it has `rate` peaks of the noise per Mpix, or at its
+    usual S/N if these are more or the rate is None.
     """
     matched = report.methods(program=False)[report.MATCHED_FILTER]
-    level = USUAL_SNR
+    level = USUAL_SNR * target.spread
     if rate is not None:
         noise = matched(upside)
         noise = noise[inside(blank, noise["x"], noise["y"])]
         allowed = int(rate * np.count_nonzero(blank) / 1e6)
-        level = noise["score"][allowed] if noise.size > allowed else noise["score"].min()
+        if noise.size > allowed:
+            level = min(level, noise["score"][allowed])
     found = _usable(matched(original), target)
     return max(1, np.count_nonzero(found["score"] >= level))
 
@@ -311,7 +313,7 @@ def truth_of(target, sources, known):
     reach = matching_radius(target.fwhm)
     x, y, snr = (sources[name].astype(np.float64) for name in ("x", "y", "snr"))
     free = target.usable & ~known
-    counted = inside(free, x, y) & (snr >= COUNTED_SNR)
+    counted = inside(free, x, y)
     blank = free & beside(target, sources)
     blank &= ~around(x, y, free.shape, max(target.fwhm, reach))
     for galaxy in sources[sources["kind"] == GALAXY]:

@@ -35,7 +35,7 @@ def _cell(value):
     if value is None or isinstance(value, float | np.floating) and not np.isfinite(value):
         return "-"
     if isinstance(value, tuple):
-        return "-".join(map(_cell, value))
+        return " to ".join(map(_cell, value))
     if isinstance(value, float | np.floating):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return str(value)

@@ -1,8 +1,9 @@
 """A frame of one's own, and sources of known flux drawn into it with its own PSF.
 
-What is needed is measured on the frame: the PSF from its bright stars, the noise of a point source's
-flux from the matched filter's own values (their lower half: neighbouring pixels may hang together,
-and the upper half holds the sources), the steps of whole numbers from the data.
+What is needed is measured on the frame: the PSF from its bright stars (their width alone where they
+are few), the noise of a point source's flux from the matched filter's own values (their lower half:
+neighbouring pixels may hang together, and the upper half holds the sources), the steps of whole
+numbers from the data.
 """
 
 from dataclasses import dataclass
@@ -14,15 +15,16 @@ import numpy as np
 
 from bgrem.detect import Subtracted, matched_filter_snr, subtract_sky
 from bgrem.fits import as_planes, read_image
+from bgrem.frame import measure_frame
 from bgrem.light import add_light, add_stamp, light_of_stars
 from bgrem.pair import lower_half
-from bgrem.psf import gaussian_psf, measure_psf, noise_pixels, psf_fwhm
+from bgrem.psf import GAUSSIAN_FWHM, gaussian_psf, measure_psf, noise_pixels, psf_fwhm
 from bgrem.truth import grown, inner, inside, matching_radius
 
 #: Longest side of what is looked at of a frame, pixels: the middle of larger ones.
 LARGEST = 2048
 #: S/N of the injected sources: most are even in the logarithm up to the second, the rest beyond.
-SNR_LIMITS = (2.0, 20.0, 1000.0)
+SNR_LIMITS = (1.0, 20.0, 1000.0)
 FAINT_SHARE = 0.75
 #: Part of them that are galaxies, and the range of their half-light radii in FWHM.
 GALAXY_SHARE = 0.2
@@ -63,10 +65,15 @@ class Target:
         Step between possible values of the data; 0 for none.
     subtracted : bgrem.detect.Subtracted
         The frame without its sky.
+    psf_source : str
+        Where the PSF comes from.
     noise : (ny, nx) float64
         Standard deviation of a point source's flux.
+    spread : float
+        Standard deviation of the noise in the matched filter's S/N: above 1 where the noise of
+        neighbouring pixels hangs together, or the sky has structure.
     significance : (ny, nx) float64
-        S/N of the matched filter.
+        S/N of the matched filter, divided by that.
     usable : (ny, nx) bool
         Pixels in which sources may be injected and are judged.
     """
@@ -75,11 +82,13 @@ class Target:
     data: np.ndarray
     mask: np.ndarray
     psf: np.ndarray
+    psf_source: str
     gain: float | None
     gain_source: str
     step: float
     subtracted: Subtracted
     noise: np.ndarray
+    spread: float
     significance: np.ndarray
     usable: np.ndarray
 
@@ -191,10 +200,7 @@ def make_target(data, *, name="frame", mask=None, fwhm=None, gain=None, gain_sou
     if bad.all():
         raise ValueError(f"{name}: no good pixel")
     subtracted = subtract_sky(data, mask=bad, passes=2)
-    if fwhm is None:
-        psf = measure_psf(subtracted.residual, subtracted.rms, mask=bad)
-    else:
-        psf = gaussian_psf(fwhm)
+    psf, psf_source = _psf_of(subtracted, bad, fwhm)
     if gain is None:
         gain, gain_source = _gain_of_photons(data, subtracted, bad)
     plane = matched_filter_snr(data, psf, mask=bad, gain=gain)
@@ -205,9 +211,28 @@ def make_target(data, *, name="frame", mask=None, fwhm=None, gain=None, gain_sou
     if not usable.any():
         raise ValueError(f"{name}: no room for sources of {wide:.1f} pixels between bad pixels")
     return Target(
-        name, data, bad, psf, gain, gain_source, _step(data, bad), subtracted,
-        noise.astype(np.float64), plane, usable,
+        name=name, data=data, mask=bad, psf=psf, psf_source=psf_source, gain=gain,
+        gain_source=gain_source, step=_step(data, bad), subtracted=subtracted,
+        noise=noise.astype(np.float64), spread=spread, significance=plane / spread, usable=usable,
     )  # fmt: skip
+
+
+def _psf_of(subtracted, bad, fwhm):
+    """The PSF of a frame, and where it comes from.
+
+    Where bright isolated stars are too few for it, a Gaussian of the width that bgrem itself measures.
+    """
+    if fwhm is not None:
+        return gaussian_psf(fwhm), "given"
+    try:
+        return measure_psf(subtracted.residual, subtracted.rms, mask=bad), "stars"
+    except ValueError:
+        width = measure_frame(subtracted.residual / subtracted.rms, bad).fwhm
+        if not np.isfinite(width):
+            raise
+    # The width is that of the image; the Gaussian is integrated over pixels once more.
+    inner_width = np.sqrt(max(width**2 - GAUSSIAN_FWHM**2 / 12, 0.5))
+    return gaussian_psf(inner_width), "width of the stars"
 
 
 def _gain_of_photons(data, subtracted, bad):

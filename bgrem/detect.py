@@ -3,8 +3,7 @@
 Every recipe takes an image and gives a table of x, y, score (`bgrem.peaks.DETECTION`) that goes far
 below any sensible threshold: the score, not the recipe, decides how deep a comparison goes.
 
-- `detect_on_significance`: local maxima of the plane that bgrem makes for detection.
-- `detect_peaks`: local maxima of any plane.
+- `detect_peaks`: local maxima of any plane, such as the significance that bgrem makes for detection.
 - `detect_on_sources`: local maxima of lightly smoothed sources over the noise, for a model without
   that plane.
 - `detect_matched_filter`: the optimum of linear methods, told the PSF, after cosmic rays and bad
@@ -33,8 +32,6 @@ DEFAULT_CONV = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32)
 DEFAULT_MESH = 64
 DEFAULT_AREA = 5
 DEFAULT_THRESHOLD = 1.5
-#: S/N in the cleaned image from which a source is certain.
-CERTAIN_SNR = 100.0
 DEFAULT_DEBLEND = (32, 0.005)
 
 
@@ -122,37 +119,6 @@ def detect_peaks(plane, *, threshold=-np.inf, mask=None):
         x, y, score.
     """
     return local_maxima(plane, threshold=threshold, usable=None if mask is None else ~mask)
-
-
-def detect_on_significance(significance, sources, rms, *, fwhm, artefact, mask=None):
-    """The recipe of bgrem: maxima of the significance, where bright sources are certain.
-
-    A source of S/N above `CERTAIN_SNR` in the cleaned image counts however low the significance, a
-    logit that was learnt on faint ones, may be; not where the model saw an artefact.
-
-    Parameters
-    ----------
-    significance, sources, rms : (ny, nx) array
-        As `bgrem.separate` gives them.
-    fwhm : float
-        FWHM of the stars in pixels; not finite: taken as 3.
-    artefact : (ny, nx) bool
-        True where the model found an artefact.
-    mask : (ny, nx) bool, optional
-        True where nothing is to be detected.
-
-    Returns
-    -------
-    structured array
-        x, y, score; the score is the logit, or what stands for it.
-    """
-    sigma = (fwhm if np.isfinite(fwhm) else 3.0) / 2.3548
-    near = ndimage.binary_dilation(artefact, np.ones((3, 3), bool))
-    clean = np.where(near | ~np.isfinite(sources), 0.0, sources / rms)
-    # A Gaussian of unit sum leaves 1 / sqrt(4 pi sigma^2) of white noise.
-    snr = ndimage.gaussian_filter(clean, sigma) * np.sqrt(4 * np.pi) * sigma
-    bright = np.where(near, -np.inf, (snr - CERTAIN_SNR) / 10)
-    return detect_peaks(np.fmax(significance, bright), threshold=-30.0, mask=mask)
 
 
 def detect_on_sources(sources, rms, *, width=0.8, threshold=0.05, mask=None):

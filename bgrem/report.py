@@ -18,6 +18,7 @@ from bgrem.truth import Truth, known_defects, truth_of_sky
 #: The methods that ratios refer to: SExtractor as it comes, the best that any threshold makes of
 #: it (the origin of depth gains), and the optimum of linear methods.
 SEXTRACTOR, SCANNED, MATCHED_FILTER = "sextractor default", "sextractor scanned", "matched filter"
+LOWEST = -30.0  # significance that is looked at
 REFERENCES = (SEXTRACTOR, SCANNED, MATCHED_FILTER)
 
 
@@ -187,13 +188,8 @@ def detections_of(parts, mask=None):
     structured array
         `bgrem.peaks.DETECTION`.
     """
-    from bgrem.separation import ARTEFACT
-
     if parts.significance is not None:
-        return detect.detect_on_significance(
-            parts.significance, parts.sources, parts.rms,
-            fwhm=parts.provenance["fwhm"], artefact=(parts.mask & ARTEFACT) > 0, mask=mask,
-        )  # fmt: skip
+        return detect.detect_peaks(parts.significance, threshold=LOWEST, mask=mask)
     return detect.detect_on_sources(parts.sources, parts.rms, mask=mask)
 
 

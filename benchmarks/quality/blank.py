@@ -43,7 +43,7 @@ QUIET = EMPTY | dict.fromkeys(
 )  # fmt: skip
 SKIES = {"quiet": QUIET, "detector": EMPTY}
 THRESHOLDS = tuple(np.arange(-6.0, 6.01, 0.5))
-SNR = (3.0, 4.0, 5.0, 6.0, 8.0, 12.0)
+SNR = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0)
 SPACING = 48  # px between the stars of the completeness
 FWHM = 4.5  # px, the default scene's
 

@@ -60,6 +60,9 @@ STARS = {"stars": 1500.0, "star_slope": 0.5, "brightest": 2e4, "galaxies": 500.0
          "large_galaxies": 0.0, "discs": 0.0}  # fmt: skip
 #: The same without most of the stars, for galaxies of their own.
 SPARSE = {"stars": 200.0, "galaxies": 0.0, "large_galaxies": 0.0, "discs": 0.0, "brightest": 100.0}
+#: The same with nothing else that is wider than a star: what moves is the profile's own light.
+FLAT = SPARSE | dict.fromkeys(("amplifier_step", "gradient", "smooth_sky", "ghosts",
+                               "satellite_trails", "bad_columns"), 0.0)  # fmt: skip
 RADII = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # half-light, px
 GALAXY_SNR = ((20.0, 80.0), (80.0, 320.0))
 DISC_SCALE = 1.678  # half-light radius of an exponential disc in units of its scale length
@@ -74,7 +77,9 @@ def main(argv=None):
     add_threshold(parser)
     parser.add_argument("--frames", type=int, default=6, help="frames of stars (default: 6)")
     parser.add_argument("--side", type=int, default=1024, help="of a frame in pixels")
-    parser.add_argument("--galaxy-frames", type=int, default=2, help="frames for each radius")
+    parser.add_argument(
+        "--galaxy-frames", type=int, default=2, help="frames for each radius (large ones: more)"
+    )
     parser.add_argument("--profile-side", type=int, default=2048, help="of a profile's frame")
     options = parser.parse_args(argv)
     began = perf_counter()
@@ -216,7 +221,8 @@ def galaxies(options, model):
     rows = []
     for i, radius in enumerate(RADII):
         parts = []
-        for number in range(options.galaxy_frames):
+        # Few of the largest fit into a frame.
+        for number in range(options.galaxy_frames * max(1, round(radius / 8))):
             rng = stream(options.seed, 2, i, number)
             parts.append(galaxy_fluxes(options.side, radius, model, rng))
         snr, sources, original, auto = np.concatenate(parts, axis=1)
@@ -277,7 +283,7 @@ def observed(sky, light, rng):
 def profile(side, shape, model, rng):
     """Rows of rings: true brightness and where it went, in units of the sky's rms."""
     radius, ratio, centre = shape
-    sky = draw(Scene(shape=(side, side), **SPARSE), rng)
+    sky = draw(Scene(shape=(side, side), **FLAT), rng)
     unit = sky.scene.sky_rms / sky.scene.gain
     row, column = np.ogrid[:side, :side]
     middle = (side - 1) / 2

@@ -38,8 +38,14 @@ FEWEST_STARS = 3
 # Whether there is a finer one, or none, hardly changes what the network is told.
 NOTICEABLE_STEP = 0.25
 # An isolated pixel has an equivalent FWHM of 0.66; a star of 1.1 px FWHM, blurred by the
-# pixel, has 1.5. What is sharper is a defect or a particle.
+# pixel, has 1.5. What is sharper is a defect or a particle, as a rule.
 SHARPEST = 1.4
+# Reprojected frames sample coarsely what an atmosphere had blurred, without a pixel's blur. Their stars
+# are sharper, but all alike: the densest half of so many round objects spans less than so many
+# e-folds in width, all of them wider than hot pixels that leak into a neighbour.
+SHARPEST_SAMPLED = 0.95
+ALIKE = 0.2
+SAMPLED_STARS = 20
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,7 @@ def _star_widths(block, peaks):
         rows[chosen][:, None, None] + offsets[:, None], columns[chosen][:, None, None] + offsets
     ]
     width, round_enough = equivalent_widths(cutouts.astype(np.float64))
-    return width[round_enough & (width > SHARPEST) & (width < 1.5 * REACH)]
+    return width[round_enough & (width < 1.5 * REACH)]
 
 
 def equivalent_widths(cutouts):
@@ -237,21 +243,33 @@ def equivalent_widths(cutouts):
 def stellar_width(widths):
     """The width at which most objects crowd: stars share one, galaxies and defects do not.
 
-    The half-sample mode of the logarithms.
+    The half-sample mode of the logarithms, without what is too sharp for stars.
 
     Parameters
     ----------
     widths : ndarray, (n,) float64
-        In pixels.
+        Of round objects, in pixels.
 
     Returns
     -------
     float
         In pixels; nan with fewer than `FEWEST_STARS` objects.
     """
-    if len(widths) < FEWEST_STARS:
+    stars = widths[widths > (SHARPEST_SAMPLED if _are_sampled(widths) else SHARPEST)]
+    if len(stars) < FEWEST_STARS:
         return float("nan")
-    return float(np.exp(half_sample_mode(np.log(widths))))
+    return float(np.exp(half_sample_mode(np.log(stars))))
+
+
+def _are_sampled(widths):
+    """Whether most round objects are sharp stars: alike, unlike particles of all widths."""
+    if len(widths) < SAMPLED_STARS:
+        return False
+    ordered = np.sort(np.log(widths))
+    half = -(-ordered.size // 2)
+    spans = ordered[half - 1 :] - ordered[: ordered.size - half + 1]
+    start = int(np.argmin(spans))
+    return bool(spans[start] < ALIKE and ordered[start] > np.log(SHARPEST_SAMPLED))
 
 
 def equivalent_fwhm(stamps):

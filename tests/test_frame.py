@@ -125,6 +125,26 @@ def test_large_frames_are_sampled():
     assert 1e6 < x.seen < 3e6
 
 
+def test_stars_that_a_reprojection_sampled_are_no_defects():
+    rng = np.random.default_rng(4)
+    x = noise(4, (600, 600))
+    rows, columns = np.indices((13, 13)) - 6
+    for y, c in rng.integers(10, 580, (150, 2)):
+        dy, dx = rng.uniform(-0.5, 0.5, 2)
+        spread = 0.5  # FWHM of 1.2 px, without the blur of a pixel
+        star = np.exp(-0.5 * ((rows - dy) ** 2 + (columns - dx) ** 2) / spread**2)
+        x[y - 6 : y + 7, c - 6 : c + 7] += (10 ** rng.uniform(1.5, 3)) * star
+    assert 1.0 < measure_frame(x).fwhm < 1.35
+
+
+def test_particles_alone_tell_no_seeing():
+    sky, x = normalised(
+        seed=3, fwhm=3.0, **{**FLAT, "cosmic_rays": 600.0, "hot_pixels": 600.0}, stars=0.0
+    )
+    fwhm = measure_frame(x).fwhm
+    assert np.isnan(fwhm) or fwhm > 1.4
+
+
 def test_the_vector_is_finite_and_named():
     unknown = Frame(np.nan, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     extreme = Frame(8.0, 0.95, 0.95, 1.5, 0.9, 0.9, 1e5)

@@ -222,6 +222,8 @@ def _start_session(content: bytes, threads: int | None):
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
+    # Between two tiles the threads of the network leave the processor to the rest of the path.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     available = onnxruntime.get_available_providers()
     providers = [
         name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available

@@ -6,6 +6,7 @@ is a matter of reading it, not of memory.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -38,6 +39,8 @@ SATURATED = 1000.0
 LIMIT = 8
 # Values in steps above this many sigma have their clipped mean taken, not their mode.
 COARSE_STEP = 0.3
+# Strips of the mesh that are measured at once.
+THREADS = 2
 # So many counts in a block are no object, however rare counts are.
 CHANCE_COUNTS = 3
 # Ratio of the standard deviation of a normal distribution to its MAD and to its
@@ -371,7 +374,9 @@ def _measure(x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh |
     seen = np.zeros((my, mx))
     across = _edges(nx, mx)
     down = _edges(ny, my)
-    for j, (top, bottom) in enumerate(pairwise(down)):
+
+    def measure_strip(j: int) -> None:
+        top, bottom = down[j], down[j + 1]
         strip = np.asarray(x[top:bottom], dtype=np.float32)
         rest = strip if first is None else strip - first.background_rows(top, bottom)
         bad = _bad_rows(mask, excluded, top, bottom, nx)
@@ -385,6 +390,10 @@ def _measure(x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh |
                 coarse = step > COARSE_STEP * spread[j, i]
                 if coarse and np.ptp(strip[:, left:right][good]) == 0:
                     spread[j, i] = 0
+
+    # NumPy and SEP let other threads run while they work.
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(measure_strip, range(my)))
     if first is not None:
         level += first.background
     # Where hardly any cell shows enough sky, the best fifth of them must do.

@@ -28,7 +28,6 @@ STAGES = (
     ("read", files, "read_image"),
     ("bad pixels", background, "_bad_pixels"),
     ("centre and scale", background, "center_and_scale"),
-    ("standardise", background, "_standardised"),
     ("sky mesh", background, "estimate_mesh"),
     ("frame", background, "measure_frame"),
     ("network", model.Model, "__call__"),

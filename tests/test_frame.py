@@ -138,7 +138,7 @@ def test_stars_that_a_reprojection_sampled_are_no_defects():
 
 
 def test_particles_alone_tell_no_seeing():
-    sky, x = normalised(
+    _, x = normalised(
         seed=3, fwhm=3.0, **{**FLAT, "cosmic_rays": 600.0, "hot_pixels": 600.0}, stars=0.0
     )
     fwhm = measure_frame(x).fwhm

@@ -55,6 +55,8 @@ def kept(data, model):
     light = np.array([x[square].sum() for square in squares])
     share = np.array([sources[square].sum() for square in squares]) / light
     sharp = np.array([x[square].max() for square in squares]) / light > SHARP
+    known = np.isfinite(share)  # not where a pixel is missing
+    share, sharp = share[known], sharp[known]
     lost = share < LOST
     low, median = np.percentile(share, [5, 50]) if share.size else (np.nan, np.nan)
     return {

@@ -22,7 +22,7 @@ LOWEST = -30.0  # significance that is looked at
 ROUNDS = 12  # of the fit, which then changes by less than 1e-3
 SIGMA_EDGES = np.geomspace(0.003, 300.0, 41)
 BRIGHTNESS_EDGES = np.sinh(np.linspace(np.arcsinh(-5.0), np.arcsinh(3000.0), 31))
-UNUSUAL = 0.1
+UNUSUAL = 0.5
 RANKING_RATE = 100.0  # false detections per Mpix at which frames are compared
 RATES = np.geomspace(0.3, 3000.0, 41)  # false detections per Mpix in the table
 
@@ -63,8 +63,8 @@ def calibrate(model, *, seed, scenes=80, size=768):
 def _usual(detections, truths):
     """The frames without the `UNUSUAL` part with the most false detections.
 
-    The training sky holds frames that nobody would keep. With them the table would tell of their
-    artefacts, not of what is to be expected of a sound frame.
+    The training sky holds many frames that nobody would keep, on which a hundred times as many false
+    detections are made as on a sound one. With them the table would tell of their artefacts only.
     """
     threshold = froc(detections, truths).threshold(RANKING_RATE)
     curves = [froc([found], [truth]) for found, truth in zip(detections, truths, strict=True)]

@@ -3,8 +3,9 @@
 An attention U-Net (Oktay et al. 2018, arXiv:1804.03999) on 2 x 2 pixels folded into channels. It is
 told the noise rate of the diffusion and a vector that describes the whole frame (`bgrem.frame`),
 and, since the frame's seeing and noise correlation are known, it is handed the image as a matched
-filter sees it, in units of the filtered noise: what the classical optimum offers is its starting
-point, not something to learn.
+filter sees it above its local level, in units of the filtered noise: what the classical optimum
+offers is its starting point, not something to learn. The level matters: where the sky mesh leaves
+structure of tens of pixels, as in most real frames, a filter without it ranks the structure.
 """
 
 import math
@@ -27,6 +28,10 @@ KNEE = 30.0
 # Where the frame vector holds the noise correlation, and how many times it.
 CORRELATIONS = [FRAME_NAMES.index("correlation_x"), FRAME_NAMES.index("correlation_y")]
 BRIGHT = 2.0  # growth of a centre's logit with the logarithm of the sources
+# The local level is found on averages of LEVEL_BLOCK x LEVEL_BLOCK pixels: a morphological opening
+# by LEVEL_OPENING of them, wider than any star, refined by the mean of what deviates less than
+# LEVEL_CLIP from it, both within LEVEL_SIGMA blocks.
+LEVEL_BLOCK, LEVEL_OPENING, LEVEL_SIGMA, LEVEL_CLIP = 4, 9, 4.0, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +124,8 @@ class AttentionUNet(nn.Module):
             self._block(level, count) for level, count in enumerate(config.decoder)
         )
         self.head = nn.Conv2d(widths[0], 4 * 6, 1)
+        # How far a centre's logit follows the matched filter, given the frame.
+        self.trust = nn.Linear(config.embedding, 1)
         self._initialise()
 
     def _block(self, level, convolutions):
@@ -130,6 +137,8 @@ class AttentionUNet(nn.Module):
     def _initialise(self):
         """Begin near "all is noise": few pixels are artefacts, fewer are centres of sources."""
         nn.init.normal_(self.head.weight, std=1e-2)
+        nn.init.zeros_(self.trust.weight)
+        nn.init.zeros_(self.trust.bias)
         start = torch.tensor([0.0, 0.0, 2.0, -1.0, -4.0, -5.0])
         with torch.no_grad():
             # Channel order after pixel_shuffle: each output channel owns four in a row.
@@ -170,13 +179,20 @@ class AttentionUNet(nn.Module):
         log_variance = log_variance + torch.log(variance)
         # A bright source is certain, and centred where it is brightest: given, not learnt.
         centre = centre + BRIGHT * torch.log(1 + functional.relu(sources.detach()))
+        centre = centre + self.trust(embedded)[:, :, None, None].float() * planes[:, 2:]
         return torch.cat([residual, log_variance, artefact, centre], dim=1)
 
     def _planes(self, x, frame):
         """What the network sees of the image: itself and its matched filtering, (n, 3, y, x)."""
         fwhm = TYPICAL_FWHM * torch.exp(math.log(2.0) * frame[:, 0])
         noise = filtered_noise(fwhm, frame[:, CORRELATIONS] / CORRELATION_UNIT)
-        filtered = matched_filter(x, fwhm) / noise[:, None, None, None]
+        kernel = matched_kernel(fwhm)
+        # The filter takes a level, which is smooth, to the level times the kernel's sum.
+        gain = (kernel.sum(dim=1) ** 2)[:, None, None, None]
+        level = functional.interpolate(
+            gain * local_level(x), scale_factor=LEVEL_BLOCK, mode="bilinear", align_corners=False
+        )
+        filtered = (matched_filter(x, kernel) - level) / noise[:, None, None, None]
         return torch.cat(
             [
                 _compressed(x),
@@ -216,7 +232,25 @@ def _waves(rate):
     return torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
 
 
-def matched_filter(x, fwhm):
+def matched_kernel(fwhm):
+    """One dimension of the Gaussian that stands for a star, of unit squared sum.
+
+    Parameters
+    ----------
+    fwhm : Tensor, (n,) float32
+        In pixels.
+
+    Returns
+    -------
+    Tensor, (n, 2 REACH + 1) float32
+    """
+    sigma = (fwhm / 2.3548)[:, None]
+    offsets = torch.arange(-REACH, REACH + 1, dtype=torch.float32, device=fwhm.device)[None]
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    return kernel / torch.sqrt((kernel**2).sum(dim=1, keepdim=True))
+
+
+def matched_filter(x, kernel):
     """Signal-to-noise ratio of a star at each pixel, for white noise of unit deviation.
 
     The optimal linear filter is the point-spread function itself, over the root of its
@@ -225,20 +259,56 @@ def matched_filter(x, fwhm):
     Parameters
     ----------
     x : Tensor, (n, 1, y, x) float32
-    fwhm : Tensor, (1,) or (n,) float32
-        In pixels.
+    kernel : Tensor, (1, k) or (n, k) float32
+        From `matched_kernel`.
 
     Returns
     -------
     Tensor, (n, 1, y, x) float32
     """
-    sigma = (fwhm / 2.3548)[:, None]
-    offsets = torch.arange(-REACH, REACH + 1, dtype=torch.float32, device=x.device)[None]
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / torch.sqrt((kernel**2).sum(dim=1, keepdim=True))
     # All tiles of one frame share a kernel; in training each has its own.
     groups = [x] if kernel.shape[0] == 1 else x.split(1)
     return torch.cat([_separable(tiles, k) for tiles, k in zip(groups, kernel, strict=True)])
+
+
+def local_level(x):
+    """Level of what is wider than stars, on blocks of LEVEL_BLOCK pixels.
+
+    A morphological opening (the top-hat transform takes it off; Serra 1982, Image Analysis and
+    Mathematical Morphology) follows nebulae and halos and passes below stars, but lies below
+    the mean of the noise; the mean of what is left near it brings it there.
+
+    Parameters
+    ----------
+    x : Tensor, (n, 1, y, x) float32
+        Sides are multiples of LEVEL_BLOCK.
+
+    Returns
+    -------
+    Tensor, (n, 1, y / LEVEL_BLOCK, x / LEVEL_BLOCK) float32
+    """
+    blocks = functional.avg_pool2d(x, LEVEL_BLOCK)
+    lowest = -_highest(-blocks)
+    opened = _smoothed(_highest(lowest), 0.5 * LEVEL_SIGMA)
+    return opened + _smoothed((blocks - opened).clamp(-LEVEL_CLIP, LEVEL_CLIP), LEVEL_SIGMA)
+
+
+def _highest(blocks):
+    """Running maximum of LEVEL_OPENING x LEVEL_OPENING blocks, rows first."""
+    half = LEVEL_OPENING // 2
+    rows = functional.max_pool2d(blocks, (1, LEVEL_OPENING), 1, (0, half))
+    return functional.max_pool2d(rows, (LEVEL_OPENING, 1), 1, (half, 0))
+
+
+def _smoothed(blocks, sigma):
+    """Gaussian mean of (n, 1, y, x) over what the image holds."""
+    reach = math.ceil(3 * sigma)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32, device=blocks.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = functional.pad(blocks, (reach, reach, reach, reach), mode="replicate")
+    rows = functional.conv2d(padded, kernel.view(1, 1, 1, -1))
+    return functional.conv2d(rows, kernel.view(1, 1, -1, 1))
 
 
 def filtered_noise(fwhm, correlation):

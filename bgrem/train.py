@@ -205,10 +205,21 @@ def load_weights(network, path):
     ----------
     network : torch.nn.Module
     path : path-like
+        Parameters that it lacks, those of later parts of the network, keep their values.
+
+    Raises
+    ------
+    ValueError
+        If it holds parameters that the network has not, or of other shapes.
     """
     from safetensors.torch import load_file
 
-    network.load_state_dict(load_file(path))
+    try:
+        result = network.load_state_dict(load_file(path), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"the weights of {path} are those of a network of another size") from error
+    if result.unexpected_keys:
+        raise ValueError(f"{path} holds weights of another network: {result.unexpected_keys[0]}")
 
 
 def _plateau_end(entries):

@@ -6,7 +6,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bgrem.frame import FRAME_NAMES, TYPICAL_FWHM
-from bgrem.network import CHANNELS, AttentionUNet, NetworkConfig, filtered_noise, matched_filter
+from bgrem.network import (
+    CHANNELS,
+    LEVEL_BLOCK,
+    AttentionUNet,
+    NetworkConfig,
+    filtered_noise,
+    local_level,
+    matched_filter,
+    matched_kernel,
+)
 from bgrem.simulate.detector import resampled
 
 FRAME = len(FRAME_NAMES)
@@ -105,7 +114,9 @@ def test_the_noise_of_the_matched_filter_is_known(fwhm):
         across = (noise[:, 1:] * noise[:, :-1]).mean()
         down = (noise[1:] * noise[:-1]).mean()
         expected = filtered_noise(torch.tensor([fwhm]), torch.tensor([[across, down]]))
-        filtered = matched_filter(torch.from_numpy(noise)[None, None], torch.tensor([fwhm]))
+        filtered = matched_filter(
+            torch.from_numpy(noise)[None, None], matched_kernel(torch.tensor([fwhm]))
+        )
         assert filtered[..., 16:-16, 16:-16].std() == pytest.approx(expected.item(), rel=0.08)
 
 
@@ -117,9 +128,11 @@ def test_matched_filter_gives_the_snr_of_a_star(fwhm):
     star = np.outer(profile, profile)
     star = 20 * star / np.sqrt((star**2).sum())
     x = torch.from_numpy(star.astype(np.float32))[None, None]
-    filtered = matched_filter(x, torch.tensor([fwhm]))
+    filtered = matched_filter(x, matched_kernel(torch.tensor([fwhm])))
     assert filtered.max().item() == pytest.approx(20, rel=0.01)
-    noise = matched_filter(sky(1, 1, 256, 256), torch.tensor([fwhm]))[..., 16:-16, 16:-16]
+    noise = matched_filter(sky(1, 1, 256, 256), matched_kernel(torch.tensor([fwhm])))[
+        ..., 16:-16, 16:-16
+    ]
     assert noise.std().item() == pytest.approx(1, rel=0.1)
 
 
@@ -129,3 +142,31 @@ def test_begins_at_all_is_noise():
     channels = run(AttentionUNet(SMALL).eval(), sky(1, 1, 64, 64))
     _, _, artefact, centre = channels[0]
     assert artefact.max() < -2 and centre.max() < -3
+
+
+def test_local_level_is_the_sky_below_the_stars():
+    y, xx = np.mgrid[:256, :256].astype(np.float32)
+    waves = 8.0 + 5.0 * np.sin(2 * np.pi * xx / 128)
+    stars = np.zeros_like(waves)
+    for row, column in ((40, 50), (128, 128), (200, 90)):
+        stars += 300.0 * np.exp(-0.5 * ((y - row) ** 2 + (xx - column) ** 2) / 1.7**2)
+    image = torch.from_numpy(waves + stars)[None, None] + sky(1, 1, 256, 256)
+    level = local_level(image)[0, 0].numpy()
+    truth = waves.reshape(64, LEVEL_BLOCK, 64, LEVEL_BLOCK).mean(axis=(1, 3))
+    assert np.abs(level - truth)[8:-8, 8:-8].max() < 2.0
+    assert abs((level - truth).mean()) < 0.5
+    plain = local_level(100.0 + sky(1, 1, 256, 256))
+    assert torch.abs(plain - 100.0).max() < 0.2
+
+
+def test_a_centre_follows_the_matched_filter_as_far_as_it_is_trusted(network):
+    frame = torch.zeros(1, FRAME)
+    x = sky(1, 1, 64, 64)
+    with torch.no_grad():
+        before = network(x, torch.ones(1), frame)
+        network.trust.bias.fill_(2.0)
+        after = network(x, torch.ones(1), frame)
+        network.trust.bias.zero_()
+        filtered = network._planes(x, frame)[:, 2:]
+    assert torch.equal(before[:, :3], after[:, :3])
+    assert torch.allclose((after - before)[:, 3:], 2.0 * filtered, atol=1e-4)

@@ -25,7 +25,8 @@ NOTHING = {
         "rms_variation", "tail_fraction", "hot_pixels", "warm_pixels", "dead_pixels", "holes",
         "dark_fraction", "bad_columns", "row_noise", "column_noise", "odd_even", "mosaic",
         "amplifier_step", "cosmic_rays", "full_well", "gaps", "gradient", "vignetting", "flat_residual",
-        "smooth_sky", "fringes", "ghosts", "cirrus", "glow", "satellite_trails",
+        "smooth_sky", "fringes", "ghosts", "cirrus", "mottle", "bands", "glow",
+        "satellite_trails",
     }
 }  # fmt: skip
 SIZE = 256
@@ -448,6 +449,14 @@ def test_bad_columns():
     assert np.abs(np.median(noise, axis=1)).max() < 0.5
 
 
+def test_bands_are_several_columns_wide():
+    added, _ = detector.defects(scene_with(512, bands=10.0), np.random.default_rng(2))
+    hit = (added != 0).any(axis=0)
+    starts = np.flatnonzero(np.diff(hit.astype(int)) == 1)
+    assert starts.size
+    assert hit.sum() >= 3 * starts.size
+
+
 @pytest.mark.parametrize(("name", "axis"), [("row_noise", 1), ("column_noise", 0)])
 def test_row_and_column_noise(name, axis):
     noise = noise_with(size=512, **{name: 0.4})
@@ -607,6 +616,13 @@ def test_cirrus_has_the_spectrum_of_dust():
     k = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.rfftfreq(256)[None, :])
     low, high = (power[(k > edge) & (k < 1.3 * edge)].mean() for edge in (0.02, 0.1))
     assert np.log(low / high) / np.log(0.1 / 0.02) == pytest.approx(3.0, abs=0.7)
+
+
+def test_mottle_is_narrower_than_a_mesh_box():
+    field = background_with(size=512, mottle=0.5)
+    assert field.std() == pytest.approx(0.5, rel=0.02)
+    boxes = field.reshape(4, 128, 4, 128).mean(axis=(1, 3))
+    assert boxes.std() < 0.25
 
 
 def test_glow_lies_at_the_edges():

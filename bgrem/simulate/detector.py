@@ -123,7 +123,7 @@ def amplifier_pattern(scene, rng):
 
 
 def defects(scene, rng):
-    """Hot, warm and dead pixels, dark pattern and bad columns.
+    """Hot, warm and dead pixels, dark pattern, bad columns and bands of them.
 
     Returns
     -------
@@ -160,6 +160,12 @@ def defects(scene, rng):
     if rng.random() < 0.3 * scene.bad_columns:
         start, stop = _column_run(ny, rng)
         dead[start:stop, rng.integers(nx)] = True
+    if scene.bands:
+        for column in rng.integers(0, nx, rng.poisson(scene.bands * nx / 1000)):
+            start, stop = _column_run(ny, rng)
+            width = int(10 ** rng.uniform(0.5, 1.6))
+            height = rng.normal(0.0, 1.0) * 10 ** rng.uniform(-0.5, 0.7)
+            added[start:stop, column : column + width] += np.float32(height)
     return added, dead
 
 

@@ -122,8 +122,8 @@ class Scene:
     dark_fraction, dark_strength : float
         Fraction of pixels with more dark current than the others, and its median: the skewed
         fixed pattern of uncooled detectors.
-    bad_columns : float
-        Per 1000 columns.
+    bad_columns, bands : float
+        Per 1000 columns; bands are 3 to 40 columns wide and fainter.
     row_noise, column_noise, odd_even, mosaic : float
         Pattern of the readout.
     amplifier_step : float
@@ -147,8 +147,9 @@ class Scene:
         Relative loss of light at the corner of the frame.
     flat_residual : float
         Relative deviation of a pixel's response after flat-fielding.
-    smooth_sky, fringes, ghost_amplitude, cirrus, glow : float
-        Amplitudes of what `background_structure` adds.
+    smooth_sky, fringes, ghost_amplitude, cirrus, mottle, glow : float
+        Amplitudes of what `background_structure` adds; mottle, of tens of pixels, is narrower
+        than the sky's mesh boxes.
     fringe_period : float
         Pixels.
     ghosts, satellite_trails : float
@@ -198,6 +199,7 @@ class Scene:
     dark_fraction: float = 0.0
     dark_strength: float = 1.0
     bad_columns: float = 0.3
+    bands: float = 0.0
     row_noise: float = 0.03
     column_noise: float = 0.03
     odd_even: float = 0.0
@@ -218,6 +220,7 @@ class Scene:
     ghosts: float = 0.2
     ghost_amplitude: float = 0.5
     cirrus: float = 0.0
+    mottle: float = 0.0
     glow: float = 0.0
     satellite_trails: float = 0.05
 

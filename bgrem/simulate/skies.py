@@ -59,9 +59,9 @@ def _standardised(field):
 def background_structure(scene, rng):
     """Additive structure of the background in units of the sky's rms, (ny, nx) float32.
 
-    Gradients and moonlight, fringes, ghosts and scattered light, cirrus, the glow of
-    amplifiers at the detector's edges: each of the strength
-    that the scene states.
+    Gradients and moonlight, fringes, ghosts and scattered light, cirrus, what flat fields and sky
+    subtraction leave, the glow of amplifiers at the detector's edges: each of the strength that
+    the scene states.
     """
     shape = scene.shape
     out = np.zeros(shape, np.float32)
@@ -73,6 +73,10 @@ def background_structure(scene, rng):
         out += np.float32(scene.fringes) * _fringes(shape, rng, scene.fringe_period)
     if scene.cirrus:
         out += np.float32(scene.cirrus) * texture_field(shape, rng, smallest=24.0)
+    if scene.mottle:
+        out += np.float32(scene.mottle) * texture_field(
+            shape, rng, slope=2.0, smallest=8.0, largest=200.0
+        )
     if scene.glow:
         out += np.float32(scene.glow) * _edge_glow(shape, rng)
     for _ in range(rng.poisson(scene.ghosts * shape[0] * shape[1] / 1e6)):

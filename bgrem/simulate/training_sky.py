@@ -104,7 +104,7 @@ def _population(rng):
         "brightest": _log(rng, 1e2, 1e6),
         "large_galaxies": _maybe(rng, 0.3, 0.5, 5.0),
         "discs": _maybe(rng, 0.3, 0.5, 5.0),
-        "nebula": _maybe(rng, 0.1, 0.3, 30.0),
+        "nebula": _maybe(rng, 0.15, 0.3, 30.0),
         "nebula_scale": _log(rng, 8.0, 60.0),
     }
 
@@ -186,6 +186,7 @@ def _detector(rng):
         "dark_strength": _log(rng, 0.3, 3.0),
         "dead_pixels": _maybe(rng, 0.4 * chance, 2.0, 200.0),
         "bad_columns": _maybe(rng, 0.35 * chance, 0.3, 8.0),
+        "bands": _maybe(rng, 0.12 * chance, 0.5, 5.0),
         "row_noise": _maybe(rng, 0.4 * chance, 0.01, 0.5),
         "column_noise": _maybe(rng, 0.4 * chance, 0.01, 0.4),
         "odd_even": _maybe(rng, 0.15 * chance, 0.02, 0.5),
@@ -212,5 +213,6 @@ def _sky(rng):
         "ghosts": _maybe(rng, 0.2, 0.5, 3.0),
         "ghost_amplitude": _log(rng, 0.1, 5.0),
         "cirrus": _maybe(rng, 0.1, 0.05, 0.5),
+        "mottle": _maybe(rng, 0.4, 0.02, 0.4),
         "glow": _maybe(rng, 0.25, 0.3, 30.0),
     }

@@ -43,8 +43,7 @@ def calibrate(model, *, seed, scenes=80, size=768):
     -------
     `~bgrem.calibration.Calibration`
     """
-    counts = np.zeros((4, SIGMA_EDGES.size + 1, BRIGHTNESS_EDGES.size + 1))
-    detections, truths = [], []
+    counts, detections, truths = [], [], []
     for index in range(1, scenes + 1):
         rng = np.random.default_rng([seed, STREAM, index])
         sky = draw(random_scene(rng, shape=(size, size)), rng)
@@ -52,25 +51,31 @@ def calibrate(model, *, seed, scenes=80, size=768):
         if gap.mean() > 0.5 or np.ptp(sky.data[~gap]) == 0:
             continue
         parts = separate(sky.data, mask=gap, model=model, calibrated=False)
-        counts += _tally(parts, sky)
+        counts.append(_tally(parts, sky))
         detections.append(detect_peaks(parts.significance, threshold=LOWEST, mask=gap))
         truths.append(truth_of_sky(sky, border=BORDER))
-    curve = froc(*_usual(detections, truths))
+    usual = _usual(detections, truths)
+    curve = froc([detections[i] for i in usual], [truths[i] for i in usual])
     thresholds = np.array([curve.threshold(rate) for rate in RATES])
-    return Calibration(**_factors(counts), **_alarms(thresholds))
+    return Calibration(**_factors(sum(counts[i] for i in usual)), **_alarms(thresholds))
 
 
 def _usual(detections, truths):
-    """The frames without the `UNUSUAL` part with the most false detections.
+    """Which frames are not of the `UNUSUAL` part with the most false detections.
 
     The training sky holds many frames that nobody would keep, on which a hundred times as many false
-    detections are made as on a sound one. With them the table would tell of their artefacts only.
+    detections are made as on a sound one, and larger errors. With them the tables would tell of their
+    artefacts only.
+
+    Returns
+    -------
+    ndarray of int
+        Their numbers.
     """
     threshold = froc(detections, truths).threshold(RANKING_RATE)
     curves = [froc([found], [truth]) for found, truth in zip(detections, truths, strict=True)]
     rates = [np.sum((c.source < 0) & (c.score >= threshold)) / max(c.area, 1e-9) for c in curves]
-    kept = np.argsort(rates, kind="stable")[: max(1, round((1 - UNUSUAL) * len(rates)))]
-    return [detections[i] for i in kept], [truths[i] for i in kept]
+    return np.argsort(rates, kind="stable")[: max(1, round((1 - UNUSUAL) * len(rates)))]
 
 
 def _tally(parts, sky):

@@ -17,7 +17,7 @@ from bgrem.diffusion import noise_rates, reverse_diffusion
 from bgrem.frame import FRAME_NAMES, measure_frame
 from bgrem.model import Model, ModelError, load_model
 from bgrem.separation import ARTEFACT, MAPS, MASKED, NOT_FINITE, Separation, SkyMap
-from bgrem.significance import raise_bright
+from bgrem.significance import gather, raise_bright
 from bgrem.sky import center_and_scale, estimate_mesh
 from bgrem.tiling import map_tiles, row_strips
 
@@ -135,6 +135,7 @@ def separate(
         if progress:
             progress(rows.stop / data.shape[0])
     if "significance" in parts:
+        gather(parts["significance"], frame.fwhm)
         raise_bright(
             parts["significance"], parts["sources"], sky.rms_rows, flags & ARTEFACT > 0, frame.fwhm
         )
@@ -386,7 +387,7 @@ class DiffusionBackground2D:
     Attributes
     ----------
     significance : `~numpy.ndarray` or None
-        Logit of a source being centred on the pixel; None if the model gives none.
+        Logarithm of the chance that a source's centre is near; None if the model gives none.
     mask : `~numpy.ndarray`
         Bits as in `Separation`.
     provenance : dict

@@ -45,8 +45,8 @@ class Separation:
     uncertainty : `~numpy.ndarray` or None
         Standard deviation of the sources; None if the model gives none.
     significance : `~numpy.ndarray` or None
-        Logit of a source being centred on the pixel, at bright sources at least what their
-        S/N says (`bgrem.significance`); None if the model gives none.
+        Logarithm of the chance that a source's centre is near the pixel, at bright sources at
+        least what their S/N says (`bgrem.significance`); None if the model gives none.
     """
 
     data: np.ndarray

@@ -17,14 +17,14 @@ from bgrem.fits import (
     FitsError,
     FitsImage,
     as_planes,
-    fitted_mask,
     is_fits_name,
     read_image,
-    read_mask,
     write_products,
 )
+from bgrem.flags import flag_pixels
+from bgrem.maps import Maps, maps_for
 from bgrem.model import Model, load_model
-from bgrem.separation import MAPS, MASKED, NOT_FINITE, Separation
+from bgrem.separation import MAPS, Separation
 
 __all__ = ["PLANES", "Failure", "Result", "process_file", "process_files"]
 
@@ -143,6 +143,10 @@ def process_file(
     output_dir: str | os.PathLike | None = None,
     overwrite: bool = False,
     mask: str | os.PathLike | np.ndarray | None = None,
+    mask_bits: int | None = None,
+    weight: str | os.PathLike | np.ndarray | None = None,
+    weight_type: str = "inverse",
+    saturate: float | str | None = "header",
     save: Sequence[str] = (),
     nonnegative: bool = False,
     keep_level: bool = False,
@@ -171,6 +175,15 @@ def process_file(
     mask : str, path or array_like, optional
         FILE, FILE[HDU] or an HDU of the same file; or an array. Bad where not 0. Of the image's
         shape, or of one plane's for all planes of a cube.
+    mask_bits : int, optional
+        The bits of the mask that are bad. Default: all.
+    weight : str, path or array_like, optional
+        Weight map, as ``mask``; see `bgrem.background.separate`.
+    weight_type : str
+        "inverse" (inverse variance), "variance" or "rms".
+    saturate : float, "header" or None
+        Level in data units from which on pixels are saturated; "header" for the card SATURATE,
+        where there is one.
     save : sequence of str
         Keys of `PLANES`, to be appended as extensions.
     nonnegative : bool
@@ -204,10 +217,17 @@ def process_file(
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     _check_output(output, path, overwrite)
     image = read_image(path, hdu)
-    bad = _mask_for(image, mask)
+    given = maps_for(
+        image,
+        mask=mask,
+        mask_bits=mask_bits,
+        weight=weight,
+        weight_type=weight_type,
+        saturate=saturate,
+    )
     with progress(path.name) if progress else nullcontext() as report:
         products, facts = _separate_planes(
-            image, bad, save, nonnegative, report,
+            image, given, save, nonnegative, report,
             model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
             maps=tuple(key for key in save if key in MAPS),
         )  # fmt: skip
@@ -327,17 +347,9 @@ def _files_of(given: Path, prefix: str) -> list[Path]:
 # --- one image
 
 
-def _mask_for(image: FitsImage, mask: str | os.PathLike | np.ndarray | None) -> np.ndarray | None:
-    if mask is None:
-        return None
-    if isinstance(mask, str | os.PathLike):
-        return read_mask(os.fspath(mask), image)
-    return fitted_mask(np.asarray(mask) != 0, image)
-
-
 def _separate_planes(
     image: FitsImage,
-    mask: np.ndarray | None,
+    given: Maps,
     save: Sequence[str],
     nonnegative: bool,
     report: Callable[[float], None] | None,
@@ -349,13 +361,12 @@ def _separate_planes(
     provenance holds nothing else.
     """
     planes = as_planes(image.data)
-    masks = [None] * len(planes) if mask is None else np.broadcast_to(as_planes(mask), planes.shape)
     products: dict[str, np.ndarray] = {}
     facts: list[dict] = []
-    for i, (plane, bad) in enumerate(zip(planes, masks, strict=True)):
+    for i, plane in enumerate(planes):
         share = report and (lambda done, i=i: report((i + done) / len(planes)))
         try:
-            parts = separate(plane, mask=bad, progress=share, **options)
+            parts = separate(plane, **given.of_plane(i), progress=share, **options)
         except ValueError as error:
             facts.append({"warnings": [f"left alone, {error}"]})
             continue
@@ -372,7 +383,7 @@ def _separate_planes(
         raise FitsError(f"{image.label}: {facts[0]['warnings'][0].removeprefix('left alone, ')}")
     for i in left:
         for name, product in products.items():
-            as_planes(product)[i] = _left_alone(name, planes[i], masks[i])
+            as_planes(product)[i] = _left_alone(name, planes[i], given.of_plane(i)["mask"])
     return products, facts
 
 
@@ -394,8 +405,7 @@ def _left_alone(name: str, data: np.ndarray, bad: np.ndarray | None) -> np.ndarr
     """A part of a plane in which nothing can be told from noise: all of it is noise."""
     unknown = {"RMS": np.nan, "UNCERT": np.nan, "SIGNIF": np.nan}
     if name == "MASK":
-        masked = 0 if bad is None else MASKED * bad.astype(np.uint8)
-        return masked | NOT_FINITE * ~np.isfinite(data)
+        return flag_pixels(data, mask=bad)
     if name == "NOISE":
         return data
     return unknown.get(name, np.where(np.isfinite(data), 0, np.nan))
@@ -413,6 +423,8 @@ FACTS = {
     "level": ("BGR_LEVL", "median sky level"),
     "rms": ("BGR_RMS", "median rms of the sky"),
     "minpix": ("BGR_MINP", "pixels below it were raised to it"),
+    "saturate": ("BGR_SATU", "saturation level"),
+    "weight": ("BGR_WGHT", "type of the weight map"),
     "fwhm": ("BGR_FWHM", "[pix] FWHM of the point-spread function"),
     "signif_1": ("BGR_SIG1", "SIGNIF of 1 false detection per Mpix"),
     "signif_10": ("BGR_SG10", "SIGNIF of 10 false detections per Mpix"),

@@ -30,10 +30,9 @@ __all__ = [
     "FitsError",
     "FitsImage",
     "as_planes",
-    "fitted_mask",
     "is_fits_name",
+    "lengths",
     "read_image",
-    "read_mask",
     "write_products",
 ]
 
@@ -103,7 +102,7 @@ class _Unit:
         if math.prod(self.shape) == 0 or not self.shape:
             return "holds no image"
         if sum(n > 1 for n in self.shape) < 2 and len(self.shape) != 2:
-            return f"is one-dimensional ({_times(self.shape)}), not an image"
+            return f"is one-dimensional ({lengths(self.shape)}), not an image"
         return None
 
 
@@ -164,6 +163,11 @@ def as_planes(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1, *array.shape[-2:])
 
 
+def lengths(shape: Sequence[int]) -> str:
+    """A shape in words, as FITS counts its axes: the fastest first."""
+    return " x ".join(str(n) for n in shape[::-1])
+
+
 def read_image(path: str | os.PathLike, hdu: int | str | None = None) -> FitsImage:
     """Read one image of a FITS file.
 
@@ -197,69 +201,6 @@ def read_image(path: str | os.PathLike, hdu: int | str | None = None) -> FitsIma
             notes.append(f"{unit.label} does not match its DATASUM: its pixels may be corrupt")
         data = _physical(raw, header, f"{path}: {unit.label}")
     return FitsImage(path, unit.index, data, header, tuple(notes), tuple(units), contents)
-
-
-def read_mask(text: str, image: FitsImage) -> np.ndarray:
-    """Read a mask: FILE, FILE[HDU], or an HDU of the image's own file.
-
-    Parameters
-    ----------
-    text : str
-    image : FitsImage
-        The image that it is for.
-
-    Returns
-    -------
-    bool ndarray of the image's shape, or (ny, nx) for all its planes
-        True where the mask's value is not 0 (NaN counts as not 0).
-
-    Raises
-    ------
-    FitsError
-        Where it cannot be read or has another shape.
-    """
-    bracket = re.fullmatch(r"(.+)\[(.+)\]", text)
-    if Path(text).is_file():
-        mask = read_image(text)
-    elif bracket:
-        mask = read_image(bracket[1], bracket[2])
-    elif is_fits_name(Path(text)):
-        raise FitsError(f"{text}: no such file (it was to be the mask)")
-    else:
-        mask = read_image(image.path, text)
-    return fitted_mask(mask.data != 0, image, label=mask.label)
-
-
-def fitted_mask(bad: np.ndarray, image: FitsImage, *, label: str = "the array") -> np.ndarray:
-    """A mask of the image's shape, or of one plane for all of them.
-
-    Parameters
-    ----------
-    bad : bool ndarray
-    image : FitsImage
-        The image that it is for.
-    label : str
-        Where the mask comes from.
-
-    Returns
-    -------
-    bool ndarray of the image's shape, or (ny, nx) for all its planes
-
-    Raises
-    ------
-    FitsError
-        Where it has another shape.
-    """
-    if bad.shape == image.data.shape:
-        return bad
-    if bad.ndim >= 2 and bad.size:
-        plane = as_planes(bad)
-        if len(plane) == 1 and plane.shape[1:] == as_planes(image.data).shape[1:]:
-            return plane[0]
-    raise FitsError(
-        f"{label} is a mask of {_times(bad.shape)} pixels, but the image in {image.label} "
-        f"has {_times(image.data.shape)}"
-    )
 
 
 def write_products(
@@ -453,11 +394,6 @@ def _advice(units: list[_Unit]) -> str:
     return f"; images are in {images}" if images else ""
 
 
-def _times(shape: Sequence[int]) -> str:
-    """A shape as FITS counts its axes, the fastest first."""
-    return " x ".join(str(n) for n in shape[::-1])
-
-
 # --- reading: stored pixels to physical values
 
 
@@ -474,7 +410,7 @@ def _stored_pixels(contents, unit: _Unit, path: Path) -> tuple[np.ndarray, fits.
 def _decompress_tiles(contents, unit: _Unit, path: Path) -> tuple[np.ndarray, fits.Header]:
     if math.prod(unit.shape) * 8 > _memory():
         raise FitsError(
-            f"{path}: {unit.label} announces {_times(unit.shape)} pixels, more than fit in memory"
+            f"{path}: {unit.label} announces {lengths(unit.shape)} pixels, more than fit in memory"
         )
     empty = fits.PrimaryHDU().header.tostring().encode("ascii")
     header = contents[unit.start : unit.data].translate(PRINTABLE)

@@ -87,6 +87,25 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
         help="bad pixels, where it is not 0: a FITS file, FILE[HDU], or an HDU of the image's own file",
     )  # fmt: skip
     group.add_argument(
+        "--mask-bits", metavar="BITS", type=_bits,
+        help="only these bits of the mask are bad: values with commas, decimal or hexadecimal "
+        "(4096,16 is 0x1010; default: any value but 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weight", metavar="MAP",
+        help="weight map, given as a mask is: the noise map takes its shape, the image tells the "
+        "scale; no data where it has none (weight 0, infinite variance)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weight-type", choices=("inverse", "variance", "rms"), default="inverse",
+        help="what the weight map holds: inverse variance (default), variance or rms",
+    )  # fmt: skip
+    group.add_argument(
+        "--saturate", metavar="LEVEL", type=_saturate, default="header",
+        help="pixels from LEVEL on are saturated: flagged, and their light stays in the sources; "
+        "'none' for none (default: the header's SATURATE)",
+    )  # fmt: skip
+    group.add_argument(
         "-m", "--minpix", metavar="MINPIX", type=_minpix, default="auto",
         help="raise pixels below MINPIX to it before anything else (detector failures); 'none' for none "
         "(default: 0 for raw frames, whose sky level is above 5 rms, and none for sky-subtracted ones)",
@@ -141,6 +160,21 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
 def _minpix(text: str) -> float | str | None:
     if text.lower() in ("auto", "none"):
         return "auto" if text.lower() == "auto" else None
+    return number_from()(text)
+
+
+def _bits(text: str) -> int:
+    from bgrem.maps import parse_bits
+
+    try:
+        return parse_bits(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _saturate(text: str) -> float | str | None:
+    if text.lower() in ("header", "none"):
+        return "header" if text.lower() == "header" else None
     return number_from()(text)
 
 

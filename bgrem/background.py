@@ -251,7 +251,9 @@ def _raised(data: np.ndarray, minpix: float | str | None) -> np.ndarray:
         return np.maximum(data, minpix)
 
 
-def _standardised(data, bad, *, minpix, norm, box, noise) -> tuple[np.ndarray, SkyMap, float | None]:
+def _standardised(
+    data, bad, *, minpix, norm, box, noise
+) -> tuple[np.ndarray, SkyMap, float | None]:
     """(data - center) / scale in float64, kept as float32; its sky; and what "auto" came to."""
     center, scale = center_and_scale(_raised(data, minpix), bad)
     if minpix == "auto":

@@ -2,6 +2,7 @@
 
 background   one image: `separate`, `remove_background`, `DiffusionBackground2D`
 files        FITS files: `process_file`, `process_files`
+restore      the way back: `undo`
 model        networks with their cards: `load_model`, `available_models`
 
 The names below are loaded when they are first used: an import takes no time.
@@ -19,6 +20,7 @@ _HOME = {
     "process_files": "files",
     "remove_background": "background",
     "separate": "background",
+    "undo": "restore",
 }
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "process_files",
     "remove_background",
     "separate",
+    "undo",
 ]
 
 

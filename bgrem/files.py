@@ -4,7 +4,7 @@ import glob
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,14 +16,18 @@ from bgrem.background import separate
 from bgrem.fits import (
     FitsError,
     FitsImage,
+    Product,
     as_planes,
+    image_hdus,
     is_fits_name,
     read_image,
-    write_products,
+    sibling,
+    write_mosaic,
 )
 from bgrem.flags import flag_pixels
 from bgrem.maps import Maps, maps_for
 from bgrem.model import Model, load_model
+from bgrem.restore import KEPT, TABLE, kept_cards, lost_pixels
 from bgrem.separation import MAPS, Separation
 
 __all__ = ["PLANES", "Failure", "Result", "process_file", "process_files"]
@@ -165,7 +169,8 @@ def process_file(
     path : path
         ``.fits``, ``.fit``, ``.fts`` or ``.fz``, also inside gzip or bzip2. Cubes go plane by plane.
     hdu : int or str, optional
-        Index or EXTNAME of the image. Default: 0 or, where it holds no image, the first that does.
+        Index or EXTNAME of the image, or "all" for every 2-D image of the file. Default: 0 or,
+        where it holds no image, the first that does.
     prefix : str
         The output's name is ``prefix`` + the input's name.
     output_dir : path, optional
@@ -216,35 +221,55 @@ def process_file(
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     _check_output(output, path, overwrite)
-    image = read_image(path, hdu)
-    given = maps_for(
-        image,
-        mask=mask,
-        mask_bits=mask_bits,
-        weight=weight,
-        weight_type=weight_type,
-        saturate=saturate,
-    )
+    every = str(hdu).strip().lower() == "all"
+    image = read_image(path, None if every else hdu)
+    hdus = _frames(image) if every else [image.hdu]
+    done: list[dict] = []
+    warnings = [] if every else list(image.notes)
+
+    def product_of(index: int, report: Callable[[float], None] | None) -> Product | None:
+        this = image if index == image.hdu else sibling(image, index)
+        try:
+            given = maps_for(
+                this,
+                mask=_beside(mask, index, every),
+                mask_bits=mask_bits,
+                weight=_beside(weight, index, every),
+                weight_type=weight_type,
+                saturate=saturate,
+            )
+            products, facts = _separate_planes(
+                this, given, save, nonnegative, report,
+                model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
+                maps=tuple(key for key in save if key in MAPS),
+            )  # fmt: skip
+        except FitsError as error:
+            if not every:
+                raise
+            warnings.append(f"left alone, {str(error).removeprefix(f'{path}: ')}")
+            return None
+        done.extend(fact for fact in facts if "model" in fact)
+        told = given.notes + _warnings(facts)
+        warnings.extend(f"HDU {index}: {line}" if every else line for line in told)
+        return _product(this, products, facts, nonnegative=nonnegative, keep_level=keep_level)
+
     with progress(path.name) if progress else nullcontext() as report:
-        products, facts = _separate_planes(
-            image, given, save, nonnegative, report,
-            model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
-            maps=tuple(key for key in save if key in MAPS),
-        )  # fmt: skip
-    sources = products.pop("SOURCES")
-    if keep_level:
-        for plane, fact in zip(as_planes(sources), facts, strict=True):
-            plane += fact.get("level", 0)
-    write_products(
-        output,
-        image,
-        sources,
-        planes=products,
-        cards=_cards(facts, nonnegative=nonnegative, keep_level=keep_level),
-        history=_history(facts),
-        overwrite=overwrite,
-    )
-    done = [fact for fact in facts if "model" in fact]
+        if every:
+            shares = iter(range(len(hdus)))
+
+            def product_in_turn(index: int) -> Product | None:
+                turn = next(shares)
+                product = product_of(
+                    index, report and (lambda part: report((turn + part) / len(hdus)))
+                )
+                if turn == len(hdus) - 1 and not done:
+                    raise FitsError(f"{path}: no image could be done ({warnings[0]})")
+                return product
+
+            write_mosaic(output, image, hdus, product_in_turn, overwrite=overwrite)
+        else:
+            product = product_of(image.hdu, report)
+            write_mosaic(output, image, hdus, lambda _: product, overwrite=overwrite)
     return Result(
         input=path,
         output=output,
@@ -253,7 +278,7 @@ def process_file(
         rms=statistics.median(fact["rms"] for fact in done),
         norm=done[0]["norm"],
         seconds=time.perf_counter() - started,
-        warnings=image.notes + _warnings(facts),
+        warnings=tuple(warnings),
     )
 
 
@@ -345,6 +370,53 @@ def _files_of(given: Path, prefix: str) -> list[Path]:
 
 
 # --- one image
+
+
+def _frames(image: FitsImage) -> list[int]:
+    """The HDUs of the file that hold one 2-D image each."""
+    found = [
+        index
+        for index, header in image_hdus(image).items()
+        if sum(n > 1 for n in _lengths(header)) == 2
+    ]
+    if not found:
+        raise FitsError(f"{image.path}: no HDU holds a 2-D image")
+    return found
+
+
+def _lengths(header: Mapping) -> list[int]:
+    axes = "ZNAXIS" if header.get("ZIMAGE") is True else "NAXIS"
+    return [header[f"{axes}{i + 1}"] for i in range(header[axes])]
+
+
+def _beside(source: str | os.PathLike | np.ndarray | None, index: int, every: bool):
+    """The map of one image among all: of a file, the HDU of the same index."""
+    if every and isinstance(source, str | os.PathLike) and Path(source).is_file():
+        return f"{os.fspath(source)}[{index}]"
+    return source
+
+
+def _product(
+    image: FitsImage,
+    products: dict[str, np.ndarray],
+    facts: Sequence[dict],
+    *,
+    nonnegative: bool,
+    keep_level: bool,
+) -> Product:
+    """What is written of an image, and what undoes it where its planes are saved."""
+    sources, planes = products.pop("SOURCES"), products
+    levels = [fact.get("level", 0.0) if keep_level else 0.0 for fact in facts]
+    for plane, level in zip(as_planes(sources), levels, strict=True):
+        plane += level
+    cards = _cards(facts, nonnegative=nonnegative, keep_level=keep_level)
+    history = _history(facts)
+    kept = []
+    if all(name in planes for name in KEPT):
+        kept = kept_cards(image, history)
+        lost = lost_pixels(image, sources, planes, levels)
+        planes = planes if lost is None else {**planes, TABLE: lost}
+    return Product(image, sources, planes, cards, history, kept)
 
 
 def _separate_planes(

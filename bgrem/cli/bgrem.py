@@ -79,7 +79,8 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "-h", "--hdu", metavar="HDU",
-        help="HDU of the image, number or EXTNAME (default: 0, or the first that holds an image)",
+        help="HDU of the image, number or EXTNAME, or 'all' for every 2-D image of the file (default: 0, "
+        "or the first that holds an image)",
     )  # fmt: skip
     group.add_argument("-i", dest="hdu", help=argparse.SUPPRESS)
     group.add_argument(

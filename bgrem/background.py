@@ -4,11 +4,14 @@
 """
 
 import operator
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bgrem import __version__
 from bgrem.absorption import absorbed_light
@@ -24,7 +27,15 @@ from bgrem.sky import center_and_scale, estimate_mesh
 from bgrem.tiling import map_tiles, row_strips
 from bgrem.weights import noise_of_weight, weighted
 
-__all__ = ["DiffusionBackground2D", "remove_background", "separate"]
+__all__ = ["remove_background", "separate"]
+
+if TYPE_CHECKING:
+    from astropy.nddata import NDData
+    from astropy.units import Quantity
+
+# Quantities are arrays to type checkers, too; the more special come first.
+Container = TypeVar("Container", "Quantity", "NDData", np.ma.MaskedArray, np.ndarray)
+ModelLike = str | os.PathLike[str] | Model
 
 SMALLEST = 16  # pixels: nothing can be told of a narrower image
 THIN = 16  # rows, where each takes several numbers in double precision
@@ -42,13 +53,13 @@ PART_OF_CHANNEL = {
 
 
 def separate(
-    data,
+    data: Any,
     *,
-    mask=None,
-    weight=None,
+    mask: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
     weight_type: str = "inverse",
-    saturate=None,
-    model="optical",
+    saturate: float | ArrayLike | None = None,
+    model: ModelLike = "optical",
     steps: int = 1,
     norm: float | None = None,
     minpix: float | str | None = None,
@@ -341,7 +352,36 @@ def _warnings(bad: np.ndarray | None, unlike: list[str], mesh) -> list[str]:
     return told
 
 
-def remove_background(data, *, mask=None, model="optical", steps: int = 1, **options):
+@overload
+def remove_background(
+    data: Container,
+    *,
+    mask: ArrayLike | None = ...,
+    model: ModelLike = ...,
+    steps: int = ...,
+    **options: Any,
+) -> Container: ...
+
+
+@overload
+def remove_background(
+    data: ArrayLike,
+    *,
+    mask: ArrayLike | None = ...,
+    model: ModelLike = ...,
+    steps: int = ...,
+    **options: Any,
+) -> np.ndarray: ...
+
+
+def remove_background(
+    data: Any,
+    *,
+    mask: ArrayLike | None = None,
+    model: ModelLike = "optical",
+    steps: int = 1,
+    **options: Any,
+) -> Any:
     """Remove the background and the noise from an image: its sources are left.
 
     Parameters
@@ -355,14 +395,15 @@ def remove_background(data, *, mask=None, model="optical", steps: int = 1, **opt
     steps : int
         Number of diffusion steps.
     **options
-        ``norm``, ``minpix``, ``fwhm``, ``box``, ``tile`` and ``progress``, as for
-        `separate`.
+        ``weight``, ``weight_type``, ``saturate``, ``norm``, ``minpix``, ``fwhm``, ``box``,
+        ``tile`` and ``progress``, as for `separate`.
 
     Returns
     -------
     sources : same type as ``data``
-        The sources, with the unit, WCS, meta and mask of ``data``; an uncertainty of
-        the data is not theirs and left out.
+        The sources, with the unit, WCS, meta and mask of ``data``. The uncertainty of an
+        ``NDData`` is that of the sources, of the type that ``data`` has (standard deviation,
+        variance or inverse variance) and else a standard deviation.
 
     Raises
     ------
@@ -375,87 +416,6 @@ def remove_background(data, *, mask=None, model="optical", steps: int = 1, **opt
     >>> sources = remove_background(data, mask=bad)  # doctest: +SKIP
     """
     _, _, wrap = unwrap(data, None)
-    parts = separate(data, mask=mask, model=model, steps=steps, maps=(), **options)
-    return wrap(parts.sources)
-
-
-class DiffusionBackground2D:
-    """Background of an image, with the attributes of a photutils ``Background2D``.
-
-    They are arrays, or quantities where the data have a unit.
-
-    Parameters
-    ----------
-    data : array_like, `~astropy.units.Quantity`, `~astropy.nddata.NDData` or masked array
-        Image of shape (ny, nx).
-    mask : array_like of bool, optional
-        True where a pixel is bad, in addition to the mask that ``data`` may have.
-    **options
-        As for `separate`: ``model``, ``steps``, ``norm``, ``minpix``, ``fwhm``, ``box``,
-        ``tile``, ``maps``, ``progress``.
-
-    Attributes
-    ----------
-    significance : `~numpy.ndarray` or None
-        Logit of a source being centred on the pixel; None if the model gives none.
-    mask : `~numpy.ndarray`
-        Bits as in `Separation`.
-    provenance : dict
-        How the parts came about, see `Separation`.
-
-    Raises
-    ------
-    ValueError
-        As for `separate`.
-
-    Examples
-    --------
-    >>> from bgrem import DiffusionBackground2D
-    >>> sky = DiffusionBackground2D(data)  # doctest: +SKIP
-    >>> subtracted = data - sky.background  # doctest: +SKIP
-    """
-
-    def __init__(self, data, *, mask=None, **options) -> None:
-        self._parts = separate(data, mask=mask, **options)
-        self._unit = getattr(data, "unit", None)
-        self.significance = self._parts.significance
-        self.mask = self._parts.mask
-        self.provenance = self._parts.provenance
-
-    def _with_unit(self, part):
-        return part if part is None or self._unit is None else part << self._unit
-
-    @property
-    def background(self):
-        """The smooth sky."""
-        return self._with_unit(self._parts.background)
-
-    @property
-    def background_rms(self):
-        """Standard deviation of the noise of the sky."""
-        return self._with_unit(self._parts.rms)
-
-    @property
-    def background_median(self):
-        """Median of the sky mesh."""
-        return self._with_unit(self._parts.sky.level)
-
-    @property
-    def background_rms_median(self):
-        """Median of the noise over the sky mesh."""
-        return self._with_unit(self._parts.sky.rms)
-
-    @property
-    def sources(self):
-        """Stars, galaxies and all else that is not sky or noise."""
-        return self._with_unit(self._parts.sources)
-
-    @property
-    def noise(self):
-        """What is neither sources nor background."""
-        return self._with_unit(self._parts.noise)
-
-    @property
-    def uncertainty(self):
-        """Standard deviation of the sources."""
-        return self._with_unit(self._parts.uncertainty)
+    maps = ("uncertainty",) if hasattr(data, "uncertainty") else ()
+    parts = separate(data, mask=mask, model=model, steps=steps, maps=maps, **options)
+    return wrap(parts.sources, parts.uncertainty)

@@ -17,7 +17,7 @@ FLOORS = {
     "sky": 1, "frame": 1, "fits": 1, "model": 1, "psf": 1, "simulate": 1,
     "separation": 2, "significance": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 2,
     "parents": 2, "realism": 2,
-    "background": 3,
+    "background": 3, "background2d": 4,
     "files": 4, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3,
     "report": 5, "validate": 5, "calibrate": 5,
     "export": 6,

@@ -4,7 +4,7 @@ import glob
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,15 +16,19 @@ from bgrem.background import separate
 from bgrem.fits import (
     FitsError,
     FitsImage,
+    Product,
     as_planes,
-    fitted_mask,
+    image_hdus,
     is_fits_name,
     read_image,
-    read_mask,
-    write_products,
+    sibling,
+    write_mosaic,
 )
+from bgrem.flags import flag_pixels
+from bgrem.maps import Maps, maps_for
 from bgrem.model import Model, load_model
-from bgrem.separation import MAPS, MASKED, NOT_FINITE, Separation
+from bgrem.restore import KEPT, TABLE, kept_cards, lost_pixels
+from bgrem.separation import MAPS, Separation
 
 __all__ = ["PLANES", "Failure", "Result", "process_file", "process_files"]
 
@@ -143,6 +147,10 @@ def process_file(
     output_dir: str | os.PathLike | None = None,
     overwrite: bool = False,
     mask: str | os.PathLike | np.ndarray | None = None,
+    mask_bits: int | None = None,
+    weight: str | os.PathLike | np.ndarray | None = None,
+    weight_type: str = "inverse",
+    saturate: float | str | None = "header",
     save: Sequence[str] = (),
     nonnegative: bool = False,
     keep_level: bool = False,
@@ -161,7 +169,8 @@ def process_file(
     path : path
         ``.fits``, ``.fit``, ``.fts`` or ``.fz``, also inside gzip or bzip2. Cubes go plane by plane.
     hdu : int or str, optional
-        Index or EXTNAME of the image. Default: 0 or, where it holds no image, the first that does.
+        Index or EXTNAME of the image, or "all" for every 2-D image of the file. Default: 0 or,
+        where it holds no image, the first that does.
     prefix : str
         The output's name is ``prefix`` + the input's name.
     output_dir : path, optional
@@ -171,6 +180,15 @@ def process_file(
     mask : str, path or array_like, optional
         FILE, FILE[HDU] or an HDU of the same file; or an array. Bad where not 0. Of the image's
         shape, or of one plane's for all planes of a cube.
+    mask_bits : int, optional
+        The bits of the mask that are bad. Default: all.
+    weight : str, path or array_like, optional
+        Weight map, as ``mask``; see `bgrem.background.separate`.
+    weight_type : str
+        "inverse" (inverse variance), "variance" or "rms".
+    saturate : float, "header" or None
+        Level in data units from which on pixels are saturated; "header" for the card SATURATE,
+        where there is one.
     save : sequence of str
         Keys of `PLANES`, to be appended as extensions.
     nonnegative : bool
@@ -203,28 +221,55 @@ def process_file(
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     _check_output(output, path, overwrite)
-    image = read_image(path, hdu)
-    bad = _mask_for(image, mask)
+    every = str(hdu).strip().lower() == "all"
+    image = read_image(path, None if every else hdu)
+    hdus = _frames(image) if every else [image.hdu]
+    done: list[dict] = []
+    warnings = [] if every else list(image.notes)
+
+    def product_of(index: int, report: Callable[[float], None] | None) -> Product | None:
+        this = image if index == image.hdu else sibling(image, index)
+        try:
+            given = maps_for(
+                this,
+                mask=_beside(mask, index, every),
+                mask_bits=mask_bits,
+                weight=_beside(weight, index, every),
+                weight_type=weight_type,
+                saturate=saturate,
+            )
+            products, facts = _separate_planes(
+                this, given, save, nonnegative, report,
+                model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
+                maps=tuple(key for key in save if key in MAPS),
+            )  # fmt: skip
+        except FitsError as error:
+            if not every:
+                raise
+            warnings.append(f"left alone, {str(error).removeprefix(f'{path}: ')}")
+            return None
+        done.extend(fact for fact in facts if "model" in fact)
+        told = given.notes + _warnings(facts)
+        warnings.extend(f"HDU {index}: {line}" if every else line for line in told)
+        return _product(this, products, facts, nonnegative=nonnegative, keep_level=keep_level)
+
     with progress(path.name) if progress else nullcontext() as report:
-        products, facts = _separate_planes(
-            image, bad, save, nonnegative, report,
-            model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
-            maps=tuple(key for key in save if key in MAPS),
-        )  # fmt: skip
-    sources = products.pop("SOURCES")
-    if keep_level:
-        for plane, fact in zip(as_planes(sources), facts, strict=True):
-            plane += fact.get("level", 0)
-    write_products(
-        output,
-        image,
-        sources,
-        planes=products,
-        cards=_cards(facts, nonnegative=nonnegative, keep_level=keep_level),
-        history=_history(facts),
-        overwrite=overwrite,
-    )
-    done = [fact for fact in facts if "model" in fact]
+        if every:
+            shares = iter(range(len(hdus)))
+
+            def product_in_turn(index: int) -> Product | None:
+                turn = next(shares)
+                product = product_of(
+                    index, report and (lambda part: report((turn + part) / len(hdus)))
+                )
+                if turn == len(hdus) - 1 and not done:
+                    raise FitsError(f"{path}: no image could be done ({warnings[0]})")
+                return product
+
+            write_mosaic(output, image, hdus, product_in_turn, overwrite=overwrite)
+        else:
+            product = product_of(image.hdu, report)
+            write_mosaic(output, image, hdus, lambda _: product, overwrite=overwrite)
     return Result(
         input=path,
         output=output,
@@ -233,7 +278,7 @@ def process_file(
         rms=statistics.median(fact["rms"] for fact in done),
         norm=done[0]["norm"],
         seconds=time.perf_counter() - started,
-        warnings=image.notes + _warnings(facts),
+        warnings=tuple(warnings),
     )
 
 
@@ -327,17 +372,56 @@ def _files_of(given: Path, prefix: str) -> list[Path]:
 # --- one image
 
 
-def _mask_for(image: FitsImage, mask: str | os.PathLike | np.ndarray | None) -> np.ndarray | None:
-    if mask is None:
-        return None
-    if isinstance(mask, str | os.PathLike):
-        return read_mask(os.fspath(mask), image)
-    return fitted_mask(np.asarray(mask) != 0, image)
+def _frames(image: FitsImage) -> list[int]:
+    """The HDUs of the file that hold one 2-D image each."""
+    found = [
+        index
+        for index, header in image_hdus(image).items()
+        if sum(n > 1 for n in _lengths(header)) == 2
+    ]
+    if not found:
+        raise FitsError(f"{image.path}: no HDU holds a 2-D image")
+    return found
+
+
+def _lengths(header: Mapping) -> list[int]:
+    axes = "ZNAXIS" if header.get("ZIMAGE") is True else "NAXIS"
+    return [header[f"{axes}{i + 1}"] for i in range(header[axes])]
+
+
+def _beside(source: str | os.PathLike | np.ndarray | None, index: int, every: bool):
+    """The map of one image among all: of a file, the HDU of the same index."""
+    if every and isinstance(source, str | os.PathLike) and Path(source).is_file():
+        return f"{os.fspath(source)}[{index}]"
+    return source
+
+
+def _product(
+    image: FitsImage,
+    products: dict[str, np.ndarray],
+    facts: Sequence[dict],
+    *,
+    nonnegative: bool,
+    keep_level: bool,
+) -> Product:
+    """What is written of an image, and what undoes it where its planes are saved."""
+    sources, planes = products.pop("SOURCES"), products
+    levels = [fact.get("level", 0.0) if keep_level else 0.0 for fact in facts]
+    for plane, level in zip(as_planes(sources), levels, strict=True):
+        plane += level
+    cards = _cards(facts, nonnegative=nonnegative, keep_level=keep_level)
+    history = _history(facts)
+    kept = []
+    if all(name in planes for name in KEPT):
+        kept = kept_cards(image, history)
+        lost = lost_pixels(image, sources, planes, levels)
+        planes = planes if lost is None else {**planes, TABLE: lost}
+    return Product(image, sources, planes, cards, history, kept)
 
 
 def _separate_planes(
     image: FitsImage,
-    mask: np.ndarray | None,
+    given: Maps,
     save: Sequence[str],
     nonnegative: bool,
     report: Callable[[float], None] | None,
@@ -349,13 +433,12 @@ def _separate_planes(
     provenance holds nothing else.
     """
     planes = as_planes(image.data)
-    masks = [None] * len(planes) if mask is None else np.broadcast_to(as_planes(mask), planes.shape)
     products: dict[str, np.ndarray] = {}
     facts: list[dict] = []
-    for i, (plane, bad) in enumerate(zip(planes, masks, strict=True)):
+    for i, plane in enumerate(planes):
         share = report and (lambda done, i=i: report((i + done) / len(planes)))
         try:
-            parts = separate(plane, mask=bad, progress=share, **options)
+            parts = separate(plane, **given.of_plane(i), progress=share, **options)
         except ValueError as error:
             facts.append({"warnings": [f"left alone, {error}"]})
             continue
@@ -372,7 +455,7 @@ def _separate_planes(
         raise FitsError(f"{image.label}: {facts[0]['warnings'][0].removeprefix('left alone, ')}")
     for i in left:
         for name, product in products.items():
-            as_planes(product)[i] = _left_alone(name, planes[i], masks[i])
+            as_planes(product)[i] = _left_alone(name, planes[i], given.of_plane(i)["mask"])
     return products, facts
 
 
@@ -394,8 +477,7 @@ def _left_alone(name: str, data: np.ndarray, bad: np.ndarray | None) -> np.ndarr
     """A part of a plane in which nothing can be told from noise: all of it is noise."""
     unknown = {"RMS": np.nan, "UNCERT": np.nan, "SIGNIF": np.nan}
     if name == "MASK":
-        masked = 0 if bad is None else MASKED * bad.astype(np.uint8)
-        return masked | NOT_FINITE * ~np.isfinite(data)
+        return flag_pixels(data, mask=bad)
     if name == "NOISE":
         return data
     return unknown.get(name, np.where(np.isfinite(data), 0, np.nan))
@@ -413,6 +495,8 @@ FACTS = {
     "level": ("BGR_LEVL", "median sky level"),
     "rms": ("BGR_RMS", "median rms of the sky"),
     "minpix": ("BGR_MINP", "pixels below it were raised to it"),
+    "saturate": ("BGR_SATU", "saturation level"),
+    "weight": ("BGR_WGHT", "type of the weight map"),
     "fwhm": ("BGR_FWHM", "[pix] FWHM of the point-spread function"),
     "signif_1": ("BGR_SIG1", "SIGNIF of 1 false detection per Mpix"),
     "signif_10": ("BGR_SG10", "SIGNIF of 10 false detections per Mpix"),

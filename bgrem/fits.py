@@ -16,25 +16,35 @@ import mmap
 import os
 import re
 import secrets
+import shutil
+import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
+from bgrem.formats import advice
+
 __all__ = [
+    "LYING_CARDS",
     "FitsError",
     "FitsImage",
+    "Product",
     "as_planes",
-    "fitted_mask",
+    "image_hdus",
     "is_fits_name",
+    "lengths",
     "read_image",
-    "read_mask",
+    "sibling",
+    "stored_pixels",
+    "write_mosaic",
     "write_products",
+    "write_restored",
 ]
 
 BLOCK = 2880
@@ -103,7 +113,7 @@ class _Unit:
         if math.prod(self.shape) == 0 or not self.shape:
             return "holds no image"
         if sum(n > 1 for n in self.shape) < 2 and len(self.shape) != 2:
-            return f"is one-dimensional ({_times(self.shape)}), not an image"
+            return f"is one-dimensional ({lengths(self.shape)}), not an image"
         return None
 
 
@@ -143,6 +153,32 @@ class FitsImage:
         return self._units[self.hdu].compressed
 
 
+@dataclass(frozen=True)
+class Product:
+    """What takes the place of one image, and what is appended for it.
+
+    Attributes
+    ----------
+    image : FitsImage
+    sources : ndarray
+        Of the shape of ``image.data``; float32 or float64.
+    planes : mapping of EXTNAME to ndarray
+        Further images of that shape, or structured arrays that become tables.
+    cards : sequence of (keyword, value, comment)
+        Provenance, of the image and of the planes.
+    history : sequence of str
+    image_cards : sequence of (keyword, value, comment)
+        Further cards of the image.
+    """
+
+    image: FitsImage
+    sources: np.ndarray
+    planes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    cards: Sequence[tuple[str, object, str]] = ()
+    history: Sequence[str] = ()
+    image_cards: Sequence[tuple[str, object, str]] = ()
+
+
 def is_fits_name(path: Path) -> bool:
     """Whether a file's name ends as FITS files' names do: .fits .fit .fts .fz, also with .gz or .bz2."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
@@ -162,6 +198,11 @@ def as_planes(array: np.ndarray) -> np.ndarray:
     if array.ndim == 3 and array.shape[-1] in (3, 4):
         return np.moveaxis(array, -1, 0)
     return array.reshape(-1, *array.shape[-2:])
+
+
+def lengths(shape: Sequence[int]) -> str:
+    """A shape in words, as FITS counts its axes: the fastest first."""
+    return " x ".join(str(n) for n in shape[::-1])
 
 
 def read_image(path: str | os.PathLike, hdu: int | str | None = None) -> FitsImage:
@@ -191,75 +232,43 @@ def read_image(path: str | os.PathLike, hdu: int | str | None = None) -> FitsIma
         contents = _read_contents(path)
         units, notes = _find_units(contents, path)
         unit, choice = _choose(units, hdu, path)
-        notes += choice
-        raw, header = _stored_pixels(contents, unit, path)
-        if not _sum_matches(contents, unit):
-            notes.append(f"{unit.label} does not match its DATASUM: its pixels may be corrupt")
-        data = _physical(raw, header, f"{path}: {unit.label}")
-    return FitsImage(path, unit.index, data, header, tuple(notes), tuple(units), contents)
+        return _image_at(unit, path, units, contents, notes + choice)
 
 
-def read_mask(text: str, image: FitsImage) -> np.ndarray:
-    """Read a mask: FILE, FILE[HDU], or an HDU of the image's own file.
+def sibling(image: FitsImage, hdu: int | str) -> FitsImage:
+    """Read another image of the file of ``image``, which is not read again.
 
     Parameters
     ----------
-    text : str
     image : FitsImage
-        The image that it is for.
+    hdu : int or str
+        As for `read_image`.
 
     Returns
     -------
-    bool ndarray of the image's shape, or (ny, nx) for all its planes
-        True where the mask's value is not 0 (NaN counts as not 0).
+    FitsImage
 
     Raises
     ------
     FitsError
-        Where it cannot be read or has another shape.
+        As `read_image` does.
     """
-    bracket = re.fullmatch(r"(.+)\[(.+)\]", text)
-    if Path(text).is_file():
-        mask = read_image(text)
-    elif bracket:
-        mask = read_image(bracket[1], bracket[2])
-    elif is_fits_name(Path(text)):
-        raise FitsError(f"{text}: no such file (it was to be the mask)")
-    else:
-        mask = read_image(image.path, text)
-    return fitted_mask(mask.data != 0, image, label=mask.label)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        unit, _ = _choose(list(image._units), hdu, image.path)
+        return _image_at(unit, image.path, image._units, image._contents, [])
 
 
-def fitted_mask(bad: np.ndarray, image: FitsImage, *, label: str = "the array") -> np.ndarray:
-    """A mask of the image's shape, or of one plane for all of them.
+def image_hdus(image: FitsImage) -> dict[int, fits.Header]:
+    """The HDUs of the file of ``image`` that hold an image, with their headers, by index."""
+    return {unit.index: unit.header for unit in image._units if not unit.complaint}
 
-    Parameters
-    ----------
-    bad : bool ndarray
-    image : FitsImage
-        The image that it is for.
-    label : str
-        Where the mask comes from.
 
-    Returns
-    -------
-    bool ndarray of the image's shape, or (ny, nx) for all its planes
-
-    Raises
-    ------
-    FitsError
-        Where it has another shape.
-    """
-    if bad.shape == image.data.shape:
-        return bad
-    if bad.ndim >= 2 and bad.size:
-        plane = as_planes(bad)
-        if len(plane) == 1 and plane.shape[1:] == as_planes(image.data).shape[1:]:
-            return plane[0]
-    raise FitsError(
-        f"{label} is a mask of {_times(bad.shape)} pixels, but the image in {image.label} "
-        f"has {_times(image.data.shape)}"
-    )
+def stored_pixels(image: FitsImage) -> np.ndarray:
+    """The pixels of an image as they are stored, before BSCALE, BZERO and BLANK."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        return _stored_pixels(image._contents, image._units[image.hdu], image.path)[0]
 
 
 def write_products(
@@ -298,23 +307,108 @@ def write_products(
     FitsError
         Where ``path`` exists, is the input, or cannot be written.
     """
+    product = Product(image, sources, planes or {}, cards, history)
+    write_mosaic(path, image, [image.hdu], lambda _: product, overwrite=overwrite)
+
+
+def write_mosaic(
+    path: str | os.PathLike,
+    image: FitsImage,
+    hdus: Sequence[int],
+    product_of: Callable[[int], Product | None],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write the file of ``image`` again with products in the place of several of its images.
+
+    As `write_products`, one image after the other: the products of one are in memory at a time.
+
+    Parameters
+    ----------
+    path : path
+    image : FitsImage
+        Any image of the file.
+    hdus : sequence of int
+        Indices of the HDUs that are replaced.
+    product_of : callable
+        Gives the product of an index; None leaves that HDU as it is.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    FitsError
+        As `write_products` does.
+    """
+    path = Path(path)
+    if path.exists() and path.samefile(image.path):
+        raise FitsError(f"{path}: would overwrite the input")
+    several = len(hdus) > 1
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(_header_faults(image))
+        warnings.simplefilter("ignore", AstropyWarning)
+        stream = stack.enter_context(_replacing(path, overwrite))
+        # The planes of all images come last; those of several wait on the disk.
+        spool = stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) if several else None
+        product = None
+        for unit in image._units:
+            if unit.index not in hdus or (product := product_of(unit.index)) is None:
+                _copy_unit(stream, image._contents, unit)
+                continue
+            _write_sources(stream, product, several)
+            if spool:
+                _write_planes(spool, product, hdus.index(unit.index))
+        if spool:
+            spool.seek(0)
+            shutil.copyfileobj(spool, stream)
+        elif product:
+            _write_planes(stream, product, 0)
+
+
+def write_restored(
+    path: str | os.PathLike,
+    image: FitsImage,
+    restored: Mapping[int, Callable[[], tuple[np.ndarray, fits.Header]]],
+    count: int,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write the first HDUs of the file of ``image`` again, some of them as they once were.
+
+    Parameters
+    ----------
+    path : path
+    image : FitsImage
+        Any image of the file.
+    restored : mapping of int to callable
+        Gives the stored pixels and the header of the HDU at an index; the others are copied.
+    count : int
+        How many HDUs are written.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    FitsError
+        As `write_products` does.
+    """
     path = Path(path)
     if path.exists() and path.samefile(image.path):
         raise FitsError(f"{path}: would overwrite the input")
     with warnings.catch_warnings(), _header_faults(image):
         warnings.simplefilter("ignore", AstropyWarning)
         with _replacing(path, overwrite) as stream:
-            for unit in image._units:
-                if unit.index == image.hdu:
-                    header = _product_header(
-                        image.header, cards, history, appended=len(planes or {})
-                    )
-                    _write_image(stream, sources, header, image.compressed)
-                else:
+            for unit in image._units[:count]:
+                if unit.index not in restored:
                     _copy_unit(stream, image._contents, unit)
-            for name, plane in (planes or {}).items():
-                header = _plane_header(image, name, cards)
-                _write_image(stream, plane, header, image.compressed)
+                    continue
+                pixels, header = restored[unit.index]()
+                if unit.compressed:
+                    stream.write(_compressed_unit(pixels, header))
+                else:
+                    stream.write(header.tostring().encode("ascii"))
+                    _write_pixels(stream, pixels)
 
 
 # --- the file: its bytes and its HDUs
@@ -351,7 +445,7 @@ def _decompressed(decompress, packed: bytes, kind: str, path: Path) -> bytes:
 def _find_units(contents, path: Path) -> tuple[list[_Unit], list[str]]:
     """Walk the HDUs; every one must be complete (the padding of the last may be missing)."""
     if contents[:9] != b"SIMPLE  =":
-        raise FitsError(f"{path}: not a FITS file")
+        raise FitsError(f"{path}: not a FITS file{advice(bytes(contents[:64]), path.name)}")
     units, start, size = [], 0, len(contents)
     while start < size and (start == 0 or contents[start : start + 8] == b"XTENSION"):
         data = _header_end(contents, start)
@@ -410,6 +504,14 @@ def _data_length(header: fits.Header) -> int:
     return length
 
 
+def _image_at(unit: _Unit, path: Path, units, contents, notes: list[str]) -> FitsImage:
+    raw, header = _stored_pixels(contents, unit, path)
+    if not _sum_matches(contents, unit):
+        notes = [*notes, f"{unit.label} does not match its DATASUM: its pixels may be corrupt"]
+    data = _physical(raw, header, f"{path}: {unit.label}")
+    return FitsImage(path, unit.index, data, header, tuple(notes), tuple(units), contents)
+
+
 def _padded(length: int) -> int:
     return -(-length // BLOCK) * BLOCK
 
@@ -453,11 +555,6 @@ def _advice(units: list[_Unit]) -> str:
     return f"; images are in {images}" if images else ""
 
 
-def _times(shape: Sequence[int]) -> str:
-    """A shape as FITS counts its axes, the fastest first."""
-    return " x ".join(str(n) for n in shape[::-1])
-
-
 # --- reading: stored pixels to physical values
 
 
@@ -474,7 +571,7 @@ def _stored_pixels(contents, unit: _Unit, path: Path) -> tuple[np.ndarray, fits.
 def _decompress_tiles(contents, unit: _Unit, path: Path) -> tuple[np.ndarray, fits.Header]:
     if math.prod(unit.shape) * 8 > _memory():
         raise FitsError(
-            f"{path}: {unit.label} announces {_times(unit.shape)} pixels, more than fit in memory"
+            f"{path}: {unit.label} announces {lengths(unit.shape)} pixels, more than fit in memory"
         )
     empty = fits.PrimaryHDU().header.tostring().encode("ascii")
     header = contents[unit.start : unit.data].translate(PRINTABLE)
@@ -587,45 +684,63 @@ def _copy_unit(stream, contents, unit: _Unit) -> None:
     stream.write(b"\0" * (_padded(unit.end) - unit.end))
 
 
-def _product_header(
-    header: fits.Header,
-    cards: Sequence[tuple[str, object, str]],
-    history: Sequence[str],
-    *,
-    appended: int,
-) -> fits.Header:
+def _write_sources(stream, product: Product, several: bool) -> None:
+    header = _product_header(product, several)
+    _write_image(stream, product.sources, header, product.image.compressed)
+
+
+def _write_planes(stream, product: Product, before: int) -> None:
+    """The planes of a product; ``before`` others of the same names have been written."""
+    for name, plane in product.planes.items():
+        if plane.dtype.names:
+            stream.write(_table_unit(plane, name, product))
+            continue
+        header = _plane_header(product, name, before)
+        _write_image(stream, plane, header, product.image.compressed)
+
+
+def _product_header(product: Product, several: bool) -> fits.Header:
     """The image's header without the cards that would lie, with the provenance."""
-    header = header.copy()
+    header, appended = product.image.header.copy(), len(product.planes)
     for keyword in LYING_CARDS:
         header.remove(keyword, ignore_missing=True, remove_all=True)
     for keyword in [k for k in header if k.startswith("BGR_")]:
         header.remove(keyword, ignore_missing=True)
+    if several:  # how many planes will follow is not known yet
+        header.remove("NEXTEND", ignore_missing=True)
     if isinstance(header.get("NEXTEND"), int):
         header["NEXTEND"] += appended
     if appended and "SIMPLE" in header and "EXTEND" not in header:
         header.set("EXTEND", True, after=f"NAXIS{header['NAXIS']}")
-    header.extend(cards, unique=False)
-    for line in history:
+    header.extend([*product.cards, *product.image_cards], unique=False)
+    for line in product.history:
         header.add_history(line)
     return header
 
 
-def _plane_header(
-    image: FitsImage, name: str, cards: Sequence[tuple[str, object, str]]
-) -> fits.Header:
+def _plane_header(product: Product, name: str, before: int) -> fits.Header:
     """The header of an appended plane: the image's WCS and unit, a name that no other HDU has."""
+    image = product.image
     axes = [(f"NAXIS{i + 1}", length) for i, length in enumerate(image.data.shape[::-1])]
     header = fits.Header([("XTENSION", "IMAGE"), ("BITPIX", 8), ("NAXIS", len(axes)), *axes])
     for card in (("PCOUNT", 0), ("GCOUNT", 1), ("EXTNAME", name)):
         header.append(card)
-    namesakes = sum(unit.name.upper() == name for unit in image._units)
+    namesakes = before + sum(unit.name.upper() == name for unit in image._units)
     if namesakes:
         header.append(("EXTVER", namesakes + 1))
     if name not in ("MASK", "SIGNIF") and "BUNIT" in image.header:
         header.append(image.header.cards["BUNIT"])
     header.extend([card for card in image.header.cards if WCS_CARD.fullmatch(card.keyword)])
-    header.extend(cards, unique=False)
+    header.extend(product.cards, unique=False)
+    header.append(("BGR_HDU", image.hdu, "HDU of the image that this belongs to"))
     return header
+
+
+def _table_unit(rows: np.ndarray, name: str, product: Product) -> bytes:
+    """A structured array as a binary table."""
+    unit = fits.BinTableHDU(rows, name=name)
+    unit.header.append(("BGR_HDU", product.image.hdu, "HDU of the image that this belongs to"))
+    return _alone(unit)
 
 
 def _write_image(stream, pixels: np.ndarray, header: fits.Header, compressed: bool) -> None:
@@ -634,24 +749,42 @@ def _write_image(stream, pixels: np.ndarray, header: fits.Header, compressed: bo
         return
     bits = -8 * pixels.itemsize if pixels.dtype.kind == "f" else 8 * pixels.itemsize
     header["BITPIX"] = bits
-    stored = pixels.dtype.newbyteorder(">")
-    flat = pixels.reshape(-1)
-    chunks = [slice(i, i + CHUNK) for i in range(0, flat.size, CHUNK)]
-    padding = b"\0" * (_padded(pixels.nbytes) - pixels.nbytes)
     total = 0
-    for chunk in chunks:
-        big_endian = flat[chunk].astype(stored).tobytes()
+    for big_endian in _big_endian(pixels):
         big_endian += b"\0" * (-len(big_endian) % 4)
         total = _ones_complement_sum(np.frombuffer(big_endian, ">u4"), total)
     stream.write(_checked_header(header, total))
-    for chunk in chunks:
-        stream.write(flat[chunk].astype(stored).tobytes())
-    stream.write(padding)
+    _write_pixels(stream, pixels)
+
+
+def _write_pixels(stream, pixels: np.ndarray) -> None:
+    for big_endian in _big_endian(pixels):
+        stream.write(big_endian)
+    stream.write(b"\0" * (_padded(pixels.nbytes) - pixels.nbytes))
+
+
+def _big_endian(pixels: np.ndarray) -> Iterator[bytes]:
+    """The bytes of an image as FITS orders them, a chunk at a time."""
+    flat = pixels.reshape(-1)
+    for i in range(0, flat.size, CHUNK):
+        yield flat[i : i + CHUNK].astype(pixels.dtype.newbyteorder(">")).tobytes()
 
 
 def _compressed_unit(pixels: np.ndarray, header: fits.Header) -> bytes:
     """One HDU, tile-compressed without loss: GZIP_2 shuffles the bytes, quantisation is off."""
+    header = header.copy()
+    scaling = [header.cards[key] for key in ("BSCALE", "BZERO", "BLANK") if key in header]
+    for card in scaling:
+        header.remove(card.keyword)
     unit = fits.CompImageHDU(pixels, header, compression_type="GZIP_2", quantize_level=0)
+    # Set afterwards, they tell how to read the pixels; set before, astropy would apply them.
+    for card in scaling:
+        unit.header.set(*card)
+    return _alone(unit)
+
+
+def _alone(unit) -> bytes:
+    """The bytes of one HDU of astropy's."""
     file = io.BytesIO()
     primary = fits.PrimaryHDU()
     fits.HDUList([primary, unit]).writeto(file, checksum=True, output_verify="ignore")

@@ -79,12 +79,32 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "-h", "--hdu", metavar="HDU",
-        help="HDU of the image, number or EXTNAME (default: 0, or the first that holds an image)",
+        help="HDU of the image, number or EXTNAME, or 'all' for every 2-D image of the file (default: 0, "
+        "or the first that holds an image)",
     )  # fmt: skip
     group.add_argument("-i", dest="hdu", help=argparse.SUPPRESS)
     group.add_argument(
         "--mask", metavar="MASK",
         help="bad pixels, where it is not 0: a FITS file, FILE[HDU], or an HDU of the image's own file",
+    )  # fmt: skip
+    group.add_argument(
+        "--mask-bits", metavar="BITS", type=_bits,
+        help="only these bits of the mask are bad: values with commas, decimal or hexadecimal "
+        "(4096,16 is 0x1010; default: any value but 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weight", metavar="MAP",
+        help="weight map, given as a mask is: the noise map takes its shape, the image tells the "
+        "scale; no data where it has none (weight 0, infinite variance)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weight-type", choices=("inverse", "variance", "rms"), default="inverse",
+        help="what the weight map holds: inverse variance (default), variance or rms",
+    )  # fmt: skip
+    group.add_argument(
+        "--saturate", metavar="LEVEL", type=_saturate, default="header",
+        help="pixels from LEVEL on are saturated: flagged, and their light stays in the sources; "
+        "'none' for none (default: the header's SATURATE)",
     )  # fmt: skip
     group.add_argument(
         "-m", "--minpix", metavar="MINPIX", type=_minpix, default="auto",
@@ -141,6 +161,21 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
 def _minpix(text: str) -> float | str | None:
     if text.lower() in ("auto", "none"):
         return "auto" if text.lower() == "auto" else None
+    return number_from()(text)
+
+
+def _bits(text: str) -> int:
+    from bgrem.maps import parse_bits
+
+    try:
+        return parse_bits(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _saturate(text: str) -> float | str | None:
+    if text.lower() in ("header", "none"):
+        return "header" if text.lower() == "header" else None
     return number_from()(text)
 
 

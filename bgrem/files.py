@@ -23,6 +23,7 @@ from bgrem.fits import (
     read_mask,
     write_products,
 )
+from bgrem.html.companions import Companions
 from bgrem.model import Model, load_model
 from bgrem.separation import MAPS, MASKED, NOT_FINITE, Separation
 
@@ -55,6 +56,8 @@ class Result:
         From opening the input to the renamed output.
     warnings : tuple of str
         What the reader and the model noticed.
+    report, plot : Path or None
+        The page and the picture, where they were asked for.
     """
 
     input: Path
@@ -65,6 +68,8 @@ class Result:
     norm: float
     seconds: float
     warnings: tuple[str, ...] = ()
+    report: Path | None = None
+    plot: Path | None = None
 
     def __str__(self) -> str:
         return (
@@ -146,6 +151,8 @@ def process_file(
     save: Sequence[str] = (),
     nonnegative: bool = False,
     keep_level: bool = False,
+    report: bool = False,
+    plot: bool = False,
     model="optical",
     steps: int = 1,
     norm: float | None = None,
@@ -177,6 +184,11 @@ def process_file(
         Clip negative sources to 0; what is clipped goes to the noise, the parts still add up.
     keep_level : bool
         Add the median sky level (card BGR_LEVL) to the image that is written.
+    report : bool
+        Write also a page about it that a browser shows, the output's name with ``.html`` added; of a
+        cube, about its first plane.
+    plot : bool
+        Write also a picture of it before (left) and after, the output's name with ``.png`` added.
     model, steps, norm, fwhm, box
         As for `bgrem.background.separate`.
     minpix : float, "auto" or None
@@ -203,27 +215,32 @@ def process_file(
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     _check_output(output, path, overwrite)
+    pages = Companions(output, report=report, plot=plot, overwrite=overwrite)
     image = read_image(path, hdu)
     bad = _mask_for(image, mask)
-    with progress(path.name) if progress else nullcontext() as report:
+    with progress(path.name) if progress else nullcontext() as tell:
         products, facts = _separate_planes(
-            image, bad, save, nonnegative, report,
+            image, bad, save, nonnegative, tell,
             model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
-            maps=tuple(key for key in save if key in MAPS),
+            maps=tuple(key for key in MAPS if key in (*save, *pages.maps)), watch=pages.watch,
         )  # fmt: skip
     sources = products.pop("SOURCES")
     if keep_level:
+        sources = sources.copy()  # the page shows them without the level
         for plane, fact in zip(as_planes(sources), facts, strict=True):
             plane += fact.get("level", 0)
+    cards = _cards(facts, nonnegative=nonnegative, keep_level=keep_level)
+    warnings = image.notes + _warnings(facts)
     write_products(
         output,
         image,
         sources,
         planes=products,
-        cards=_cards(facts, nonnegative=nonnegative, keep_level=keep_level),
+        cards=cards,
         history=_history(facts),
         overwrite=overwrite,
     )
+    pages.write(path.name, header=image.header, cards=cards, warnings=warnings)
     done = [fact for fact in facts if "model" in fact]
     return Result(
         input=path,
@@ -233,7 +250,9 @@ def process_file(
         rms=statistics.median(fact["rms"] for fact in done),
         norm=done[0]["norm"],
         seconds=time.perf_counter() - started,
-        warnings=image.notes + _warnings(facts),
+        warnings=warnings,
+        report=pages.report,
+        plot=pages.plot,
     )
 
 
@@ -340,20 +359,21 @@ def _separate_planes(
     mask: np.ndarray | None,
     save: Sequence[str],
     nonnegative: bool,
-    report: Callable[[float], None] | None,
+    tell: Callable[[float], None] | None,
+    watch: Callable[[Separation], None],
     **options,
 ) -> tuple[dict[str, np.ndarray], list[dict]]:
     """The products by EXTNAME, each of the image's stored shape, and each plane's provenance.
 
     A plane of a cube that cannot be separated (a constant one) is left alone, with a warning; its
-    provenance holds nothing else.
+    provenance holds nothing else. ``watch`` is shown each of the others.
     """
     planes = as_planes(image.data)
     masks = [None] * len(planes) if mask is None else np.broadcast_to(as_planes(mask), planes.shape)
     products: dict[str, np.ndarray] = {}
     facts: list[dict] = []
     for i, (plane, bad) in enumerate(zip(planes, masks, strict=True)):
-        share = report and (lambda done, i=i: report((i + done) / len(planes)))
+        share = tell and (lambda done, i=i: tell((i + done) / len(planes)))
         try:
             parts = separate(plane, mask=bad, progress=share, **options)
         except ValueError as error:
@@ -367,6 +387,7 @@ def _separate_planes(
                 products[name] = np.empty(image.data.shape, part.dtype)
             as_planes(products[name])[i] = part
         facts.append(parts.provenance)
+        watch(parts)
     left = [i for i, fact in enumerate(facts) if "model" not in fact]
     if len(left) == len(planes):
         raise FitsError(f"{image.label}: {facts[0]['warnings'][0].removeprefix('left alone, ')}")

@@ -97,7 +97,7 @@ def _middle(shape) -> tuple[slice, slice]:
 
 
 def _found_by_bgrem(parts: Separation, window, snr, bad) -> tuple[np.ndarray, str]:
-    """x and y of what the product for detection holds, and how they were found."""
+    """Positions of what the product for detection holds, and how they were found."""
     threshold = parts.provenance["signif_10"]
     if parts.significance is None or threshold is None:
         peaks = detect_on_sources(snr, 1.0, threshold=FAINTEST, mask=bad)

@@ -17,7 +17,7 @@ from bgrem.pictures import AsinhCodes, averaged, block_factor, png, stretched
 from bgrem.separation import MASKED, NOT_FINITE, Separation
 from bgrem.tiling import row_strips
 
-__all__ = ["index_page", "image_page", "templates", "write_whole"]
+__all__ = ["image_page", "index_page", "templates", "write_whole"]
 
 SIDE = 2048  # pixels of the pictures: larger images are averaged down
 MAP_SIDE = 96
@@ -189,7 +189,7 @@ def _line(parts: Separation, numbers: dict[str, int], warnings: Sequence[str]) -
 
 
 def _pull(parts: Separation) -> np.ndarray:
-    """noise / rms of good pixels, a sample of large images."""
+    """The noise over the rms at good pixels, a sample of large images."""
     every = max(1, int(np.sqrt(parts.data.size / SAMPLES)))
     found = []
     for rows in row_strips(parts.data.shape):

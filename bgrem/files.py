@@ -25,6 +25,7 @@ from bgrem.fits import (
     write_mosaic,
 )
 from bgrem.flags import flag_pixels
+from bgrem.html.companions import Companions
 from bgrem.maps import Maps, maps_for
 from bgrem.model import Model, load_model
 from bgrem.restore import KEPT, TABLE, kept_cards, lost_pixels
@@ -59,6 +60,8 @@ class Result:
         From opening the input to the renamed output.
     warnings : tuple of str
         What the reader and the model noticed.
+    report, plot : Path or None
+        The page and the picture, where they were asked for.
     """
 
     input: Path
@@ -69,6 +72,8 @@ class Result:
     norm: float
     seconds: float
     warnings: tuple[str, ...] = ()
+    report: Path | None = None
+    plot: Path | None = None
 
     def __str__(self) -> str:
         return (
@@ -154,6 +159,8 @@ def process_file(
     save: Sequence[str] = (),
     nonnegative: bool = False,
     keep_level: bool = False,
+    report: bool = False,
+    plot: bool = False,
     model="optical",
     steps: int = 1,
     norm: float | None = None,
@@ -195,6 +202,11 @@ def process_file(
         Clip negative sources to 0; what is clipped goes to the noise, the parts still add up.
     keep_level : bool
         Add the median sky level (card BGR_LEVL) to the image that is written.
+    report : bool
+        Write also a page about it that a browser shows, the output's name with ``.html`` added; of a
+        cube, about its first plane.
+    plot : bool
+        Write also a picture of it before (left) and after, the output's name with ``.png`` added.
     model, steps, norm, fwhm, box
         As for `bgrem.background.separate`.
     minpix : float, "auto" or None
@@ -221,13 +233,15 @@ def process_file(
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     _check_output(output, path, overwrite)
+    pages = Companions(output, report=report, plot=plot, overwrite=overwrite)
     every = str(hdu).strip().lower() == "all"
     image = read_image(path, None if every else hdu)
     hdus = _frames(image) if every else [image.hdu]
     done: list[dict] = []
+    shown: list[tuple] = []  # headers and provenance of what was done
     warnings = [] if every else list(image.notes)
 
-    def product_of(index: int, report: Callable[[float], None] | None) -> Product | None:
+    def product_of(index: int, tell: Callable[[float], None] | None) -> Product | None:
         this = image if index == image.hdu else sibling(image, index)
         try:
             given = maps_for(
@@ -239,9 +253,9 @@ def process_file(
                 saturate=saturate,
             )
             products, facts = _separate_planes(
-                this, given, save, nonnegative, report,
+                this, given, save, nonnegative, tell,
                 model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
-                maps=tuple(key for key in save if key in MAPS),
+                maps=tuple(key for key in MAPS if key in (*save, *pages.maps)), watch=pages.watch,
             )  # fmt: skip
         except FitsError as error:
             if not every:
@@ -251,25 +265,27 @@ def process_file(
         done.extend(fact for fact in facts if "model" in fact)
         told = given.notes + _warnings(facts)
         warnings.extend(f"HDU {index}: {line}" if every else line for line in told)
-        return _product(this, products, facts, nonnegative=nonnegative, keep_level=keep_level)
+        product = _product(this, products, facts, nonnegative=nonnegative, keep_level=keep_level)
+        shown.append((this.header, product.cards))
+        return product
 
-    with progress(path.name) if progress else nullcontext() as report:
+    with progress(path.name) if progress else nullcontext() as tell:
         if every:
             shares = iter(range(len(hdus)))
 
             def product_in_turn(index: int) -> Product | None:
                 turn = next(shares)
-                product = product_of(
-                    index, report and (lambda part: report((turn + part) / len(hdus)))
-                )
+                product = product_of(index, tell and (lambda part: tell((turn + part) / len(hdus))))
                 if turn == len(hdus) - 1 and not done:
                     raise FitsError(f"{path}: no image could be done ({warnings[0]})")
                 return product
 
             write_mosaic(output, image, hdus, product_in_turn, overwrite=overwrite)
         else:
-            product = product_of(image.hdu, report)
+            product = product_of(image.hdu, tell)
             write_mosaic(output, image, hdus, lambda _: product, overwrite=overwrite)
+    header, cards = shown[0]
+    pages.write(path.name, header=header, cards=cards, warnings=tuple(warnings))
     return Result(
         input=path,
         output=output,
@@ -279,6 +295,8 @@ def process_file(
         norm=done[0]["norm"],
         seconds=time.perf_counter() - started,
         warnings=tuple(warnings),
+        report=pages.report,
+        plot=pages.plot,
     )
 
 
@@ -407,8 +425,10 @@ def _product(
     """What is written of an image, and what undoes it where its planes are saved."""
     sources, planes = products.pop("SOURCES"), products
     levels = [fact.get("level", 0.0) if keep_level else 0.0 for fact in facts]
-    for plane, level in zip(as_planes(sources), levels, strict=True):
-        plane += level
+    if keep_level:
+        sources = sources.copy()  # a page shows them without the level
+        for plane, level in zip(as_planes(sources), levels, strict=True):
+            plane += level
     cards = _cards(facts, nonnegative=nonnegative, keep_level=keep_level)
     history = _history(facts)
     kept = []
@@ -424,19 +444,20 @@ def _separate_planes(
     given: Maps,
     save: Sequence[str],
     nonnegative: bool,
-    report: Callable[[float], None] | None,
+    tell: Callable[[float], None] | None,
+    watch: Callable[[Separation], None],
     **options,
 ) -> tuple[dict[str, np.ndarray], list[dict]]:
     """The products by EXTNAME, each of the image's stored shape, and each plane's provenance.
 
     A plane of a cube that cannot be separated (a constant one) is left alone, with a warning; its
-    provenance holds nothing else.
+    provenance holds nothing else. ``watch`` is shown each of the others.
     """
     planes = as_planes(image.data)
     products: dict[str, np.ndarray] = {}
     facts: list[dict] = []
     for i, plane in enumerate(planes):
-        share = report and (lambda done, i=i: report((i + done) / len(planes)))
+        share = tell and (lambda done, i=i: tell((i + done) / len(planes)))
         try:
             parts = separate(plane, **given.of_plane(i), progress=share, **options)
         except ValueError as error:
@@ -450,6 +471,7 @@ def _separate_planes(
                 products[name] = np.empty(image.data.shape, part.dtype)
             as_planes(products[name])[i] = part
         facts.append(parts.provenance)
+        watch(parts)
     left = [i for i, fact in enumerate(facts) if "model" not in fact]
     if len(left) == len(planes):
         raise FitsError(f"{image.label}: {facts[0]['warnings'][0].removeprefix('left alone, ')}")

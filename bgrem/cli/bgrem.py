@@ -132,6 +132,14 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
         help="clip negative sources to 0 (the clipped part goes to the noise)",
     )  # fmt: skip
     group.add_argument("--keep-level", action="store_true", help="add the median sky level back")
+    group.add_argument(
+        "--report", action="store_true",
+        help="write OUTPUT.html, too: a page with before and after, sky, noise, detections and fluxes; "
+        "for several images also an index, PREFIX + index.html (needs jinja2)",
+    )  # fmt: skip
+    group.add_argument(
+        "--plot", action="store_true", help="write OUTPUT.png, too: before (left) and after"
+    )
 
 
 def _add_path_options(group: argparse._ArgumentGroup) -> None:
@@ -212,23 +220,32 @@ def _attach_values(argv: list[str], parser: argparse.ArgumentParser) -> list[str
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # numpy, astropy and the model runtime take a second to import: a usage error need not wait for it.
     from bgrem.files import Failure, process_files
+    from bgrem.html.companions import write_index
+    from bgrem.html.document import templates
     from bgrem.model import load_model
 
     try:
         model = load_model(options.model)
+        # What is missing is better said before the work.
+        if options.report:
+            templates()
     except (ValueError, OSError) as error:
         parser.error(str(error))
     arguments = {k: v for k, v in vars(options).items() if k not in ("files", "model", "quiet")}
-    failed = 0
+    failed, pages = 0, []
     progress = _progress_bar if sys.stderr.isatty() and not options.quiet else None
     for outcome in process_files(options.files, model=model, progress=progress, **arguments):
         if isinstance(outcome, Failure):
             failed += 1
             complain("bgrem", outcome.message)
-        elif not options.quiet:
+            continue
+        pages += [outcome.report] if outcome.report else []
+        if not options.quiet:
             for warning in outcome.warnings:
                 complain("bgrem", f"{outcome.input}: {warning}")
             print(outcome, flush=True)
+    if len(pages) > 1:
+        write_index(pages, options.prefix)
     return 1 if failed else 0
 
 

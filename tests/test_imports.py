@@ -20,7 +20,7 @@ FLOORS = {
     "parents": 2, "realism": 2,
     "background": 3, "background2d": 4, "html": 3,
     "files": 4, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3,
-    "report": 5, "validate": 5, "calibrate": 5,
+    "baselines": 3, "pooled": 6, "report": 5, "validate": 5, "calibrate": 5,
     "export": 6,
     "train": 7,
     "cli": 8,

@@ -65,7 +65,28 @@ def main(argv=None):
         alarms[kind] = froc([one["found"] for one in seen], [one["truth"] for one in seen])
     tables["where the predicted brightness exceeds 3 rms, or 3 sigma in circles"] = coverage
     tables["false detections per Mpix"] = alarm_rows(alarms, model.card.calibration)
-    finish(options, tables, model=model, began=began)
+    finish(options, tables, model=model, began=began, plot=draw_calibration)
+
+
+def draw_calibration(tables, figure):
+    """Squared pulls against the uncertainty, and false alarms against what the card says."""
+    left, right = figure.subplots(1, 2)
+    for kind in SCENES:
+        for what in ("pixels", *(f"circles of {radius:g} FWHM" for radius in CIRCLES)):
+            rows = tables[f"{kind}: {what} by uncertainty"]
+            edges = [float(row["uncertainty"].split(" to ")[0]) for row in rows]
+            pulls = [row["mean squared pull"] for row in rows]
+            left.plot(np.maximum(edges, 0.01), pulls, "o-", ms=3, label=f"{kind}: {what}")
+    left.axhline(1.0, color="0.7", lw=0.8)
+    left.set(xscale="log", yscale="log", xlabel="predicted uncertainty from, rms")
+    left.set(ylabel="mean squared pull")
+    left.legend(fontsize=6)
+    rows = tables["false detections per Mpix"]
+    for name in list(rows[0])[1:]:
+        right.plot([row["threshold"] for row in rows], [row[name] or np.nan for row in rows],
+                   label=name)  # fmt: skip
+    right.set(yscale="log", xlabel="significance", ylabel="false detections per Mpix")
+    right.legend()
 
 
 def meerlicht_scene(rng, side):

@@ -31,7 +31,16 @@ from bgrem.model import Model, load_model
 from bgrem.restore import KEPT, TABLE, kept_cards, lost_pixels
 from bgrem.separation import MAPS, Separation
 
-__all__ = ["PLANES", "Failure", "Result", "process_file", "process_files"]
+__all__ = [
+    "PLANES",
+    "Failure",
+    "Result",
+    "check_output",
+    "expanded_paths",
+    "output_path",
+    "process_file",
+    "process_files",
+]
 
 # What may be saved beside the sources: name -> (attribute of a Separation, EXTNAME).
 PLANES = {
@@ -62,6 +71,8 @@ class Result:
         What the reader and the model noticed.
     report, plot : Path or None
         The page and the picture, where they were asked for.
+    resumed : bool
+        Whether an earlier run has written it.
     """
 
     input: Path
@@ -74,6 +85,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     report: Path | None = None
     plot: Path | None = None
+    resumed: bool = False
 
     def __str__(self) -> str:
         return (
@@ -122,7 +134,7 @@ def process_files(
     """
     model = model if isinstance(model, Model) else load_model(model)
     written: dict[Path, Path] = {}
-    for path in _expanded(paths, prefix):
+    for path in expanded_paths(paths, prefix):
         if isinstance(path, Failure):
             yield path
             continue
@@ -232,7 +244,7 @@ def process_file(
     model = model if isinstance(model, Model) else load_model(model)
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
-    _check_output(output, path, overwrite)
+    check_output(output, path, overwrite)
     pages = Companions(output, report=report, plot=plot, overwrite=overwrite)
     every = str(hdu).strip().lower() == "all"
     image = read_image(path, None if every else hdu)
@@ -322,8 +334,21 @@ def output_path(
     return (path.parent if output_dir is None else Path(output_dir)) / (prefix + path.name)
 
 
-def _check_output(output: Path, path: Path, overwrite: bool) -> None:
-    """Refuse before the work what would be refused after it."""
+def check_output(output: Path, path: Path, overwrite: bool) -> None:
+    """Refuse before the work what would be refused after it.
+
+    Parameters
+    ----------
+    output, path : Path
+        Of the output and of the input.
+    overwrite : bool
+        Whether an existing output may be replaced.
+
+    Raises
+    ------
+    FitsError
+        If the output cannot be written.
+    """
     if not path.exists():
         raise FitsError(f"{path}: no such file")
     if output.absolute() == path.absolute() or (output.exists() and output.samefile(path)):
@@ -346,8 +371,21 @@ def _check_output(output: Path, path: Path, overwrite: bool) -> None:
 # --- which files
 
 
-def _expanded(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[Path | Failure]:
-    """The files that the paths stand for, each once."""
+def expanded_paths(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[Path | Failure]:
+    """The files that the paths stand for, each once.
+
+    Parameters
+    ----------
+    paths : path or iterable of path
+        Files, folders and globs.
+    prefix : str
+        Of the names that are left out in folders and globs.
+
+    Yields
+    ------
+    Path or Failure
+        A failure for what stands for no file.
+    """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     seen = set()

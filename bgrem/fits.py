@@ -646,8 +646,10 @@ def _replacing(path: Path, overwrite: bool) -> Iterator[io.BufferedIOBase]:
     """A stream to a temporary file beside ``path`` that takes its name when all has been written."""
     if path.exists() and not overwrite:
         raise FitsError(f"{path}: exists already (use --overwrite to replace it)")
-    # The suffix is kept: tools that look at a file half-way know what it is.
-    temporary = path.with_name(f".bgrem-{secrets.token_hex(4)}{''.join(path.suffixes[-2:])}")
+    # The suffix is kept: tools that look at a file half-way know what it is. The number tells whose
+    # it was where the process was killed.
+    name = f".bgrem-{os.getpid()}-{secrets.token_hex(4)}{''.join(path.suffixes[-2:])}"
+    temporary = path.with_name(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file, _compressing(file, path.suffix.lower()) as stream:

@@ -1,9 +1,12 @@
 """The command ``bgrem``: separate FITS images into sources, background and noise."""
 
 import argparse
+import re
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 
 from bgrem import __version__
 from bgrem.cli import Parser, command, complain, integer_from, number_from, positive_number
@@ -13,6 +16,7 @@ examples:
   bgrem -f image.fits                          writes BGRem_image.fits beside it
   bgrem -f night1/ 'night2/*.fits.fz' --output-dir clean
   bgrem -f mosaic.fits -h SCI -s 4 --save background,noise,rms,mask
+  bgrem -f night1/ --workers 4 --log night1.jsonl
   bgrem -f stack.fits --mask stack.weight.fits[1] --overwrite
 
 Sources + background + noise equal the image, pixel by pixel. One line is printed per
@@ -60,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_image_options(parser.add_argument_group("image"))
     _add_output_options(parser.add_argument_group("output"))
     _add_path_options(parser.add_argument_group("model and sky"))
+    _add_batch_options(parser.add_argument_group("many images"))
     other = parser.add_argument_group("other")
     other.add_argument("--quiet", action="store_true", help="print errors only")
     other.add_argument(
@@ -166,6 +171,33 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
+def _add_batch_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--workers", metavar="N", type=integer_from(1),
+        help="process N images at once, each with 1/N of the cores; what an earlier such run has done "
+        "with the same options counts as done (default: one after another)",
+    )  # fmt: skip
+    group.add_argument(
+        "--shard",
+        metavar="I/N",
+        type=_shard,
+        help="only every N-th image, from the I-th on: one task of N on a cluster",
+    )
+    group.add_argument(
+        "--log", metavar="FILE",
+        help="write one JSON object per image: file, output, status (done, skipped, failed), seconds, "
+        "model, sky, rms, norm, warnings, error",
+    )  # fmt: skip
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    number, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
+    return number, count
+
+
 def _minpix(text: str) -> float | str | None:
     if text.lower() in ("auto", "none"):
         return "auto" if text.lower() == "auto" else None
@@ -219,9 +251,8 @@ def _attach_values(argv: list[str], parser: argparse.ArgumentParser) -> list[str
 
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # numpy, astropy and the model runtime take a second to import: a usage error need not wait for it.
-    from bgrem.files import Failure, process_files
-    from bgrem.html.companions import write_index
     from bgrem.html.document import templates
+    from bgrem.log import Log
     from bgrem.model import load_model
 
     try:
@@ -231,14 +262,46 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             templates()
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    arguments = {k: v for k, v in vars(options).items() if k not in ("files", "model", "quiet")}
-    failed, pages = 0, []
+    with (
+        Log(options.log) if options.log else nullcontext() as log,
+        closing(_outcomes(options, model)) as outcomes,
+    ):
+        return _report(outcomes, options, log)
+
+
+def _is_batch(options: argparse.Namespace) -> bool:
+    return bool(options.workers or options.shard)
+
+
+def _outcomes(options: argparse.Namespace, model) -> Iterator:
+    """What becomes of each image: one after another, or many at once."""
+    from bgrem.batch import process_batch
+    from bgrem.files import process_files
+
+    names = ("files", "model", "quiet", "workers", "shard", "log")
+    arguments = {k: v for k, v in vars(options).items() if k not in names}
+    if _is_batch(options):
+        shares = {"workers": options.workers or 1, "shard": options.shard or (1, 1)}
+        return process_batch(options.files, model=model, **shares, **arguments)
     progress = _progress_bar if sys.stderr.isatty() and not options.quiet else None
-    for outcome in process_files(options.files, model=model, progress=progress, **arguments):
+    return process_files(options.files, model=model, progress=progress, **arguments)
+
+
+def _report(outcomes: Iterator, options: argparse.Namespace, log) -> int:
+    """Say what becomes of each image; the exit code."""
+    from bgrem.files import Failure
+    from bgrem.html.companions import write_index
+
+    began = time.perf_counter()
+    counts, pages = Counter(), []
+    for outcome in outcomes:
+        if log:
+            log.write(outcome)
         if isinstance(outcome, Failure):
-            failed += 1
+            counts["failed"] += 1
             complain("bgrem", outcome.message)
             continue
+        counts["done before" if outcome.resumed else "done"] += 1
         pages += [outcome.report] if outcome.report else []
         if not options.quiet:
             for warning in outcome.warnings:
@@ -246,7 +309,14 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             print(outcome, flush=True)
     if len(pages) > 1:
         write_index(pages, options.prefix)
-    return 1 if failed else 0
+    if _is_batch(options) and not options.quiet:
+        complain("bgrem", _summary(counts, time.perf_counter() - began))
+    return 1 if counts["failed"] else 0
+
+
+def _summary(counts: Counter, seconds: float) -> str:
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in ("done", "done before", "failed"))
+    return f"{counts.total()} images in {seconds:.1f} s: {kinds}"
 
 
 @contextmanager

@@ -183,12 +183,11 @@ def shown(command, folders):
     """A command as a reader would type it: no folder of this machine, not every image."""
     words = ["bgrem-evaluate" if word == EVALUATE[1] else word for word in command]
     words = ["python", *words] if words[0] != EVALUATE[0] else words[1:]
-    text = anonymous(" ".join(words), {**folders, IMAGES: None})
+    text = " ".join(words)
     if folders[IMAGES]:
-        files = [str(path) for path in images_of(folders[IMAGES])]
-        if files:
-            text = text.replace(" ".join(files), f"{IMAGES}/*")
-    return text
+        files = " ".join(map(str, images_of(folders[IMAGES])))
+        text = text.replace(files, f"{IMAGES}/*") if files else text
+    return anonymous(text, folders)
 
 
 def anonymous(text, folders):
@@ -211,11 +210,11 @@ def measure(command, head, path, folders):
     }
     done = subprocess.run(
         [sys.executable, *command],
+        check=False,
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
-        check=False,
     )
     if done.returncode:
         print("\n".join(done.stderr.splitlines()[-5:]), file=sys.stderr)

@@ -42,6 +42,8 @@ SPLINE = np.array([1, 4, 6, 4, 1]) / 16.0
 TINY = np.finfo(np.float32).tiny
 #: False-alarm quantiles (--snquant) of NoiseChisel and Segment; 0.99 is the default of both.
 QUANTILES = (0.999, 0.99, 0.9, 0.6)
+#: Side of NoiseChisel's tiles, pixels: its default, and the least; it wants some 15 across a frame.
+TILES_ACROSS, LEAST_TILE, DEFAULT_TILE = 16, 10, 30
 NOISECHISEL_PROGRAMS = ("astnoisechisel", "astsegment")
 
 
@@ -236,10 +238,13 @@ def detect_noisechisel(data, *, mask=None, enough=None):
         bad = _bad_pixels(data, mask)
         image = np.where(bad, np.median(data[~bad]), data).astype(np.float32)
         fits.writeto(Path(folder, "image.fits"), image)
-        return scanned(lambda quantile: _chisel(folder, quantile), np.array(QUANTILES), enough)
+        tile = int(np.clip(min(image.shape) // TILES_ACROSS, LEAST_TILE, DEFAULT_TILE))
+        return scanned(
+            lambda quantile: _chisel(folder, quantile, tile), np.array(QUANTILES), enough
+        )
 
 
-def _chisel(folder, quantile):
+def _chisel(folder, quantile, tile):
     """One run of both programs on the folder's image."""
     from astropy.io import fits
 
@@ -248,8 +253,9 @@ def _chisel(folder, quantile):
         ("astsegment", "detected.fits", "--output=segmented.fits"),
     )
     for command in commands:
+        settings = f"--snquant={quantile:g}", f"--tilesize={tile},{tile}"
         subprocess.run(
-            [*command, f"--snquant={quantile:g}", "--numthreads=1", "--quiet"],
+            [*command, *settings, "--numthreads=1", "--quiet"],
             cwd=folder, check=True, capture_output=True,
         )  # fmt: skip
     with fits.open(Path(folder, "segmented.fits")) as planes:
@@ -257,10 +263,9 @@ def _chisel(folder, quantile):
             np.nan_to_num(planes[name].data) for name in ("INPUT", "CLUMPS", "OBJECTS", "SKY_STD")
         )
     clumps, objects = (np.maximum(labels, 0).astype(np.int64) for labels in (clumps, objects))
-    # Segment makes no clump of what is too faint or too small to have structure.
-    with_clump = np.unique(objects[clumps > 0])
-    alone = np.where(np.isin(objects, with_clump), 0, objects)
-    labels = np.where(alone > 0, alone + clumps.max(), clumps)
+    # Clumps are counted anew in each object. Segment makes none of what has too little structure.
+    alone = ~np.isin(objects, np.unique(objects[clumps > 0]))
+    labels = np.where((clumps > 0) | alone, objects * (1 + clumps.max()) + clumps, 0)
     snr = ndimage.convolve(light, DEFAULT_CONV / DEFAULT_CONV.sum()) / np.maximum(noise, TINY)
     return _labelled(labels, snr)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bgrem.background import separate
+from bgrem.companions import companion_hdus, with_companions
 from bgrem.fits import (
     FitsError,
     FitsImage,
@@ -151,6 +152,7 @@ def process_file(
     weight: str | os.PathLike | np.ndarray | None = None,
     weight_type: str = "inverse",
     saturate: float | str | None = "header",
+    companions: bool = True,
     save: Sequence[str] = (),
     nonnegative: bool = False,
     keep_level: bool = False,
@@ -189,6 +191,9 @@ def process_file(
     saturate : float, "header" or None
         Level in data units from which on pixels are saturated; "header" for the card SATURATE,
         where there is one.
+    companions : bool
+        Take the mask and the weight that conventions put beside the image, where none are given:
+        ERR and DQ of HST and JWST, mask and variance of HSC and LSST, DECam's ood and oow files.
     save : sequence of str
         Keys of `PLANES`, to be appended as extensions.
     nonnegative : bool
@@ -223,7 +228,7 @@ def process_file(
     _check_output(output, path, overwrite)
     every = str(hdu).strip().lower() == "all"
     image = read_image(path, None if every else hdu)
-    hdus = _frames(image) if every else [image.hdu]
+    hdus = _frames(image, companions) if every else [image.hdu]
     done: list[dict] = []
     warnings = [] if every else list(image.notes)
 
@@ -238,6 +243,7 @@ def process_file(
                 weight_type=weight_type,
                 saturate=saturate,
             )
+            given = with_companions(this, given) if companions else given
             products, facts = _separate_planes(
                 this, given, save, nonnegative, report,
                 model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
@@ -372,12 +378,13 @@ def _files_of(given: Path, prefix: str) -> list[Path]:
 # --- one image
 
 
-def _frames(image: FitsImage) -> list[int]:
-    """The HDUs of the file that hold one 2-D image each."""
+def _frames(image: FitsImage, companions: bool) -> list[int]:
+    """The HDUs of the file that hold one 2-D image each, less the maps that go with them."""
+    maps = companion_hdus(image) if companions else set()
     found = [
         index
         for index, header in image_hdus(image).items()
-        if sum(n > 1 for n in _lengths(header)) == 2
+        if sum(n > 1 for n in _lengths(header)) == 2 and index not in maps
     ]
     if not found:
         raise FitsError(f"{image.path}: no HDU holds a 2-D image")

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "bgrem"
 # Each room and its floor; a room imports only from floors below its own.
 FLOORS = {
     "tiling": 0, "diffusion": 0, "peaks": 0, "truth": 0, "mode": 0, "calibration": 0,
-    "light": 0, "tables": 0, "borders": 0, "formats": 0, "restore": 2, "flags": 1, "saturation": 2, "weights": 2, "maps": 2, "photometry": 1, "target": 5, "inject": 6,
+    "light": 0, "tables": 0, "borders": 0, "formats": 0, "restore": 2, "flags": 1, "saturation": 2, "weights": 2, "maps": 2, "companions": 3, "photometry": 1, "target": 5, "inject": 6,
     "sky": 1, "frame": 1, "fits": 1, "model": 1, "psf": 1, "simulate": 1,
     "separation": 2, "significance": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 2,
     "parents": 2, "realism": 2,

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bgrem.background import separate
+from bgrem.bayer import BAYER, is_bayer, separate_mosaic
 from bgrem.companions import companion_hdus, with_companions
 from bgrem.fits import (
     FitsError,
@@ -153,6 +155,7 @@ def process_file(
     weight_type: str = "inverse",
     saturate: float | str | None = "header",
     companions: bool = True,
+    bayer: str = "auto",
     save: Sequence[str] = (),
     nonnegative: bool = False,
     keep_level: bool = False,
@@ -194,6 +197,9 @@ def process_file(
     companions : bool
         Take the mask and the weight that conventions put beside the image, where none are given:
         ERR and DQ of HST and JWST, mask and variance of HSC and LSST, DECam's ood and oow files.
+    bayer : str
+        Whether the image is a Bayer mosaic, done as four planes: "yes", "no", or "auto" for what
+        the card BAYERPAT or its pixels say.
     save : sequence of str
         Keys of `PLANES`, to be appended as extensions.
     nonnegative : bool
@@ -222,6 +228,8 @@ def process_file(
     started = time.perf_counter()
     if unknown := [key for key in save if key not in PLANES]:
         raise ValueError(f"cannot save {unknown[0]!r}; there are {', '.join(PLANES)}")
+    if bayer not in BAYER:
+        raise ValueError(f"bayer must be one of {', '.join(BAYER)}, not {bayer!r}")
     model = model if isinstance(model, Model) else load_model(model)
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
@@ -244,8 +252,9 @@ def process_file(
                 saturate=saturate,
             )
             given = with_companions(this, given) if companions else given
+            mosaic = bayer == "yes" or (bayer == "auto" and is_bayer(this.data, this.header))
             products, facts = _separate_planes(
-                this, given, save, nonnegative, report,
+                this, given, save, nonnegative, report, mosaic=mosaic,
                 model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
                 maps=tuple(key for key in save if key in MAPS),
             )  # fmt: skip
@@ -432,6 +441,8 @@ def _separate_planes(
     save: Sequence[str],
     nonnegative: bool,
     report: Callable[[float], None] | None,
+    *,
+    mosaic: bool,
     **options,
 ) -> tuple[dict[str, np.ndarray], list[dict]]:
     """The products by EXTNAME, each of the image's stored shape, and each plane's provenance.
@@ -440,12 +451,13 @@ def _separate_planes(
     provenance holds nothing else.
     """
     planes = as_planes(image.data)
+    separated = partial(separate_mosaic, separate) if mosaic else separate
     products: dict[str, np.ndarray] = {}
     facts: list[dict] = []
     for i, plane in enumerate(planes):
         share = report and (lambda done, i=i: report((i + done) / len(planes)))
         try:
-            parts = separate(plane, **given.of_plane(i), progress=share, **options)
+            parts = separated(plane, **given.of_plane(i), progress=share, **options)
         except ValueError as error:
             facts.append({"warnings": [f"left alone, {error}"]})
             continue

@@ -175,7 +175,9 @@ def separate(
 
     provenance = _provenance(model, sky, steps=steps, norm=norm, minpix=minpix, fwhm=frame.fwhm)
     provenance["weight"] = None if weight is None else weight_type
-    provenance["saturate"] = None if saturate is None or np.ndim(saturate) else float(saturate)
+    provenance["saturate"] = (
+        None if saturate is None or np.ndim(saturate) else float(np.asarray(saturate))
+    )
     provenance["warnings"] = _warnings(bad, unlike, sky.mesh)
     return Separation(data=data, sky=sky, provenance=provenance, **parts)
 

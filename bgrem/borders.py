@@ -60,4 +60,4 @@ def _leaves_an_image(border: np.ndarray) -> bool:
     ny, nx = (n - n % BLOCK for n in border.shape)
     blocks = border[:ny, :nx].reshape(ny // BLOCK, BLOCK, nx // BLOCK, BLOCK)
     whole = BLOCK**2 * np.count_nonzero(~blocks.any(axis=(1, 3)))
-    return whole >= SOLID * left
+    return bool(whole >= SOLID * left)

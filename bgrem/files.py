@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bgrem.background import separate
+from bgrem.bayer import BAYER, is_bayer, separate_mosaic
+from bgrem.companions import companion_hdus, with_companions
 from bgrem.fits import (
     FitsError,
     FitsImage,
@@ -168,6 +171,8 @@ def process_file(
     weight: str | os.PathLike | np.ndarray | None = None,
     weight_type: str = "inverse",
     saturate: float | str | None = "header",
+    companions: bool = True,
+    bayer: str = "auto",
     save: Sequence[str] = (),
     nonnegative: bool = False,
     keep_level: bool = False,
@@ -208,6 +213,12 @@ def process_file(
     saturate : float, "header" or None
         Level in data units from which on pixels are saturated; "header" for the card SATURATE,
         where there is one.
+    companions : bool
+        Take the mask and the weight that conventions put beside the image, where none are given:
+        ERR and DQ of HST and JWST, mask and variance of HSC and LSST, DECam's ood and oow files.
+    bayer : str
+        Whether the image is a Bayer mosaic, done as four planes: "yes", "no", or "auto" for what
+        the card BAYERPAT or its pixels say.
     save : sequence of str
         Keys of `PLANES`, to be appended as extensions.
     nonnegative : bool
@@ -241,6 +252,8 @@ def process_file(
     started = time.perf_counter()
     if unknown := [key for key in save if key not in PLANES]:
         raise ValueError(f"cannot save {unknown[0]!r}; there are {', '.join(PLANES)}")
+    if bayer not in BAYER:
+        raise ValueError(f"bayer must be one of {', '.join(BAYER)}, not {bayer!r}")
     model = model if isinstance(model, Model) else load_model(model)
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
@@ -248,7 +261,7 @@ def process_file(
     pages = Companions(output, report=report, plot=plot, overwrite=overwrite)
     every = str(hdu).strip().lower() == "all"
     image = read_image(path, None if every else hdu)
-    hdus = _frames(image) if every else [image.hdu]
+    hdus = _frames(image, companions) if every else [image.hdu]
     done: list[dict] = []
     shown: list[tuple] = []  # headers and provenance of what was done
     warnings = [] if every else list(image.notes)
@@ -264,8 +277,10 @@ def process_file(
                 weight_type=weight_type,
                 saturate=saturate,
             )
+            given = with_companions(this, given) if companions else given
+            mosaic = bayer == "yes" or (bayer == "auto" and is_bayer(this.data, this.header))
             products, facts = _separate_planes(
-                this, given, save, nonnegative, tell,
+                this, given, save, nonnegative, tell, mosaic=mosaic,
                 model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
                 maps=tuple(key for key in MAPS if key in (*save, *pages.maps)), watch=pages.watch,
             )  # fmt: skip
@@ -428,12 +443,13 @@ def _files_of(given: Path, prefix: str) -> list[Path]:
 # --- one image
 
 
-def _frames(image: FitsImage) -> list[int]:
-    """The HDUs of the file that hold one 2-D image each."""
+def _frames(image: FitsImage, companions: bool) -> list[int]:
+    """The HDUs of the file that hold one 2-D image each, less the maps that go with them."""
+    maps = companion_hdus(image) if companions else set()
     found = [
         index
         for index, header in image_hdus(image).items()
-        if sum(n > 1 for n in _lengths(header)) == 2
+        if sum(n > 1 for n in _lengths(header)) == 2 and index not in maps
     ]
     if not found:
         raise FitsError(f"{image.path}: no HDU holds a 2-D image")
@@ -484,6 +500,8 @@ def _separate_planes(
     nonnegative: bool,
     tell: Callable[[float], None] | None,
     watch: Callable[[Separation], None],
+    *,
+    mosaic: bool,
     **options,
 ) -> tuple[dict[str, np.ndarray], list[dict]]:
     """The products by EXTNAME, each of the image's stored shape, and each plane's provenance.
@@ -492,12 +510,13 @@ def _separate_planes(
     provenance holds nothing else. ``watch`` is shown each of the others.
     """
     planes = as_planes(image.data)
+    separated = partial(separate_mosaic, separate) if mosaic else separate
     products: dict[str, np.ndarray] = {}
     facts: list[dict] = []
     for i, plane in enumerate(planes):
         share = tell and (lambda done, i=i: tell((i + done) / len(planes)))
         try:
-            parts = separate(plane, **given.of_plane(i), progress=share, **options)
+            parts = separated(plane, **given.of_plane(i), progress=share, **options)
         except ValueError as error:
             facts.append({"warnings": [f"left alone, {error}"]})
             continue

@@ -148,6 +148,11 @@ class FitsImage:
         return f"{self.path}: {self._units[self.hdu].label}"
 
     @property
+    def primary(self) -> fits.Header:
+        """The header of the file's first HDU."""
+        return self._units[0].header
+
+    @property
     def compressed(self) -> bool:
         """Whether the image is tile-compressed inside the file."""
         return self._units[self.hdu].compressed

@@ -182,11 +182,9 @@ def _joined(pieces: Iterable[str]) -> list[tuple[int, str]]:
     """The places and the cards that were kept in pieces."""
     cards: list[tuple[int, str]] = []
     for piece in pieces:
-        place, _, text = piece[:-1].partition(" ")
-        if place == "+":
-            place, before = cards.pop()
-            text = before + text
-        cards.append((int(place), text))
+        mark, _, text = piece[:-1].partition(" ")
+        place, before = cards.pop() if mark == "+" else (int(mark), "")
+        cards.append((place, before + text))
     return [(place, text.replace("%27", "'").replace("%25", "%")) for place, text in cards]
 
 

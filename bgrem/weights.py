@@ -23,7 +23,7 @@ ENOUGH = 30
 SCATTER = 0.5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class WeightedMesh(Mesh):
     """A mesh whose noise is a map of every pixel.
 
@@ -33,7 +33,7 @@ class WeightedMesh(Mesh):
         Standard deviation of the noise, float32 of shape (ny, nx), above 0.
     """
 
-    noise: np.ndarray | None = None
+    noise: np.ndarray
 
     def rms_rows(self, start: int, stop: int) -> np.ndarray:
         """Noise of the rows ``start`` to ``stop``, float32 of shape (stop - start, nx)."""
@@ -127,7 +127,7 @@ def weighted(mesh: Mesh, x: np.ndarray, bad: np.ndarray | None, noise: np.ndarra
         if lost.any():
             noise[rows][lost] = mesh.rms_rows(rows.start, rows.stop)[lost]
     return WeightedMesh(
-        mesh.background, mesh.rms, mesh.box, mesh.shape, mesh.step, mesh.hidden, noise
+        mesh.background, mesh.rms, mesh.box, mesh.shape, mesh.step, mesh.hidden, noise=noise
     )
 
 

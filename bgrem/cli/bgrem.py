@@ -112,6 +112,16 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
         "'none' for none (default: the header's SATURATE)",
     )  # fmt: skip
     group.add_argument(
+        "--no-companions", dest="companions", action="store_false",
+        help="take no mask or weight that is not given: ERR and DQ of HST and JWST, mask and "
+        "variance of HSC and LSST, the ood and oow files of DECam are taken otherwise",
+    )  # fmt: skip
+    group.add_argument(
+        "--bayer", choices=("auto", "yes", "no"), default="auto",
+        help="whether the image is a Bayer mosaic, done as four planes (default: what BAYERPAT or "
+        "the pixels say)",
+    )  # fmt: skip
+    group.add_argument(
         "-m", "--minpix", metavar="MINPIX", type=_minpix, default="auto",
         help="raise pixels below MINPIX to it before anything else (detector failures); 'none' for none "
         "(default: 0 for raw frames, whose sky level is above 5 rms, and none for sky-subtracted ones)",

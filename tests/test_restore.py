@@ -1,6 +1,10 @@
 """The way back: the original from the products."""
 
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from bgrem.files import process_file
 from bgrem.fits import FitsError
 from bgrem.restore import _joined, _pieces, restored_path, undo
 
+ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (40, 50)
 SAVE = ("background", "noise")
 
@@ -293,3 +298,27 @@ def test_cards_survive_in_pieces(cards):
     header = fits.Header([(f"BGR_C{n}", piece, "") for n, piece in enumerate(pieces, 1)])
     again = fits.Header.fromstring(header.tostring())
     assert _joined(again[f"BGR_C{n}"] for n in range(1, len(pieces) + 1)) == cards
+
+
+def test_there_and_back_through_the_commands(chips, toy_model_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def run(module, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)], env=environment,
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    done = run(
+        "bgrem", "-f", chips, "-h", "all", "--save", "background,noise", "--bayer", "no",
+        "--no-companions", "--model", toy_model_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    back = run("bgrem.cli.undo", line.split("  ")[0])
+    assert back.returncode == 0, back.stderr
+    with fits.open(chips) as a, fits.open(back.stdout.strip()) as b:
+        np.testing.assert_array_equal(a["CCD1"].data, b["CCD1"].data)
+    refused = run("bgrem.cli.undo", chips)
+    assert refused.returncode == 1
+    assert len(refused.stderr.splitlines()) == 1

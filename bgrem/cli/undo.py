@@ -76,3 +76,7 @@ def _run(options: argparse.Namespace) -> int:
             failed += 1
             complain("bgrem-undo", sentence(error))
     return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -198,7 +198,9 @@ def test_a_cube_shows_its_first_plane(tmp_path, toy_model):
     path = tmp_path / "cube.fits"
     fits.writeto(path, planes.astype(np.float32))
     result = process_file(path, model=toy_model, report=True)
-    assert block(result.report.read_text(), "view")["level"] == pytest.approx(500, abs=2)
+    page = result.report.read_text(encoding="utf-8")
+    assert block(page, "view")["level"] == pytest.approx(500, abs=2)
+    assert "the first of 2 planes" in page
 
 
 def test_pages_and_pictures_are_not_overwritten(frame, toy_model):

@@ -28,7 +28,7 @@ from bgrem.fits import (
     write_mosaic,
 )
 from bgrem.flags import flag_pixels
-from bgrem.html.companions import Companions
+from bgrem.html.pages import Pages
 from bgrem.maps import Maps, maps_for
 from bgrem.model import Model, load_model
 from bgrem.restore import KEPT, TABLE, kept_cards, lost_pixels
@@ -258,7 +258,7 @@ def process_file(
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     check_output(output, path, overwrite)
-    pages = Companions(output, report=report, plot=plot, overwrite=overwrite)
+    pages = Pages(output, report=report, plot=plot, overwrite=overwrite)
     every = str(hdu).strip().lower() == "all"
     image = read_image(path, None if every else hdu)
     hdus = _frames(image, companions) if every else [image.hdu]

@@ -1,5 +1,7 @@
 """The page in a real Chromium, without a window; skipped where there is none."""
 
+import base64
+import io
 import shutil
 import time
 
@@ -8,6 +10,7 @@ import pytest
 from astropy.io import fits
 
 pytest.importorskip("jinja2")
+image = pytest.importorskip("PIL.Image")
 webdriver = pytest.importorskip("selenium.webdriver")
 
 from bgrem.cli.bgrem import main
@@ -28,7 +31,7 @@ def browser():
     options.binary_location = CHROMIUM
     for argument in (
         "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-        "--window-size=1200,900",
+        "--window-size=900,700",
     ):  # fmt: skip
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -37,6 +40,7 @@ def browser():
         driver.set_network_conditions(
             offline=True, latency=0, download_throughput=0, upload_throughput=0
         )
+        driver.set_script_timeout(PATIENCE)
         yield driver
 
 
@@ -83,14 +87,10 @@ def settle(browser):
 
 
 def pixels(browser):
-    """The grey levels on the canvas, 0 to 255, and its colours' spread."""
-    width, height, bytes_ = browser.execute_script(
-        "const c = document.getElementById('canvas');"
-        "return [c.width, c.height, Array.from(c.getContext('2d')"
-        ".getImageData(0, 0, c.width, c.height).data)]"
-    )
-    settle(browser)
-    return np.array(bytes_).reshape(height, width, 4)[:, :, :3]
+    """What the canvas shows, (ny, nx, 3)."""
+    uri = canvas(browser, "toDataURL('image/png')")
+    picture = image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+    return np.asarray(picture.convert("RGB")).astype(int)
 
 
 def set_value(browser, name, value):

@@ -1,5 +1,6 @@
 """The page of an image: its numbers, its file, the index, the command."""
 
+import base64
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from astropy.io import fits
+from test_pictures import read_png
 
 pytest.importorskip("jinja2")
 
@@ -162,10 +164,6 @@ def test_the_parts_in_the_page_are_those_of_the_file(frame, toy_model):
     result = process_file(frame, model=toy_model, report=True, keep_level=True)
     view = block(result.report.read_text(encoding="utf-8"), "view")
     value = np.array(view["codes"], dtype=float)
-    import base64
-
-    from tests.test_pictures import read_png
-
     picture = read_png(base64.b64decode(view["sources"].split(",")[1]))
     shown = value[picture] * view["rms"]
     sources = fits.getdata(result.output) - view["level"]
@@ -198,7 +196,9 @@ def test_a_cube_shows_its_first_plane(tmp_path, toy_model):
     path = tmp_path / "cube.fits"
     fits.writeto(path, planes.astype(np.float32))
     result = process_file(path, model=toy_model, report=True)
-    assert block(result.report.read_text(), "view")["level"] == pytest.approx(500, abs=2)
+    page = result.report.read_text(encoding="utf-8")
+    assert block(page, "view")["level"] == pytest.approx(500, abs=2)
+    assert "the first of 2 planes" in page
 
 
 def test_pages_and_pictures_are_not_overwritten(frame, toy_model):

@@ -300,7 +300,7 @@ def _outcomes(options: argparse.Namespace, model) -> Iterator:
 def _report(outcomes: Iterator, options: argparse.Namespace, log) -> int:
     """Say what becomes of each image; the exit code."""
     from bgrem.files import Failure
-    from bgrem.html.companions import write_index
+    from bgrem.html.pages import write_index
 
     began = time.perf_counter()
     counts, pages = Counter(), []

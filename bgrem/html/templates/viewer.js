@@ -59,7 +59,9 @@
       const gain = 255 / ((high - low) * times || 1);
       return (number) => (number - low) * gain;
     }
-    const low = Math.asinh(-2), gain = 255 / (Math.asinh(view.white * times / view.noise) - low);
+    // A sky that falls far below its level would be black.
+    const lowest = element("sky").checked ? view.zscale.data[0] / view.noise : 0;
+    const low = Math.asinh(Math.min(-2, lowest)), gain = 255 / (Math.asinh(view.white * times / view.noise) - low);
     return (number) => (Math.asinh(number / view.noise) - low) * gain;
   }
 

@@ -9,12 +9,12 @@ from bgrem.html.document import image_page, index_page, templates, write_whole
 from bgrem.pictures import averaged, before_after, block_factor
 from bgrem.separation import Separation
 
-__all__ = ["Companions", "index_path", "write_index"]
+__all__ = ["Pages", "index_path", "write_index"]
 
 PLOT_SIDE = 1024  # pixels of each half of the picture
 
 
-class Companions:
+class Pages:
     """The page and the picture of one image, as far as they are wanted.
 
     Parameters
@@ -44,6 +44,7 @@ class Companions:
         self.plot = output.with_name(output.name + ".png") if plot else None
         self.maps = ("significance",) if report else ()
         self._parts: Separation | None = None
+        self._planes = 0
         if report:
             templates()
         for path in filter(None, (self.report, self.plot)):
@@ -52,6 +53,7 @@ class Companions:
 
     def watch(self, parts: Separation) -> None:
         """Keep the first plane of an image; nothing where nothing is wanted of it."""
+        self._planes += 1
         if self._parts is None and (self.report or self.plot):
             self._parts = parts
 
@@ -65,6 +67,8 @@ class Companions:
         **facts
             ``header``, ``cards`` and ``warnings`` of `bgrem.html.document.image_page`.
         """
+        if self._planes > 1:
+            name += f" (the first of {self._planes} planes)"
         if self.report:
             page = image_page(self._parts, name=name, output=self.output.name, **facts)
             write_whole(self.report, page.encode("utf-8", "replace"))
@@ -104,7 +108,7 @@ def write_index(pages: Sequence[Path], prefix: str) -> Path:
     Parameters
     ----------
     pages : sequence of path
-        As `Companions` wrote them.
+        As `Pages` wrote them.
     prefix : str
         Of the outputs.
 

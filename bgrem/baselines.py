@@ -121,7 +121,7 @@ def detect_photutils(data, psf, *, mask=None, enough=None):
             segments = detect_sources(convolved, threshold, DEFAULT_AREA, mask=bad)
         return _labelled(0 if segments is None else segments.data, convolved)
 
-    lowest = 2.2 / noise_pixels(psf) ** 0.5
+    lowest = 1.8 / noise_pixels(psf) ** 0.5
     return scanned(run, threshold_ladder(lowest)[::2], enough)
 
 

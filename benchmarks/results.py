@@ -42,12 +42,15 @@ class Section:
         "json": it takes the name of a JSON file; "folder": a folder; "": it writes nothing.
     folder : str
         PAIRS or IMAGES where it needs one.
+    flag : str
+        The option before the images of a section that does without them, too.
     """
 
     command: tuple[str, ...]
     quick: tuple[str, ...] = ()
     written: str = "json"
     folder: str = ""
+    flag: str = ""
 
 
 def path_of(name):
@@ -84,11 +87,11 @@ SECTIONS = {
         (quality_of("artefacts"), "--quiet"), ("--frames", "1", "--side", "512")
     ),
     "kept_light": Section((quality_of("kept_light"), "--quiet"), folder=IMAGES),
-    "steps": Section((path_of("steps"),), written="folder"),
-    "identity": Section((path_of("identity"),), written="folder"),
-    "equivariance": Section((path_of("equivariance"),), written="folder"),
+    "steps": Section((path_of("steps"),), ("--frames", "1", "--side", "512"), "folder"),
+    "identity": Section((path_of("identity"),), (), "folder", IMAGES, "--images"),
+    "equivariance": Section((path_of("equivariance"),), ("--side", "384"), "folder"),
     "seams": Section((path_of("seams"),), written="folder"),
-    "speed": Section((path_of("speed"),), written="folder"),
+    "speed": Section((path_of("speed"),), ("--side", "1024", "--repeat", "1"), "folder"),
 }  # fmt: skip
 
 
@@ -106,8 +109,8 @@ def main(argv=None):
     failed = []
     for name in options.sections or SECTIONS:
         section = SECTIONS[name]
-        if section.folder and not folders[section.folder]:
-            print(f"{name}: left out, --{section.folder.lower()} is not given\n", file=sys.stderr)
+        if section.folder and not section.flag and not files_of(section, folders):
+            print(f"{name}: left out, nothing in --{section.folder.lower()}\n", file=sys.stderr)
             continue
         command = command_of(name, section, folders, data, options)
         head = f"$ {shown(command, folders)}\n{stamp}\n"
@@ -159,12 +162,21 @@ def command_of(name, section, folders, data, options):
         command += ["--json", str(data / f"{name}.json")]
     elif section.written == "folder":
         command += ["--output-dir", str(data)]
+    files = files_of(section, folders)
     if section.folder == PAIRS:
-        for single, deep in pairs_of(folders[PAIRS]):
+        for single, deep in files:
             command += ["--pair", str(single), str(deep)]
-    elif section.folder == IMAGES:
-        command += map(str, images_of(folders[IMAGES]))
+    elif files:
+        command += filter(None, (section.flag, *map(str, files)))
     return command
+
+
+def files_of(section, folders):
+    """The pairs or images of a section; none where no folder is given."""
+    folder = folders.get(section.folder)
+    if not folder:
+        return []
+    return pairs_of(folder) if section.folder == PAIRS else images_of(folder)
 
 
 def pairs_of(folder):

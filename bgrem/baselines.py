@@ -121,7 +121,7 @@ def detect_photutils(data, psf, *, mask=None, enough=None):
             segments = detect_sources(convolved, threshold, DEFAULT_AREA, mask=bad)
         return _labelled(0 if segments is None else segments.data, convolved)
 
-    lowest = 2.2 / noise_pixels(psf) ** 0.5
+    lowest = 1.8 / noise_pixels(psf) ** 0.5
     return scanned(run, threshold_ladder(lowest)[::2], enough)
 
 
@@ -275,12 +275,13 @@ def _chisel(folder, quantile, tile):
 
 def _labelled(labels, image):
     """The brightest pixel of each labelled region and its value."""
-    labels = np.asarray(labels)
-    index = np.unique(labels[labels > 0])
-    if not index.size:
-        return detection_table([], [], [])
-    y, x = np.array(ndimage.maximum_position(image, labels, index), dtype=np.float64).T
-    return detection_table(x, y, np.asarray(ndimage.maximum(image, labels, index)))
+    labels = np.broadcast_to(labels, image.shape)
+    # Few pixels are labelled: to sort these alone costs little.
+    y, x = np.nonzero(labels > 0)
+    label, value = labels[y, x], image[y, x]
+    order = np.lexsort((value, label))
+    last = order[np.flatnonzero(np.diff(label[order], append=0))]
+    return detection_table(x[last].astype(np.float64), y[last].astype(np.float64), value[last])
 
 
 def _bad_pixels(data, mask):

@@ -5,6 +5,7 @@ import stat
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy import ndimage
 from test_evaluate import FWHM, isolated_stars
 
 from bgrem import baselines, report
@@ -73,6 +74,15 @@ def test_wavelets_take_the_noise_and_leave_the_stars(cleaned):
     assert np.std(image[dark]) < 0.35
     bright = sources > 20
     assert np.median(image[bright] / sources[bright]) == pytest.approx(1.0, abs=0.08)
+
+
+def test_a_region_is_its_brightest_pixel():
+    image = np.random.default_rng(0).standard_normal((60, 70))
+    labels, count = ndimage.label(ndimage.gaussian_filter(image, 2) > 0.05)
+    found = baselines._labelled(labels, image)
+    assert sorted(found["score"]) == sorted(ndimage.maximum(image, labels, range(1, count + 1)))
+    assert (image[found["y"].astype(int), found["x"].astype(int)] == found["score"]).all()
+    assert baselines._labelled(0, image).size == 0
 
 
 # ---- NoiseChisel ---------------------------------------------------------------------------

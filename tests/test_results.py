@@ -90,6 +90,18 @@ def test_folders_are_given_and_not_shown(results, tmp_path, capsys):
     assert "IMAGES/a.fits IMAGES/b.fits.gz" in lines[-1]
 
 
+def test_images_are_an_option_where_they_may_be_missing(results, tmp_path, monkeypatch):
+    module = results.module
+    section = module.Section(("-c", "print(1)"), (), "", module.IMAGES, "--images")
+    monkeypatch.setitem(module.SECTIONS, "identity", section)
+    assert results("identity") == 0
+    path = tmp_path / "docs/results/identity.txt"
+    assert "--images" not in path.read_text()
+    (tmp_path / "a.fits").touch()
+    assert results("identity", "--images", str(tmp_path)) == 0
+    assert path.read_text().splitlines()[0].endswith("--images IMAGES/*")
+
+
 def test_pairs_are_found_and_their_plots_taken(results, tmp_path):
     module = results.module
     for name in ("x_single.fits.gz", "x_deep.fits.gz", "y_deep.fits"):

@@ -353,11 +353,12 @@ def test_cosmic_rays_and_bad_pixels_are_not_detected():
 def test_the_noise_map_does_not_swing_below_the_noise():
     rng = np.random.default_rng(3)
     data = (SKY + RMS * rng.standard_normal((512, 512))).astype(np.float32)
-    # A bright star's halo fills some boxes and leaves their neighbours alone.
-    data[192:384, 192:384] += 400 * RMS * rng.random((192, 192))
-    assert sep.Background(data).rms().min() < 0.3 * RMS
+    # The halo of a bright star fills some boxes; SEP's own map is negative beside them.
+    distance = np.hypot(*(axis - 256.0 for axis in np.mgrid[:512, :512]))
+    data += (2e4 * RMS * np.exp(-distance / 16.0)).astype(np.float32)
+    assert sep.Background(data).rms().min() < 0
     for passes in (1, 2):
-        assert detect.subtract_sky(data, passes=passes).rms.min() > 0.85 * RMS
+        assert detect.subtract_sky(data, passes=passes).rms.min() > 0.9 * RMS
 
 
 def test_a_quieter_corner_stays_quieter():

@@ -16,6 +16,7 @@ from bgrem.containers import unwrap
 from bgrem.diffusion import noise_rates, reverse_diffusion
 from bgrem.frame import FRAME_NAMES, measure_frame
 from bgrem.model import Model, ModelError, load_model
+from bgrem.scratch import MEMORY, Derived, Memory
 from bgrem.separation import ARTEFACT, MAPS, MASKED, NOT_FINITE, Separation, SkyMap
 from bgrem.significance import raise_bright
 from bgrem.sky import center_and_scale, estimate_mesh
@@ -51,6 +52,7 @@ def separate(
     tile: int | None = None,
     maps: tuple[str, ...] = MAPS,
     calibrated: bool = True,
+    store: Memory = MEMORY,
     progress: Callable[[float], None] | None = None,
 ) -> Separation:
     """Separate an image into its sources, background and noise.
@@ -84,6 +86,8 @@ def separate(
     calibrated : bool
         Whether the uncertainty is corrected by the calibration in the model's card, where it
         has one.
+    store : `~bgrem.scratch.Memory`
+        Where whole images are kept while they are worked on, and the parts.
     progress : callable, optional
         Called with the fraction that is done, 0 to 1.
 
@@ -101,15 +105,19 @@ def separate(
     _check(data, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box, maps=maps)
     model = model if isinstance(model, Model) else load_model(model)
     card = model.card
-    flags = _bad_pixels(data, mask)
-    bad = flags != 0 if flags.any() else None
+    flags, lost = _bad_pixels(data, mask, store)
+    bad = Derived(flags, lambda bits: (bits & (NOT_FINITE | MASKED)) != 0) if lost else None
 
-    x, sky, minpix = _standardised(data, bad, minpix=minpix, norm=norm, box=box or card.box)
+    x, sky, minpix = _standardised(
+        data, bad, minpix=minpix, norm=norm, box=box or card.box, store=store
+    )
     for rows in row_strips(data.shape):
-        x[rows] -= sky.mesh.background_rows(rows.start, rows.stop)
-        x[rows] /= sky.mesh.rms_rows(rows.start, rows.stop)
+        strip = x[rows]
+        strip -= sky.mesh.background_rows(rows.start, rows.stop)
+        strip /= sky.mesh.rms_rows(rows.start, rows.stop)
         if bad is not None:
-            x[rows][bad[rows]] = 0  # looks like sky
+            strip[bad[rows]] = 0  # looks like sky
+        x[rows] = strip
     frame = measure_frame(x, bad, step=sky.mesh.quantisation, fwhm=fwhm)
 
     vector, unlike = _frame_vector(frame, card)
@@ -124,49 +132,48 @@ def separate(
         overlap=card.overlap,
         multiple=card.multiple,
     )
-    parts = _empty_parts(channels, x, _dtype(data), flags)
+    parts = _empty_parts(channels, x, _dtype(data), flags, store)
     calibration = card.calibration if calibrated else None
     for rows, strip in _numbered(strips):
         rms = sky.rms_rows(rows.start, rows.stop)
         for name, channel in zip(channels, strip, strict=True):
             if name == "log_variance":
                 channel = _deviation(channel, strip[0], calibration)
-            _write(parts[PART_OF_CHANNEL[name]][rows], name, channel, rms)
+            part = parts[PART_OF_CHANNEL[name]]
+            part[rows] = _in_data_units(part[rows], name, channel, rms)
         if progress:
             progress(rows.stop / data.shape[0])
     if "significance" in parts:
-        raise_bright(
-            parts["significance"], parts["sources"], sky.rms_rows, flags & ARTEFACT > 0, frame.fwhm
-        )
+        artefact = Derived(flags, lambda bits: bits & ARTEFACT > 0)
+        raise_bright(parts["significance"], parts["sources"], sky.rms_rows, artefact, frame.fwhm)
     if bad is not None:
         _blank(parts, flags)
 
     provenance = _provenance(model, sky, steps=steps, norm=norm, minpix=minpix, fwhm=frame.fwhm)
-    provenance["warnings"] = _warnings(bad, unlike, sky.mesh)
-    return Separation(data=data, sky=sky, provenance=provenance, **parts)
+    provenance["warnings"] = _warnings(lost / flags.size, unlike, sky.mesh)
+    return Separation(data=data, sky=sky, provenance=provenance, store=store, **parts)
 
 
-def _empty_parts(channels, x, dtype, flags) -> dict[str, np.ndarray]:
+def _empty_parts(channels, x, dtype, flags, store) -> dict[str, np.ndarray]:
     """Room for what the channels become."""
     parts = {
-        part: np.empty(x.shape, dtype)
+        part: store.empty(x.shape, dtype)
         for part in map(PART_OF_CHANNEL.get, channels)
         if part in MAPS
     }
     # What is finished has been read: the sources may take the place of x, row by row.
-    parts["sources"] = x if x.dtype == dtype else np.empty(x.shape, dtype)
+    parts["sources"] = x if x.dtype == dtype else store.empty(x.shape, dtype)
     parts["mask"] = flags
     return parts
 
 
-def _write(part: np.ndarray, name: str, channel: np.ndarray, rms: np.ndarray) -> None:
-    """Turn rows of a channel, in units of the sky rms, into rows of a part in data units."""
+def _in_data_units(part: np.ndarray, name: str, channel: np.ndarray, rms: np.ndarray):
+    """What rows of a part become by those of a channel, which is in units of the sky rms."""
     if name in ("residual", "log_variance"):  # sources and their deviation by now
-        part[:] = channel * rms
-    elif name == "artefact":
-        part |= (channel > 0).view(np.uint8) * np.uint8(ARTEFACT)
-    else:
-        part[:] = channel
+        return channel * rms
+    if name == "artefact":
+        return part | (channel > 0).view(np.uint8) * np.uint8(ARTEFACT)
+    return channel
 
 
 def _deviation(log_variance: np.ndarray, sources: np.ndarray, calibration) -> np.ndarray:
@@ -177,10 +184,16 @@ def _deviation(log_variance: np.ndarray, sources: np.ndarray, calibration) -> np
 
 def _blank(parts: dict[str, np.ndarray], flags: np.ndarray) -> None:
     """No sources under bad pixels, and nothing at all where the data are not finite."""
-    parts["sources"][(flags & (NOT_FINITE | MASKED)) != 0] = 0
-    lost = (flags & NOT_FINITE) != 0
-    for name in parts.keys() - {"mask"}:
-        parts[name][lost] = np.nan
+    for rows in row_strips(flags.shape):
+        bits = flags[rows]
+        if not (bits & (NOT_FINITE | MASKED)).any():
+            continue
+        for name in parts.keys() - {"mask"}:
+            strip = parts[name][rows]
+            if name == "sources":
+                strip[(bits & MASKED) != 0] = 0
+            strip[(bits & NOT_FINITE) != 0] = np.nan
+            parts[name][rows] = strip
 
 
 def _check(data, *, steps, norm, minpix, fwhm, box, maps) -> None:
@@ -209,19 +222,21 @@ def _check(data, *, steps, norm, minpix, fwhm, box, maps) -> None:
         raise ValueError(f"unknown maps {sorted(unknown)}; there are {', '.join(MAPS)}")
 
 
-def _bad_pixels(data: np.ndarray, mask) -> np.ndarray:
-    """Bits of the pixels that are not finite or masked, uint8 of shape (ny, nx)."""
-    flags = np.zeros(data.shape, dtype=np.uint8)
-    for rows in row_strips(data.shape):
-        finite = np.isfinite(data[rows])
-        if not finite.all():
-            flags[rows][~finite] = NOT_FINITE
+def _bad_pixels(data: np.ndarray, mask, store: Memory) -> tuple[np.ndarray, int]:
+    """Bits of the pixels that are not finite or masked, uint8 of shape (ny, nx); their number."""
     if mask is not None:
-        mask = np.asarray(mask)
+        mask = mask if hasattr(mask, "shape") else np.asarray(mask)
         if mask.shape != data.shape:
             raise ValueError(f"the mask has shape {mask.shape}, the image {data.shape}")
-        flags[mask != 0] |= MASKED
-    return flags
+    flags = store.empty(data.shape, np.uint8)
+    lost = 0
+    for rows in row_strips(data.shape):
+        bits = np.where(np.isfinite(data[rows]), np.uint8(0), np.uint8(NOT_FINITE))
+        if mask is not None:
+            bits[np.asarray(mask[rows]) != 0] |= MASKED
+        flags[rows] = bits
+        lost += np.count_nonzero(bits)
+    return flags, lost
 
 
 def _dtype(data: np.ndarray) -> np.dtype:
@@ -237,21 +252,28 @@ def _rms_of_norm(norm: float, scale: float) -> float:
     return 1 / (norm * scale)
 
 
-def _raised(data: np.ndarray, minpix: float | str | None) -> np.ndarray:
+def _raised(data, minpix: float | str | None):
     if minpix is None or minpix == "auto":
         return data
-    with np.errstate(over="ignore"):  # -1e300 is -inf in single precision, which raises nothing
-        return np.maximum(data, minpix)
+
+    def raised(part: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):  # -1e300 is -inf in single precision, which raises nothing
+            return np.maximum(part, minpix)
+
+    return Derived(data, raised)
 
 
-def _standardised(data, bad, *, minpix, norm, box) -> tuple[np.ndarray, SkyMap, float | None]:
+def _standardised(
+    data, bad, *, minpix, norm, box, store
+) -> tuple[np.ndarray, SkyMap, float | None]:
     """(data - center) / scale in float64, kept as float32; its sky; and what "auto" came to."""
     center, scale = center_and_scale(_raised(data, minpix), bad)
     if minpix == "auto":
         minpix = 0.0 if center > RAW_LEVEL * scale else None
-    x = np.empty(data.shape, dtype=np.float32)
+    x = store.empty(data.shape, np.float32)
+    raised = _raised(data, minpix)
     for rows in row_strips(data.shape):
-        strip = _raised(data[rows], minpix).astype(np.float64)
+        strip = raised[rows].astype(np.float64)
         strip -= center
         strip /= scale
         np.clip(strip, -BRIGHTEST, BRIGHTEST, out=strip)
@@ -316,9 +338,8 @@ def _threshold(card, rate: float) -> float | None:
         return None
 
 
-def _warnings(bad: np.ndarray | None, unlike: list[str], mesh) -> list[str]:
-    """What a user must know of the frame, one short sentence each."""
-    part = 0 if bad is None else np.count_nonzero(bad) / bad.size
+def _warnings(part: float, unlike: list[str], mesh) -> list[str]:
+    """What a user must know of the frame, of which a part is bad, one short sentence each."""
     told = [f"{part:.0%} of the pixels are bad"] if part > 0.5 else []
     if unlike:
         told.append(f"unlike the training frames: {', '.join(unlike)}")

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from bgrem.scratch import Stored
+
 __all__ = ["unwrap"]
 
 
 def unwrap(data, mask) -> tuple[np.ndarray, Any, Callable[[np.ndarray], Any]]:
     """The array and the mask in a container, and what puts another array in its place."""
-    if type(data) is np.ndarray:
+    if type(data) in (np.ndarray, Stored):
         return data, mask, lambda part: part
     if isinstance(data, np.ma.MaskedArray):
         own = np.ma.getmaskarray(data)

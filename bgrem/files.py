@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bgrem.background import separate
+from bgrem.budget import check_limit
 from bgrem.fits import (
     FitsError,
     FitsImage,
@@ -24,7 +25,9 @@ from bgrem.fits import (
     write_products,
 )
 from bgrem.model import Model, load_model
+from bgrem.scratch import MEMORY, Scratch
 from bgrem.separation import MAPS, MASKED, NOT_FINITE, Separation
+from bgrem.tiling import row_strips
 
 __all__ = [
     "PLANES",
@@ -164,6 +167,7 @@ def process_file(
     minpix: float | str | None = "auto",
     fwhm: float | None = None,
     box: int | None = None,
+    memory: float | None = None,
     progress: Callable[[str], AbstractContextManager] | None = None,
 ) -> Result:
     """Separate the image of a FITS file and write the file again with its sources.
@@ -193,6 +197,9 @@ def process_file(
         As for `bgrem.background.separate`.
     minpix : float, "auto" or None
         Pixels below it are raised to it. "auto": 0 for raw frames, None for sky-subtracted ones.
+    memory : float, optional
+        Bytes of memory that the process may take. What does not fit is kept in files in the folder
+        of the output, which vanish at the end. The result is the same.
     progress : callable, optional
         Called with the file's name; gives a context manager that gives a callable, which is called
         with the finished fraction (0 to 1).
@@ -215,18 +222,23 @@ def process_file(
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     check_output(output, path, overwrite)
-    image = read_image(path, hdu)
+    store = Scratch(_existing(output.parent), memory) if memory else MEMORY
+    image = read_image(path, hdu, store=store)
+    maps = tuple(key for key in save if key in MAPS)
+    if memory:
+        check_limit(store, as_planes(image.data).shape[1:], model.card, maps, image.label)
     bad = _mask_for(image, mask)
     with progress(path.name) if progress else nullcontext() as report:
         products, facts = _separate_planes(
             image, bad, save, nonnegative, report,
             model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
-            maps=tuple(key for key in save if key in MAPS),
+            maps=maps, store=store,
         )  # fmt: skip
     sources = products.pop("SOURCES")
     if keep_level:
         for plane, fact in zip(as_planes(sources), facts, strict=True):
-            plane += fact.get("level", 0)
+            for rows in row_strips(plane.shape):
+                plane[rows] = plane[rows] + fact.get("level", 0)
     write_products(
         output,
         image,
@@ -296,13 +308,18 @@ def check_output(output: Path, path: Path, overwrite: bool) -> None:
         raise FitsError(f"{output}: is a folder, the output cannot be written")
     if output.exists() and not overwrite:
         raise FitsError(f"{output}: exists already (--overwrite replaces it)")
-    folder = output.parent
-    while not folder.exists():
-        folder = folder.parent
+    folder = _existing(output.parent)
     if not folder.is_dir():
         raise FitsError(f"{output}: cannot be written, {folder} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FitsError(f"{output}: cannot be written, the folder {folder} is not writable")
+
+
+def _existing(folder: Path) -> Path:
+    """A folder, or where it is yet to be made the one that it will be in."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 # --- which files
@@ -387,7 +404,8 @@ def _separate_planes(
     provenance holds nothing else.
     """
     planes = as_planes(image.data)
-    masks = [None] * len(planes) if mask is None else np.broadcast_to(as_planes(mask), planes.shape)
+    masks = _mask_planes(mask, len(planes))
+    store = options["store"]
     products: dict[str, np.ndarray] = {}
     facts: list[dict] = []
     for i, (plane, bad) in enumerate(zip(planes, masks, strict=True)):
@@ -402,41 +420,72 @@ def _separate_planes(
                 products[name] = part.reshape(image.data.shape)
                 continue
             if name not in products:
-                products[name] = np.empty(image.data.shape, part.dtype)
-            as_planes(products[name])[i] = part
+                products[name] = store.empty(image.data.shape, part.dtype)
+            _put(as_planes(products[name])[i], part)
         facts.append(parts.provenance)
     left = [i for i, fact in enumerate(facts) if "model" not in fact]
     if len(left) == len(planes):
         raise FitsError(f"{image.label}: {facts[0]['warnings'][0].removeprefix('left alone, ')}")
     for i in left:
         for name, product in products.items():
-            as_planes(product)[i] = _left_alone(name, planes[i], masks[i])
+            _put(as_planes(product)[i], _LeftAlone(name, planes[i], masks[i]))
     return products, facts
+
+
+def _mask_planes(mask, count: int) -> Sequence:
+    """The mask of each plane of an image."""
+    if mask is None:
+        return [None] * count
+    planes = as_planes(mask)
+    return planes if len(planes) == count else [planes[0]] * count
+
+
+def _put(plane, part) -> None:
+    for rows in row_strips(plane.shape):
+        plane[rows] = part[rows]
 
 
 def _wanted(
     parts: Separation, save: Sequence[str], nonnegative: bool, label: str
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The parts that are to be written, by EXTNAME."""
-    negative = np.minimum(parts.sources, 0) if nonnegative else 0
-    yield "SOURCES", parts.sources - negative if nonnegative else parts.sources
+    if nonnegative:
+        _clip(parts.sources, parts.noise if "noise" in save else None)
+    yield "SOURCES", parts.sources
     for key in save:
         attribute, name = PLANES[key]
         part = getattr(parts, attribute)
         if part is None:
             raise FitsError(f"{label}: the model gives no {key}")
-        yield name, part + negative if key == "noise" else part
+        yield name, part
 
 
-def _left_alone(name: str, data: np.ndarray, bad: np.ndarray | None) -> np.ndarray | float:
+def _clip(sources, noise) -> None:
+    """Move what is negative in the sources to the noise."""
+    for rows in row_strips(sources.shape):
+        negative = np.minimum(sources[rows], 0)
+        sources[rows] = sources[rows] - negative
+        if noise is not None:
+            noise[rows] = noise[rows] + negative
+
+
+@dataclass(frozen=True)
+class _LeftAlone:
     """A part of a plane in which nothing can be told from noise: all of it is noise."""
-    unknown = {"RMS": np.nan, "UNCERT": np.nan, "SIGNIF": np.nan}
-    if name == "MASK":
-        masked = 0 if bad is None else MASKED * bad.astype(np.uint8)
-        return masked | NOT_FINITE * ~np.isfinite(data)
-    if name == "NOISE":
-        return data
-    return unknown.get(name, np.where(np.isfinite(data), 0, np.nan))
+
+    name: str
+    data: np.ndarray
+    bad: np.ndarray | None
+
+    def __getitem__(self, rows: slice) -> np.ndarray | float:
+        unknown = {"RMS": np.nan, "UNCERT": np.nan, "SIGNIF": np.nan}
+        data = self.data[rows]
+        if self.name == "MASK":
+            masked = 0 if self.bad is None else MASKED * self.bad[rows].astype(np.uint8)
+            return masked | NOT_FINITE * ~np.isfinite(data)
+        if self.name == "NOISE":
+            return data
+        return unknown.get(self.name, np.where(np.isfinite(data), 0, np.nan))
 
 
 # --- what the header tells

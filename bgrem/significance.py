@@ -26,8 +26,8 @@ def raise_bright(significance, sources, rms_rows, artefact, fwhm) -> None:
         Of shape (ny, nx), the sources in data units.
     rms_rows : callable
         Gives the noise of the rows ``start`` to ``stop``.
-    artefact : `~numpy.ndarray` of bool
-        True where the model found an artefact, (ny, nx).
+    artefact : array_like of bool
+        Slices into rows; True where the model found an artefact, (ny, nx).
     fwhm : float
         Of the stars, in pixels; NaN where unknown.
     """
@@ -43,4 +43,4 @@ def raise_bright(significance, sources, rms_rows, artefact, fwhm) -> None:
         bright = ~near & (snr > BRIGHT_SNR)
         own = slice(rows.start - top, rows.stop - top)
         certain = np.where(bright, (snr - CERTAIN_SNR) / SNR_PER_UNIT, -np.inf)[own]
-        np.fmax(significance[rows], certain, out=significance[rows])
+        significance[rows] = np.fmax(significance[rows], certain)

@@ -156,6 +156,11 @@ def _add_batch_options(group: argparse._ArgumentGroup) -> None:
         help="only every N-th image, from the I-th on: one task of N on a cluster",
     )
     group.add_argument(
+        "--memory", metavar="LIMIT", type=_memory,
+        help="memory that a process may take, 2GB or 800MB: what does not fit is kept in files in the "
+        "output folder while it is worked on, with the same result (default: all of it)",
+    )  # fmt: skip
+    group.add_argument(
         "--log", metavar="FILE",
         help="write one JSON object per image: file, output, status (done, skipped, failed), seconds, "
         "model, sky, rms, norm, warnings, error",
@@ -168,6 +173,13 @@ def _shard(text: str) -> tuple[int, int]:
     if not 1 <= number <= count:
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
     return number, count
+
+
+def _memory(text: str) -> float:
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if not match or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 2GB")
+    return float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")
 
 
 def _minpix(text: str) -> float | str | None:

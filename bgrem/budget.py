@@ -7,7 +7,7 @@ from bgrem.tiling import tile_shape
 __all__ = ["check_limit", "least_memory"]
 
 PROGRAM = 200e6  # bytes: Python, the libraries, the weights
-NETWORK = 450  # bytes per pixel of a tile, inside the network
+NETWORK = 200  # bytes per pixel of a tile, inside the network
 BLOCKS = 0.6  # bytes per pixel of the image: averages of 4 x 4 pixels, by which objects are found
 FLOAT = 4
 
@@ -31,7 +31,7 @@ def least_memory(shape: tuple[int, int], card: ModelCard, maps: tuple[str, ...])
     ny, nx = shape
     height, width = tile_shape(shape, tile=card.tile, overlap=card.overlap, multiple=card.multiple)
     # A row of tiles as it is read, continued and merged, the latter once per channel.
-    row = (nx + card.overlap) * height * FLOAT * (3 + 2 + len(maps))
+    row = (nx + card.overlap) * height * FLOAT * (2 + 2 + len(maps))
     mesh = 3 * FLOAT * nx * (ny // card.box + 1)
     strips = 20 * card.box * nx * FLOAT
     tiles = PROGRAM + NETWORK * height * width + row + mesh
@@ -56,7 +56,9 @@ def check_limit(
     ValueError
         If the limit is too low.
     """
-    least = least_memory(shape, card, maps) / (1 - 1 / SHARE)
+    # Planes of one byte per pixel are the smallest: larger than the share, none is in memory.
+    kept = store.limit / SHARE if shape[0] * shape[1] < store.limit / SHARE else 0
+    least = least_memory(shape, card, maps) + kept
     if least > store.limit:
         raise ValueError(
             f"{label} of {shape[1]} x {shape[0]} pixels needs {least / 1e9:.2g} GB of memory, "

@@ -18,7 +18,7 @@ FLOORS = {
     "separation": 2, "significance": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 2,
     "parents": 2, "realism": 2,
     "background": 3,
-    "scratch": 0, "budget": 2, "journal": 0, "log": 5, "workers": 5, "batch": 6,
+    "scratch": 0, "budget": 2, "journal": 0, "log": 5, "workers": 5, "cluster": 6, "batch": 7,
     "files": 4, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3,
     "report": 5, "validate": 5, "calibrate": 5,
     "export": 6,
@@ -29,7 +29,16 @@ WING = {
     "simulate", "network", "parents", "validate", "calibrate", "training_config", "losses", "export",
     "train",
 }  # fmt: skip
-HEAVY = {"torch", "galsim", "dask", "matplotlib", "onnxruntime", "astroscrappy", "onnx"}
+HEAVY = {
+    "torch",
+    "galsim",
+    "dask",
+    "distributed",
+    "matplotlib",
+    "onnxruntime",
+    "astroscrappy",
+    "onnx",
+}
 ALLOWED_IN_THE_WING = {"torch", "galsim"}
 
 

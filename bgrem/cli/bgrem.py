@@ -24,7 +24,7 @@ image. Exit code: 0 all written, 1 some failed (the others are done), 2 wrong us
 """
 
 
-@command("bgrem")
+@command("bgrem", extra="dask")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -150,6 +150,10 @@ def _add_batch_options(group: argparse._ArgumentGroup) -> None:
         "with the same options counts as done (default: one after another)",
     )  # fmt: skip
     group.add_argument(
+        "--scheduler", metavar="ADDRESS",
+        help="the same on the workers of a Dask cluster, tcp://host:port (pip install 'bgrem[dask]')",
+    )  # fmt: skip
+    group.add_argument(
         "--shard",
         metavar="I/N",
         type=_shard,
@@ -223,6 +227,8 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from bgrem.log import Log
     from bgrem.model import load_model
 
+    if options.workers and options.scheduler:
+        parser.error("--workers is for this machine, --scheduler for a cluster")
     try:
         model = load_model(options.model)
     except (ValueError, OSError) as error:
@@ -235,7 +241,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _is_batch(options: argparse.Namespace) -> bool:
-    return bool(options.workers or options.shard)
+    return bool(options.workers or options.scheduler or options.shard)
 
 
 def _outcomes(options: argparse.Namespace, model) -> Iterator:
@@ -243,10 +249,14 @@ def _outcomes(options: argparse.Namespace, model) -> Iterator:
     from bgrem.batch import process_batch
     from bgrem.files import process_files
 
-    names = ("files", "model", "quiet", "workers", "shard", "log")
+    names = ("files", "model", "quiet", "workers", "scheduler", "shard", "log")
     arguments = {k: v for k, v in vars(options).items() if k not in names}
     if _is_batch(options):
-        shares = {"workers": options.workers or 1, "shard": options.shard or (1, 1)}
+        shares = {
+            "workers": options.workers or 1,
+            "scheduler": options.scheduler,
+            "shard": options.shard or (1, 1),
+        }
         return process_batch(options.files, model=model, **shares, **arguments)
     progress = _progress_bar if sys.stderr.isatty() and not options.quiet else None
     return process_files(options.files, model=model, progress=progress, **arguments)

@@ -502,9 +502,9 @@ def _decompress_tiles(contents, unit: _Unit, path: Path, store: Memory):
         alone.write(fits.PrimaryHDU().header.tostring().encode("ascii"))
         alone.write(contents[unit.start : unit.data].translate(PRINTABLE))
         _copy(alone, contents, unit.data, unit.end)
-        alone.seek(0)
         try:
-            with fits.open(alone, do_not_scale_image_data=True, memmap=False) as hdus:
+            packed = _read_only(alone)
+            with packed, fits.open(packed, do_not_scale_image_data=True, memmap=False) as hdus:
                 return _sections(hdus[1], store), hdus[1].header
         except OSError as error:
             if error.errno is not None:
@@ -513,6 +513,12 @@ def _decompress_tiles(contents, unit: _Unit, path: Path, store: Memory):
         except Exception as error:  # noqa: BLE001 - corrupt bytes make the decompressors raise anything
             reason = _sentence(error)
     raise FitsError(f"{path}: {unit.label} cannot be decompressed ({reason})")
+
+
+def _read_only(file: io.BufferedIOBase) -> io.BufferedIOBase:
+    """The same file from its beginning, in the mode that astropy wants."""
+    file.seek(0)
+    return file if isinstance(file, io.BytesIO) else open(os.dup(file.fileno()), "rb")
 
 
 def _sections(unit: fits.CompImageHDU, store: Memory):

@@ -118,7 +118,9 @@ def test_the_command(cluster, night, toy_model, toy_model_path, tmp_path):
 
     done = run()
     assert done.returncode == 1
-    first, summary = done.stderr.splitlines()
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2, done.stderr
+    first, summary = lines
     assert first == f"bgrem: {night / 'page.fits'}: not a FITS file"
     assert "4 done, 0 done before, 1 failed" in summary
     entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -73,7 +73,9 @@ def process_on_cluster(
             client.submit(_process, path.absolute(), model, peers, found, pure=False): path
             for path in paths
         }
-        for future in as_completed(given):
+        with client.as_current():  # a generator must not leave its client to its caller
+            done = as_completed(given)
+        for future in done:
             path = given.pop(future)
             outcome = _outcome(future, path)
             yield replace(outcome, input=path)

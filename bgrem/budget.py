@@ -7,7 +7,9 @@ from bgrem.tiling import tile_shape
 __all__ = ["check_limit", "least_memory"]
 
 PROGRAM = 200e6  # bytes: Python, the libraries, the weights
-NETWORK = 200  # bytes per pixel of a tile, inside the network
+NETWORK = (
+    360  # bytes per pixel of a tile, inside the network: measured on the optical model, 10 % added
+)
 BLOCKS = 0.6  # bytes per pixel of the image: averages of 4 x 4 pixels, by which objects are found
 FLOAT = 4
 

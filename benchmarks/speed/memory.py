@@ -27,8 +27,8 @@ STARS = 300  # in a block
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--side", type=int, default=4096, help="of the frame in pixels")
-    parser.add_argument("--memory", default="750MB", help="the limit")
+    parser.add_argument("--side", type=int, default=8192, help="of the frame in pixels")
+    parser.add_argument("--memory", default="1.2GB", help="the limit")
     parser.add_argument("--model", default="optical", help="name, or path of an .onnx file")
     parser.add_argument("--save", default="", help="planes, as for the command")
     parser.add_argument("--folder", help="for the frame and the output (default: a temporary one)")

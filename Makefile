@@ -12,11 +12,11 @@ INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 
 .PHONY: demo test lint clean
 
-demo: $(VENV)/.plot
-	$(BIN)/bgrem -f $(SAMPLE) --output-dir demo --save background,noise,rms,mask --overwrite
-	$(BIN)/python examples/plot_demo.py $(SAMPLE) $(CLEANED) demo/before_after.png
+demo: $(VENV)/.report
+	$(BIN)/bgrem -f $(SAMPLE) --output-dir demo --save background,noise,rms,mask --plot --report --overwrite
 	@echo "The cleaned image is $(CURDIR)/$(CLEANED)"
-	@echo "The picture of both is $(CURDIR)/demo/before_after.png"
+	@echo "The picture of both is $(CURDIR)/$(CLEANED).png"
+	@echo "The page about it is $(CURDIR)/$(CLEANED).html"
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
@@ -33,8 +33,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) --upgrade pip
 
-$(VENV)/.plot: pyproject.toml | $(BIN)/python
-	$(INSTALL) -e '.[plot]'
+$(VENV)/.report: pyproject.toml | $(BIN)/python
+	$(INSTALL) -e '.[report]'
 	touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python

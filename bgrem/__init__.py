@@ -1,24 +1,34 @@
 """Separate an astronomical image into its sources, background and noise.
 
-background   one image: `separate`, `remove_background`, `DiffusionBackground2D`
+background   one image: `separate`, `remove_background`, `DiffusionBackground2D` (background2d)
 files        FITS files: `process_file`, `process_files`
+restore      the way back: `undo`
 model        networks with their cards: `load_model`, `available_models`
 
 The names below are loaded when they are first used: an import takes no time.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bgrem.background import remove_background, separate
+    from bgrem.background2d import DiffusionBackground2D
+    from bgrem.files import process_file, process_files
+    from bgrem.model import available_models, load_model
+    from bgrem.restore import undo
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "DiffusionBackground2D": "background",
+    "DiffusionBackground2D": "background2d",
     "available_models": "model",
     "load_model": "model",
     "process_file": "files",
     "process_files": "files",
     "remove_background": "background",
     "separate": "background",
+    "undo": "restore",
 }
 
 __all__ = [
@@ -29,6 +39,7 @@ __all__ = [
     "process_files",
     "remove_background",
     "separate",
+    "undo",
 ]
 
 

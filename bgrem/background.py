@@ -4,25 +4,39 @@
 """
 
 import operator
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bgrem import __version__
 from bgrem.absorption import absorbed_light
 from bgrem.containers import unwrap
 from bgrem.diffusion import noise_rates, reverse_diffusion
+from bgrem.flags import ARTEFACT, NOT_FINITE, SATURATED, UNSEEN, flag_pixels
 from bgrem.frame import FRAME_NAMES, measure_frame
 from bgrem.model import Model, ModelError, load_model
+from bgrem.saturation import keep_saturated
 from bgrem.scratch import MEMORY, Derived, Memory
-from bgrem.separation import ARTEFACT, MAPS, MASKED, NOT_FINITE, Separation, SkyMap
-from bgrem.significance import raise_bright
+from bgrem.separation import MAPS, Separation, SkyMap
+from bgrem.significance import gather, raise_bright
 from bgrem.sky import center_and_scale, estimate_mesh
 from bgrem.tiling import map_tiles, row_strips
+from bgrem.weights import noise_of_weight, weighted
 
-__all__ = ["DiffusionBackground2D", "remove_background", "separate"]
+__all__ = ["remove_background", "separate"]
+
+if TYPE_CHECKING:
+    from astropy.nddata import NDData
+    from astropy.units import Quantity
+
+# Quantities are arrays to type checkers, too; the more special come first.
+Container = TypeVar("Container", "Quantity", "NDData", np.ma.MaskedArray, np.ndarray)
+ModelLike = str | os.PathLike[str] | Model
 
 SMALLEST = 16  # pixels: nothing can be told of a narrower image
 THIN = 16  # rows, where each takes several numbers in double precision
@@ -40,10 +54,13 @@ PART_OF_CHANNEL = {
 
 
 def separate(
-    data,
+    data: Any,
     *,
-    mask=None,
-    model="optical",
+    mask: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    weight_type: str = "inverse",
+    saturate: float | ArrayLike | None = None,
+    model: ModelLike = "optical",
     steps: int = 1,
     norm: float | None = None,
     minpix: float | str | None = None,
@@ -63,6 +80,16 @@ def separate(
         Image of shape (ny, nx), any real type, any unit. It is not changed.
     mask : array_like of bool, optional
         True where a pixel is bad. There the sources are 0 and the noise takes the value.
+    weight : array_like, optional
+        Weight map of shape (ny, nx). The noise map has its shape (less the photon noise of
+        sources, where the weight holds it), times the factor that makes it agree with the noise
+        that is measured; so has the uncertainty. Where it says that there are no data (an inverse
+        variance of 0, an infinite variance), pixels count as masked.
+    weight_type : str
+        "inverse" (inverse variance, as SExtractor's MAP_WEIGHT), "variance" or "rms".
+    saturate : float or array_like of bool, optional
+        Level from which on a pixel is saturated, in data units, or True where one is. Such
+        pixels are flagged and keep all their light above the sky as sources.
     model : str, path or `~bgrem.model.Model`
         A model's name, its ``.onnx`` file, or a loaded one.
     steps : int
@@ -105,11 +132,16 @@ def separate(
     _check(data, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box, maps=maps)
     model = model if isinstance(model, Model) else load_model(model)
     card = model.card
-    flags, lost = _bad_pixels(data, mask, store)
-    bad = Derived(flags, lambda bits: (bits & (NOT_FINITE | MASKED)) != 0) if lost else None
+    noise = None
+    if weight is not None:
+        noise = noise_of_weight(weight, weight_type, data.shape, store=store)
+    no_data = None if noise is None else Derived(noise, np.isnan)
+    flags = flag_pixels(data, mask=mask, saturate=saturate, no_data=no_data, store=store)
+    lost = _count_unseen(flags)
+    bad = Derived(flags, lambda bits: (bits & UNSEEN) != 0) if lost else None
 
     x, sky, minpix = _standardised(
-        data, bad, minpix=minpix, norm=norm, box=box or card.box, store=store
+        data, bad, minpix=minpix, norm=norm, box=box or card.box, noise=noise, store=store
     )
     for rows in row_strips(data.shape):
         strip = x[rows]
@@ -143,13 +175,19 @@ def separate(
             part[rows] = _in_data_units(part[rows], name, channel, rms)
         if progress:
             progress(rows.stop / data.shape[0])
+    keep_saturated(parts["sources"], data, sky.background_rows, flags)
     if "significance" in parts:
-        artefact = Derived(flags, lambda bits: bits & ARTEFACT > 0)
-        raise_bright(parts["significance"], parts["sources"], sky.rms_rows, artefact, frame.fwhm)
+        gather(parts["significance"], frame.fwhm)
+        defect = Derived(flags, lambda bits: (bits & (ARTEFACT | SATURATED)) == ARTEFACT)
+        raise_bright(parts["significance"], parts["sources"], sky.rms_rows, defect, frame.fwhm)
     if bad is not None:
         _blank(parts, flags)
 
     provenance = _provenance(model, sky, steps=steps, norm=norm, minpix=minpix, fwhm=frame.fwhm)
+    provenance["weight"] = None if weight is None else weight_type
+    provenance["saturate"] = (
+        None if saturate is None or np.ndim(saturate) else float(np.asarray(saturate))
+    )
     provenance["warnings"] = _warnings(lost / flags.size, unlike, sky.mesh)
     return Separation(data=data, sky=sky, provenance=provenance, store=store, **parts)
 
@@ -186,12 +224,12 @@ def _blank(parts: dict[str, np.ndarray], flags: np.ndarray) -> None:
     """No sources under bad pixels, and nothing at all where the data are not finite."""
     for rows in row_strips(flags.shape):
         bits = flags[rows]
-        if not (bits & (NOT_FINITE | MASKED)).any():
+        if not (bits & UNSEEN).any():
             continue
         for name in parts.keys() - {"mask"}:
             strip = parts[name][rows]
             if name == "sources":
-                strip[(bits & MASKED) != 0] = 0
+                strip[(bits & UNSEEN) != 0] = 0
             strip[(bits & NOT_FINITE) != 0] = np.nan
             parts[name][rows] = strip
 
@@ -222,21 +260,9 @@ def _check(data, *, steps, norm, minpix, fwhm, box, maps) -> None:
         raise ValueError(f"unknown maps {sorted(unknown)}; there are {', '.join(MAPS)}")
 
 
-def _bad_pixels(data: np.ndarray, mask, store: Memory) -> tuple[np.ndarray, int]:
-    """Bits of the pixels that are not finite or masked, uint8 of shape (ny, nx); their number."""
-    if mask is not None:
-        mask = mask if hasattr(mask, "shape") else np.asarray(mask)
-        if mask.shape != data.shape:
-            raise ValueError(f"the mask has shape {mask.shape}, the image {data.shape}")
-    flags = store.empty(data.shape, np.uint8)
-    lost = 0
-    for rows in row_strips(data.shape):
-        bits = np.where(np.isfinite(data[rows]), np.uint8(0), np.uint8(NOT_FINITE))
-        if mask is not None:
-            bits[np.asarray(mask[rows]) != 0] |= MASKED
-        flags[rows] = bits
-        lost += np.count_nonzero(bits)
-    return flags, lost
+def _count_unseen(flags: np.ndarray) -> int:
+    """Number of the pixels of which the path is told nothing."""
+    return sum(int(np.count_nonzero(flags[rows] & UNSEEN)) for rows in row_strips(flags.shape))
 
 
 def _dtype(data: np.ndarray) -> np.dtype:
@@ -264,7 +290,7 @@ def _raised(data, minpix: float | str | None):
 
 
 def _standardised(
-    data, bad, *, minpix, norm, box, store
+    data, bad, *, minpix, norm, box, noise, store
 ) -> tuple[np.ndarray, SkyMap, float | None]:
     """(data - center) / scale in float64, kept as float32; its sky; and what "auto" came to."""
     center, scale = center_and_scale(_raised(data, minpix), bad)
@@ -283,6 +309,8 @@ def _standardised(
     mesh = estimate_mesh(x, bad, box=box)
     if norm:
         mesh = replace(mesh, rms=np.full_like(mesh.rms, _rms_of_norm(norm, scale)))
+    if noise is not None:
+        mesh = weighted(mesh, x, bad, noise)
     return x, SkyMap(mesh, center, scale), minpix
 
 
@@ -351,7 +379,36 @@ def _warnings(part: float, unlike: list[str], mesh) -> list[str]:
     return told
 
 
-def remove_background(data, *, mask=None, model="optical", steps: int = 1, **options):
+@overload
+def remove_background(
+    data: Container,
+    *,
+    mask: ArrayLike | None = ...,
+    model: ModelLike = ...,
+    steps: int = ...,
+    **options: Any,
+) -> Container: ...
+
+
+@overload
+def remove_background(
+    data: ArrayLike,
+    *,
+    mask: ArrayLike | None = ...,
+    model: ModelLike = ...,
+    steps: int = ...,
+    **options: Any,
+) -> np.ndarray: ...
+
+
+def remove_background(
+    data: Any,
+    *,
+    mask: ArrayLike | None = None,
+    model: ModelLike = "optical",
+    steps: int = 1,
+    **options: Any,
+) -> Any:
     """Remove the background and the noise from an image: its sources are left.
 
     Parameters
@@ -365,14 +422,15 @@ def remove_background(data, *, mask=None, model="optical", steps: int = 1, **opt
     steps : int
         Number of diffusion steps.
     **options
-        ``norm``, ``minpix``, ``fwhm``, ``box``, ``tile`` and ``progress``, as for
-        `separate`.
+        ``weight``, ``weight_type``, ``saturate``, ``norm``, ``minpix``, ``fwhm``, ``box``,
+        ``tile`` and ``progress``, as for `separate`.
 
     Returns
     -------
     sources : same type as ``data``
-        The sources, with the unit, WCS, meta and mask of ``data``; an uncertainty of
-        the data is not theirs and left out.
+        The sources, with the unit, WCS, meta and mask of ``data``. The uncertainty of an
+        ``NDData`` is that of the sources, of the type that ``data`` has (standard deviation,
+        variance or inverse variance) and else a standard deviation.
 
     Raises
     ------
@@ -385,87 +443,6 @@ def remove_background(data, *, mask=None, model="optical", steps: int = 1, **opt
     >>> sources = remove_background(data, mask=bad)  # doctest: +SKIP
     """
     _, _, wrap = unwrap(data, None)
-    parts = separate(data, mask=mask, model=model, steps=steps, maps=(), **options)
-    return wrap(parts.sources)
-
-
-class DiffusionBackground2D:
-    """Background of an image, with the attributes of a photutils ``Background2D``.
-
-    They are arrays, or quantities where the data have a unit.
-
-    Parameters
-    ----------
-    data : array_like, `~astropy.units.Quantity`, `~astropy.nddata.NDData` or masked array
-        Image of shape (ny, nx).
-    mask : array_like of bool, optional
-        True where a pixel is bad, in addition to the mask that ``data`` may have.
-    **options
-        As for `separate`: ``model``, ``steps``, ``norm``, ``minpix``, ``fwhm``, ``box``,
-        ``tile``, ``maps``, ``progress``.
-
-    Attributes
-    ----------
-    significance : `~numpy.ndarray` or None
-        Logit of a source being centred on the pixel; None if the model gives none.
-    mask : `~numpy.ndarray`
-        Bits as in `Separation`.
-    provenance : dict
-        How the parts came about, see `Separation`.
-
-    Raises
-    ------
-    ValueError
-        As for `separate`.
-
-    Examples
-    --------
-    >>> from bgrem import DiffusionBackground2D
-    >>> sky = DiffusionBackground2D(data)  # doctest: +SKIP
-    >>> subtracted = data - sky.background  # doctest: +SKIP
-    """
-
-    def __init__(self, data, *, mask=None, **options) -> None:
-        self._parts = separate(data, mask=mask, **options)
-        self._unit = getattr(data, "unit", None)
-        self.significance = self._parts.significance
-        self.mask = self._parts.mask
-        self.provenance = self._parts.provenance
-
-    def _with_unit(self, part):
-        return part if part is None or self._unit is None else part << self._unit
-
-    @property
-    def background(self):
-        """The smooth sky."""
-        return self._with_unit(self._parts.background)
-
-    @property
-    def background_rms(self):
-        """Standard deviation of the noise of the sky."""
-        return self._with_unit(self._parts.rms)
-
-    @property
-    def background_median(self):
-        """Median of the sky mesh."""
-        return self._with_unit(self._parts.sky.level)
-
-    @property
-    def background_rms_median(self):
-        """Median of the noise over the sky mesh."""
-        return self._with_unit(self._parts.sky.rms)
-
-    @property
-    def sources(self):
-        """Stars, galaxies and all else that is not sky or noise."""
-        return self._with_unit(self._parts.sources)
-
-    @property
-    def noise(self):
-        """What is neither sources nor background."""
-        return self._with_unit(self._parts.noise)
-
-    @property
-    def uncertainty(self):
-        """Standard deviation of the sources."""
-        return self._with_unit(self._parts.uncertainty)
+    maps = ("uncertainty",) if hasattr(data, "uncertainty") else ()
+    parts = separate(data, mask=mask, model=model, steps=steps, maps=maps, **options)
+    return wrap(parts.sources, parts.uncertainty)

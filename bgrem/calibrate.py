@@ -1,11 +1,14 @@
 """Measure on simulated frames what a model's uncertainty and significance are worth."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from bgrem.background import separate
 from bgrem.calibration import Calibration
 from bgrem.detect import detect_peaks
 from bgrem.evaluate import froc
+from bgrem.photometry import aperture_fluxes, aperture_uncertainties, circles_on_a_grid
 from bgrem.simulate import draw, random_scene
 from bgrem.simulate.scene import GAP, SATURATED
 from bgrem.truth import truth_of_sky
@@ -24,6 +27,9 @@ SIGMA_EDGES = np.geomspace(0.003, 300.0, 41)
 BRIGHTNESS_EDGES = np.sinh(np.linspace(np.arcsinh(-5.0), np.arcsinh(3000.0), 31))
 UNUSUAL = 0.5
 RANKING_RATE = 100.0  # false detections per Mpix at which frames are compared
+CIRCLES = (0.25, 0.5, 1.0, 2.0, 4.0)  # radii, FWHM
+CIRCLE_EDGES = np.sinh(np.linspace(np.arcsinh(-1.0), np.arcsinh(3000.0), 17))
+FEWEST_CIRCLES = 60
 RATES = np.geomspace(0.3, 3000.0, 41)  # false detections per Mpix in the table
 
 
@@ -43,34 +49,52 @@ def calibrate(model, *, seed, scenes=80, size=768):
     -------
     `~bgrem.calibration.Calibration`
     """
-    counts = np.zeros((4, SIGMA_EDGES.size + 1, BRIGHTNESS_EDGES.size + 1))
-    detections, truths = [], []
+    counts, detections, truths, indices = [], [], [], []
     for index in range(1, scenes + 1):
-        rng = np.random.default_rng([seed, STREAM, index])
-        sky = draw(random_scene(rng, shape=(size, size)), rng)
-        gap = sky.mask & GAP > 0
-        if gap.mean() > 0.5 or np.ptp(sky.data[~gap]) == 0:
+        if (frame := _separated(model, seed, index, size)) is None:
             continue
-        parts = separate(sky.data, mask=gap, model=model, calibrated=False)
-        counts += _tally(parts, sky)
+        sky, gap, parts = frame
+        counts.append(_tally(parts, sky))
         detections.append(detect_peaks(parts.significance, threshold=LOWEST, mask=gap))
         truths.append(truth_of_sky(sky, border=BORDER))
-    curve = froc(*_usual(detections, truths))
+        indices.append(index)
+    usual = _usual(detections, truths)
+    curve = froc([detections[i] for i in usual], [truths[i] for i in usual])
     thresholds = np.array([curve.threshold(rate) for rate in RATES])
-    return Calibration(**_factors(counts), **_alarms(thresholds))
+    pixels = Calibration(**_factors(sum(counts[i] for i in usual)), **_alarms(thresholds))
+    # Frames are drawn again: those of all scenes would fill the memory.
+    pulls = [
+        _circle_pulls(*_separated(model, seed, indices[i], size), calibration=pixels) for i in usual
+    ]
+    return replace(pixels, **_circle_factors(pulls))
+
+
+def _separated(model, seed, index, size):
+    """A drawn scene, its gaps and what the model makes of it; None where no model could."""
+    rng = np.random.default_rng([seed, STREAM, index])
+    sky = draw(random_scene(rng, shape=(size, size)), rng)
+    gap = sky.mask & GAP > 0
+    if gap.mean() > 0.5 or np.ptp(sky.data[~gap]) == 0:
+        return None
+    return sky, gap, separate(sky.data, mask=gap, model=model, calibrated=False)
 
 
 def _usual(detections, truths):
-    """The frames without the `UNUSUAL` part with the most false detections.
+    """Which frames are not of the `UNUSUAL` part with the most false detections.
 
     The training sky holds many frames that nobody would keep, on which a hundred times as many false
-    detections are made as on a sound one. With them the table would tell of their artefacts only.
+    detections are made as on a sound one, and larger errors. With them the tables would tell of their
+    artefacts only.
+
+    Returns
+    -------
+    ndarray of int
+        Their numbers.
     """
     threshold = froc(detections, truths).threshold(RANKING_RATE)
     curves = [froc([found], [truth]) for found, truth in zip(detections, truths, strict=True)]
     rates = [np.sum((c.source < 0) & (c.score >= threshold)) / max(c.area, 1e-9) for c in curves]
-    kept = np.argsort(rates, kind="stable")[: max(1, round((1 - UNUSUAL) * len(rates)))]
-    return [detections[i] for i in kept], [truths[i] for i in kept]
+    return np.argsort(rates, kind="stable")[: max(1, round((1 - UNUSUAL) * len(rates)))]
 
 
 def _tally(parts, sky):
@@ -126,6 +150,55 @@ def fit_factors(number, squared):
         rows = np.sqrt((squared / columns**2).sum(1) / number.sum(1))
         columns = np.sqrt((squared / rows[:, None] ** 2).sum(0) / number.sum(0))
     return rows, columns
+
+
+def _circle_pulls(sky, gap, parts, *, calibration):
+    """Brightness and pull, as if pixels were independent, of sums in circles: per radius, (2, n)."""
+    rms = parts.rms
+    sigma = rms * calibration.uncertainty(parts.uncertainty / rms, parts.sources / rms)
+    error = parts.sources - sky.sources
+    good = sky.mask & (GAP | SATURATED) == 0
+    pulls = []
+    for radius in CIRCLES:
+        circle = (*circles_on_a_grid(good, radius * sky.scene.fwhm), radius * sky.scene.fwhm)
+        flux = aperture_fluxes(parts.sources, *circle) / aperture_uncertainties(rms, *circle)
+        pull = aperture_fluxes(error, *circle) / aperture_uncertainties(sigma, *circle)
+        pulls.append(np.stack([flux, pull]))
+    return pulls
+
+
+def _circle_factors(pulls):
+    """The tables of circles, as keywords of a `Calibration`, from the pulls of every frame."""
+    pulls = [np.concatenate(frames, axis=1) for frames in zip(*pulls, strict=True)]
+    places = [np.digitize(flux, CIRCLE_EDGES) for flux, _ in pulls]
+    bins = range(CIRCLE_EDGES.size + 1)
+    kept = [b for b in bins if min(np.sum(place == b) for place in places) >= FEWEST_CIRCLES]
+    if not kept:
+        return {}
+    brightness = [
+        np.median(
+            np.concatenate([p[0][place == b] for p, place in zip(pulls, places, strict=True)])
+        )
+        for b in kept
+    ]
+    factors = tuple(
+        _numbers(_clipped_rms(pull[place == b]) for b in kept)
+        for (_, pull), place in zip(pulls, places, strict=True)
+    )
+    return {
+        "circle_radius": CIRCLES,
+        "circle_brightness": _numbers(brightness),
+        "circle_factor": factors,
+    }
+
+
+def _clipped_rms(pull):
+    """Root mean square without what is beyond `OUTLIER` times it."""
+    # The median holds against any outlier; of pulls that are mostly near 0 it is too small.
+    rms = max(np.median(np.abs(pull)) / 0.6745, np.quantile(np.abs(pull), 0.95) / 2)
+    for _ in range(ROUNDS):
+        rms = np.sqrt(np.mean(pull[np.abs(pull) <= OUTLIER * rms] ** 2))
+    return rms
 
 
 def _alarms(thresholds):

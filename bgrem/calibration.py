@@ -22,6 +22,12 @@ class Calibration:
         be corrected there.
     threshold, false_alarms : tuple of float
         Significances, ascending, and the false detections per Mpix above each.
+    circle_radius, circle_brightness : tuple of float
+        Radii of circles in FWHM, and sums of the sources in them in units of the sky's noise of
+        the sum, both ascending; empty where nothing is known of sums.
+    circle_factor : tuple of tuple of float
+        For each radius and brightness, the standard deviation of the sum over that of as many
+        independent pixels.
     """
 
     sigma: tuple[float, ...]
@@ -30,11 +36,14 @@ class Calibration:
     brightness_factor: tuple[float, ...]
     threshold: tuple[float, ...]
     false_alarms: tuple[float, ...]
+    circle_radius: tuple[float, ...] = ()
+    circle_brightness: tuple[float, ...] = ()
+    circle_factor: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def from_json(cls, text: str) -> "Calibration":
         """Read what `to_json` wrote."""
-        return cls(**{name: tuple(map(float, values)) for name, values in json.loads(text).items()})
+        return cls(**{name: _numbers(values) for name, values in json.loads(text).items()})
 
     def to_json(self) -> str:
         """The tables as JSON."""
@@ -58,6 +67,37 @@ class Calibration:
             _compressed(sources), _compressed(self.brightness), self.brightness_factor
         )
         return sigma * factor * bright
+
+    def of_circles(self, radius, brightness) -> np.ndarray:
+        """By how much the errors of a circle's pixels, which go together, widen that of their sum.
+
+        Parameters
+        ----------
+        radius : float
+            In FWHM. A circle of none is a pixel, whose factor is 1; beyond the largest known one
+            the factor is taken to stay.
+        brightness : (n,) array_like
+            Sums of the sources in the circles over the sky's noise of the sum.
+
+        Returns
+        -------
+        (n,) `~numpy.ndarray`
+            float64.
+
+        Raises
+        ------
+        ValueError
+            If the model was not calibrated for sums.
+        """
+        if not self.circle_radius:
+            raise ValueError("the model's card says nothing of the uncertainty of sums")
+        at, nodes = _compressed(brightness), _compressed(self.circle_brightness)
+        rows = np.array([np.interp(at, nodes, factors) for factors in self.circle_factor])
+        rows = np.concatenate([np.ones_like(rows[:1]), rows])
+        radii = np.array((0.0, *self.circle_radius))
+        upper = int(np.clip(np.searchsorted(radii, radius), 1, radii.size - 1))
+        share = np.clip((radius - radii[upper - 1]) / (radii[upper] - radii[upper - 1]), 0, 1)
+        return (1 - share) * rows[upper - 1] + share * rows[upper]
 
     def false_alarms_above(self, threshold: float) -> float:
         """False detections per Mpix above a threshold of the significance.
@@ -83,6 +123,11 @@ class Calibration:
             )
         falling = np.log(self.false_alarms)[::-1]
         return float(np.interp(np.log(rate), falling, self.threshold[::-1]))
+
+
+def _numbers(values) -> tuple:
+    """Lists of numbers, or of such lists, as tuples of floats."""
+    return tuple(_numbers(v) if isinstance(v, list) else float(v) for v in values)
 
 
 def _compressed(x) -> np.ndarray:

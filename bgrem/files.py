@@ -4,29 +4,37 @@ import glob
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bgrem.background import separate
+from bgrem.bayer import BAYER, is_bayer, separate_mosaic
 from bgrem.budget import check_limit
+from bgrem.companions import companion_hdus, with_companions
 from bgrem.fits import (
     FitsError,
     FitsImage,
+    Product,
     as_planes,
-    fitted_mask,
+    image_hdus,
     is_fits_name,
     read_image,
-    read_mask,
-    write_products,
+    sibling,
+    write_mosaic,
 )
+from bgrem.flags import flag_pixels
+from bgrem.html.pages import Pages
+from bgrem.maps import Maps, maps_for
 from bgrem.model import Model, load_model
-from bgrem.scratch import MEMORY, Scratch
-from bgrem.separation import MAPS, MASKED, NOT_FINITE, Separation
+from bgrem.restore import KEPT, TABLE, kept_cards, lost_pixels
+from bgrem.scratch import MEMORY, Derived, Memory, Scratch
+from bgrem.separation import MAPS, Separation
 from bgrem.tiling import row_strips
 
 __all__ = [
@@ -67,6 +75,8 @@ class Result:
         From opening the input to the renamed output.
     warnings : tuple of str
         What the reader and the model noticed.
+    report, plot : Path or None
+        The page and the picture, where they were asked for.
     resumed : bool
         Whether an earlier run has written it.
     """
@@ -79,6 +89,8 @@ class Result:
     norm: float
     seconds: float
     warnings: tuple[str, ...] = ()
+    report: Path | None = None
+    plot: Path | None = None
     resumed: bool = False
 
     def __str__(self) -> str:
@@ -158,9 +170,17 @@ def process_file(
     output_dir: str | os.PathLike | None = None,
     overwrite: bool = False,
     mask: str | os.PathLike | np.ndarray | None = None,
+    mask_bits: int | None = None,
+    weight: str | os.PathLike | np.ndarray | None = None,
+    weight_type: str = "inverse",
+    saturate: float | str | None = "header",
+    companions: bool = True,
+    bayer: str = "auto",
     save: Sequence[str] = (),
     nonnegative: bool = False,
     keep_level: bool = False,
+    report: bool = False,
+    plot: bool = False,
     model="optical",
     steps: int = 1,
     norm: float | None = None,
@@ -177,7 +197,8 @@ def process_file(
     path : path
         ``.fits``, ``.fit``, ``.fts`` or ``.fz``, also inside gzip or bzip2. Cubes go plane by plane.
     hdu : int or str, optional
-        Index or EXTNAME of the image. Default: 0 or, where it holds no image, the first that does.
+        Index or EXTNAME of the image, or "all" for every 2-D image of the file. Default: 0 or,
+        where it holds no image, the first that does.
     prefix : str
         The output's name is ``prefix`` + the input's name.
     output_dir : path, optional
@@ -187,12 +208,32 @@ def process_file(
     mask : str, path or array_like, optional
         FILE, FILE[HDU] or an HDU of the same file; or an array. Bad where not 0. Of the image's
         shape, or of one plane's for all planes of a cube.
+    mask_bits : int, optional
+        The bits of the mask that are bad. Default: all.
+    weight : str, path or array_like, optional
+        Weight map, as ``mask``; see `bgrem.background.separate`.
+    weight_type : str
+        "inverse" (inverse variance), "variance" or "rms".
+    saturate : float, "header" or None
+        Level in data units from which on pixels are saturated; "header" for the card SATURATE,
+        where there is one.
+    companions : bool
+        Take the mask and the weight that conventions put beside the image, where none are given:
+        ERR and DQ of HST and JWST, mask and variance of HSC and LSST, DECam's ood and oow files.
+    bayer : str
+        Whether the image is a Bayer mosaic, done as four planes: "yes", "no", or "auto" for what
+        the card BAYERPAT or its pixels say.
     save : sequence of str
         Keys of `PLANES`, to be appended as extensions.
     nonnegative : bool
         Clip negative sources to 0; what is clipped goes to the noise, the parts still add up.
     keep_level : bool
         Add the median sky level (card BGR_LEVL) to the image that is written.
+    report : bool
+        Write also a page about it that a browser shows, the output's name with ``.html`` added; of a
+        cube, about its first plane.
+    plot : bool
+        Write also a picture of it before (left) and after, the output's name with ``.png`` added.
     model, steps, norm, fwhm, box
         As for `bgrem.background.separate`.
     minpix : float, "auto" or None
@@ -218,37 +259,73 @@ def process_file(
     started = time.perf_counter()
     if unknown := [key for key in save if key not in PLANES]:
         raise ValueError(f"cannot save {unknown[0]!r}; there are {', '.join(PLANES)}")
+    if bayer not in BAYER:
+        raise ValueError(f"bayer must be one of {', '.join(BAYER)}, not {bayer!r}")
     model = model if isinstance(model, Model) else load_model(model)
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     check_output(output, path, overwrite)
+    if memory and (report or plot):
+        raise ValueError("a page or a picture takes more memory: give no --memory with them")
     store = Scratch(_existing(output.parent), memory) if memory else MEMORY
-    image = read_image(path, hdu, store=store)
-    maps = tuple(key for key in save if key in MAPS)
-    if memory:
-        check_limit(store, as_planes(image.data).shape[1:], model.card, maps, image.label)
-    bad = _mask_for(image, mask)
-    with progress(path.name) if progress else nullcontext() as report:
-        products, facts = _separate_planes(
-            image, bad, save, nonnegative, report,
-            model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
-            maps=maps, store=store,
-        )  # fmt: skip
-    sources = products.pop("SOURCES")
-    if keep_level:
-        for plane, fact in zip(as_planes(sources), facts, strict=True):
-            for rows in row_strips(plane.shape):
-                plane[rows] = plane[rows] + fact.get("level", 0)
-    write_products(
-        output,
-        image,
-        sources,
-        planes=products,
-        cards=_cards(facts, nonnegative=nonnegative, keep_level=keep_level),
-        history=_history(facts),
-        overwrite=overwrite,
-    )
-    done = [fact for fact in facts if "model" in fact]
+    pages = Pages(output, report=report, plot=plot, overwrite=overwrite)
+    every = str(hdu).strip().lower() == "all"
+    image = read_image(path, None if every else hdu, store=store)
+    hdus = _frames(image, companions) if every else [image.hdu]
+    maps = tuple(key for key in MAPS if key in (*save, *pages.maps))
+    done: list[dict] = []
+    shown: list[tuple] = []  # headers and provenance of what was done
+    warnings = [] if every else list(image.notes)
+
+    def product_of(index: int, tell: Callable[[float], None] | None) -> Product | None:
+        this = image if index == image.hdu else sibling(image, index)
+        if memory:
+            check_limit(store, as_planes(this.data).shape[1:], model.card, maps, this.label)
+        try:
+            given = maps_for(
+                this,
+                mask=_beside(mask, index, every),
+                mask_bits=mask_bits,
+                weight=_beside(weight, index, every),
+                weight_type=weight_type,
+                saturate=saturate,
+            )
+            given = with_companions(this, given) if companions else given
+            mosaic = bayer == "yes" or (bayer == "auto" and is_bayer(this.data, this.header))
+            products, facts = _separate_planes(
+                this, given, save, nonnegative, tell, mosaic=mosaic,
+                model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
+                maps=maps, store=store, watch=pages.watch,
+            )  # fmt: skip
+        except FitsError as error:
+            if not every:
+                raise
+            warnings.append(f"left alone, {str(error).removeprefix(f'{path}: ')}")
+            return None
+        done.extend(fact for fact in facts if "model" in fact)
+        told = given.notes + _warnings(facts)
+        warnings.extend(f"HDU {index}: {line}" if every else line for line in told)
+        product = _product(this, products, facts, nonnegative=nonnegative, keep_level=keep_level)
+        shown.append((this.header, product.cards))
+        return product
+
+    with progress(path.name) if progress else nullcontext() as tell:
+        if every:
+            shares = iter(range(len(hdus)))
+
+            def product_in_turn(index: int) -> Product | None:
+                turn = next(shares)
+                product = product_of(index, tell and (lambda part: tell((turn + part) / len(hdus))))
+                if turn == len(hdus) - 1 and not done:
+                    raise FitsError(f"{path}: no image could be done ({warnings[0]})")
+                return product
+
+            write_mosaic(output, image, hdus, product_in_turn, overwrite=overwrite)
+        else:
+            product = product_of(image.hdu, tell)
+            write_mosaic(output, image, hdus, lambda _: product, overwrite=overwrite)
+    header, cards = shown[0]
+    pages.write(path.name, header=header, cards=cards, warnings=tuple(warnings))
     return Result(
         input=path,
         output=output,
@@ -257,7 +334,9 @@ def process_file(
         rms=statistics.median(fact["rms"] for fact in done),
         norm=done[0]["norm"],
         seconds=time.perf_counter() - started,
-        warnings=image.notes + _warnings(facts),
+        warnings=tuple(warnings),
+        report=pages.report,
+        plot=pages.plot,
     )
 
 
@@ -382,36 +461,89 @@ def _files_of(given: Path, prefix: str) -> list[Path]:
 # --- one image
 
 
-def _mask_for(image: FitsImage, mask: str | os.PathLike | np.ndarray | None) -> np.ndarray | None:
-    if mask is None:
-        return None
-    if isinstance(mask, str | os.PathLike):
-        return read_mask(os.fspath(mask), image)
-    return fitted_mask(np.asarray(mask) != 0, image)
+def _frames(image: FitsImage, companions: bool) -> list[int]:
+    """The HDUs of the file that hold one 2-D image each, less the maps that go with them."""
+    maps = companion_hdus(image) if companions else set()
+    found = [
+        index
+        for index, header in image_hdus(image).items()
+        if sum(n > 1 for n in _lengths(header)) == 2 and index not in maps
+    ]
+    if not found:
+        raise FitsError(f"{image.path}: no HDU holds a 2-D image")
+    return found
+
+
+def _lengths(header: Mapping) -> list[int]:
+    axes = "ZNAXIS" if header.get("ZIMAGE") is True else "NAXIS"
+    return [header[f"{axes}{i + 1}"] for i in range(header[axes])]
+
+
+def _beside(source: str | os.PathLike | np.ndarray | None, index: int, every: bool):
+    """The map of one image among all: of a file, the HDU of the same index."""
+    if every and isinstance(source, str | os.PathLike) and Path(source).is_file():
+        return f"{os.fspath(source)}[{index}]"
+    return source
+
+
+def _product(
+    image: FitsImage,
+    products: dict[str, np.ndarray],
+    facts: Sequence[dict],
+    *,
+    nonnegative: bool,
+    keep_level: bool,
+) -> Product:
+    """What is written of an image, and what undoes it where its planes are saved."""
+    sources, planes = products.pop("SOURCES"), products
+    levels = [fact.get("level", 0.0) if keep_level else 0.0 for fact in facts]
+    if keep_level:
+        sources = _raised(sources, levels, image.store)
+    cards = _cards(facts, nonnegative=nonnegative, keep_level=keep_level)
+    history = _history(facts)
+    kept = []
+    if all(name in planes for name in KEPT):
+        kept = kept_cards(image, history)
+        lost = lost_pixels(image, sources, planes, levels)
+        planes = planes if lost is None else {**planes, TABLE: lost}
+    return Product(image, sources, planes, cards, history, kept)
+
+
+def _raised(sources: np.ndarray, levels: Sequence[float], store: Memory) -> np.ndarray:
+    """The sources with a level added to each plane; a page shows them without."""
+    raised = store.empty(sources.shape, sources.dtype)
+    planes = zip(as_planes(raised), as_planes(sources), levels, strict=True)
+    for target, plane, level in planes:
+        for rows in row_strips(plane.shape):
+            target[rows] = plane[rows] + level
+    return raised
 
 
 def _separate_planes(
     image: FitsImage,
-    mask: np.ndarray | None,
+    given: Maps,
     save: Sequence[str],
     nonnegative: bool,
-    report: Callable[[float], None] | None,
+    tell: Callable[[float], None] | None,
+    watch: Callable[[Separation], None],
+    *,
+    mosaic: bool,
     **options,
 ) -> tuple[dict[str, np.ndarray], list[dict]]:
     """The products by EXTNAME, each of the image's stored shape, and each plane's provenance.
 
     A plane of a cube that cannot be separated (a constant one) is left alone, with a warning; its
-    provenance holds nothing else.
+    provenance holds nothing else. ``watch`` is shown each of the others.
     """
     planes = as_planes(image.data)
-    masks = _mask_planes(mask, len(planes))
+    separated = partial(separate_mosaic, separate) if mosaic else separate
     store = options["store"]
     products: dict[str, np.ndarray] = {}
     facts: list[dict] = []
-    for i, (plane, bad) in enumerate(zip(planes, masks, strict=True)):
-        share = report and (lambda done, i=i: report((i + done) / len(planes)))
+    for i, plane in enumerate(planes):
+        share = tell and (lambda done, i=i: tell((i + done) / len(planes)))
         try:
-            parts = separate(plane, mask=bad, progress=share, **options)
+            parts = separated(plane, **given.of_plane(i), progress=share, **options)
         except ValueError as error:
             facts.append({"warnings": [f"left alone, {error}"]})
             continue
@@ -423,21 +555,15 @@ def _separate_planes(
                 products[name] = store.empty(image.data.shape, part.dtype)
             _put(as_planes(products[name])[i], part)
         facts.append(parts.provenance)
+        watch(parts)
     left = [i for i, fact in enumerate(facts) if "model" not in fact]
     if len(left) == len(planes):
         raise FitsError(f"{image.label}: {facts[0]['warnings'][0].removeprefix('left alone, ')}")
     for i in left:
         for name, product in products.items():
-            _put(as_planes(product)[i], _LeftAlone(name, planes[i], masks[i]))
+            part = _left_alone(name, planes[i], given.of_plane(i)["mask"], store)
+            _put(as_planes(product)[i], part)
     return products, facts
-
-
-def _mask_planes(mask, count: int) -> Sequence:
-    """The mask of each plane of an image."""
-    if mask is None:
-        return [None] * count
-    planes = as_planes(mask)
-    return planes if len(planes) == count else [planes[0]] * count
 
 
 def _put(plane, part) -> None:
@@ -469,23 +595,15 @@ def _clip(sources, noise) -> None:
             noise[rows] = noise[rows] + negative
 
 
-@dataclass(frozen=True)
-class _LeftAlone:
+def _left_alone(name: str, data: np.ndarray, bad: np.ndarray | None, store: Memory):
     """A part of a plane in which nothing can be told from noise: all of it is noise."""
-
-    name: str
-    data: np.ndarray
-    bad: np.ndarray | None
-
-    def __getitem__(self, rows: slice) -> np.ndarray | float:
-        unknown = {"RMS": np.nan, "UNCERT": np.nan, "SIGNIF": np.nan}
-        data = self.data[rows]
-        if self.name == "MASK":
-            masked = 0 if self.bad is None else MASKED * self.bad[rows].astype(np.uint8)
-            return masked | NOT_FINITE * ~np.isfinite(data)
-        if self.name == "NOISE":
-            return data
-        return unknown.get(self.name, np.where(np.isfinite(data), 0, np.nan))
+    if name == "MASK":
+        return flag_pixels(data, mask=bad, store=store)
+    if name == "NOISE":
+        return data
+    if name in ("RMS", "UNCERT", "SIGNIF"):
+        return Derived(data, lambda _: np.nan)
+    return Derived(data, lambda part: np.where(np.isfinite(part), 0, np.nan))
 
 
 # --- what the header tells
@@ -500,6 +618,8 @@ FACTS = {
     "level": ("BGR_LEVL", "median sky level"),
     "rms": ("BGR_RMS", "median rms of the sky"),
     "minpix": ("BGR_MINP", "pixels below it were raised to it"),
+    "saturate": ("BGR_SATU", "saturation level"),
+    "weight": ("BGR_WGHT", "type of the weight map"),
     "fwhm": ("BGR_FWHM", "[pix] FWHM of the point-spread function"),
     "signif_1": ("BGR_SIG1", "SIGNIF of 1 false detection per Mpix"),
     "signif_10": ("BGR_SG10", "SIGNIF of 10 false detections per Mpix"),

@@ -16,10 +16,12 @@ import mmap
 import os
 import re
 import secrets
+import shutil
+import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -27,18 +29,25 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
+from bgrem.formats import advice
 from bgrem.scratch import MEMORY, Derived, Memory, Scratch, Stored, release
 from bgrem.tiling import row_strips
 
 __all__ = [
+    "LYING_CARDS",
     "FitsError",
     "FitsImage",
+    "Product",
     "as_planes",
-    "fitted_mask",
+    "image_hdus",
     "is_fits_name",
+    "lengths",
     "read_image",
-    "read_mask",
+    "sibling",
+    "stored_pixels",
+    "write_mosaic",
     "write_products",
+    "write_restored",
 ]
 
 BLOCK = 2880
@@ -108,7 +117,7 @@ class _Unit:
         if math.prod(self.shape) == 0 or not self.shape:
             return "holds no image"
         if sum(n > 1 for n in self.shape) < 2 and len(self.shape) != 2:
-            return f"is one-dimensional ({_times(self.shape)}), not an image"
+            return f"is one-dimensional ({lengths(self.shape)}), not an image"
         return None
 
 
@@ -127,6 +136,8 @@ class FitsImage:
     header : astropy.io.fits.Header
     notes : tuple of str
         What the reader decided or noticed.
+    store : `~bgrem.scratch.Memory`
+        Where the pixels are kept.
     """
 
     path: Path
@@ -136,7 +147,7 @@ class FitsImage:
     notes: tuple[str, ...]
     _units: tuple[_Unit, ...]
     _contents: bytes | mmap.mmap
-    _store: Memory
+    store: Memory
 
     @property
     def label(self) -> str:
@@ -144,9 +155,40 @@ class FitsImage:
         return f"{self.path}: {self._units[self.hdu].label}"
 
     @property
+    def primary(self) -> fits.Header:
+        """The header of the file's first HDU."""
+        return self._units[0].header
+
+    @property
     def compressed(self) -> bool:
         """Whether the image is tile-compressed inside the file."""
         return self._units[self.hdu].compressed
+
+
+@dataclass(frozen=True)
+class Product:
+    """What takes the place of one image, and what is appended for it.
+
+    Attributes
+    ----------
+    image : FitsImage
+    sources : ndarray
+        Of the shape of ``image.data``; float32 or float64.
+    planes : mapping of EXTNAME to ndarray
+        Further images of that shape, or structured arrays that become tables.
+    cards : sequence of (keyword, value, comment)
+        Provenance, of the image and of the planes.
+    history : sequence of str
+    image_cards : sequence of (keyword, value, comment)
+        Further cards of the image.
+    """
+
+    image: FitsImage
+    sources: np.ndarray
+    planes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    cards: Sequence[tuple[str, object, str]] = ()
+    history: Sequence[str] = ()
+    image_cards: Sequence[tuple[str, object, str]] = ()
 
 
 def is_fits_name(path: Path) -> bool:
@@ -168,6 +210,11 @@ def as_planes(array: np.ndarray) -> np.ndarray:
     if array.ndim == 3 and array.shape[-1] in (3, 4):
         return array.transpose(2, 0, 1)
     return array.reshape(-1, *array.shape[-2:])
+
+
+def lengths(shape: Sequence[int]) -> str:
+    """A shape in words, as FITS counts its axes: the fastest first."""
+    return " x ".join(str(n) for n in shape[::-1])
 
 
 def read_image(
@@ -201,84 +248,43 @@ def read_image(
         contents = _read_contents(path, store)
         units, notes = _find_units(contents, path)
         unit, choice = _choose(units, hdu, path)
-        notes += choice
-        raw, header = _stored_pixels(contents, unit, path, store)
-        if not _sum_matches(contents, unit):
-            notes.append(f"{unit.label} does not match its DATASUM: its pixels may be corrupt")
-        data = _physical(raw, header, f"{path}: {unit.label}", store)
-    return FitsImage(path, unit.index, data, header, tuple(notes), tuple(units), contents, store)
+        return _image_at(unit, path, units, contents, notes + choice, store)
 
 
-def read_mask(text: str, image: FitsImage) -> np.ndarray:
-    """Read a mask: FILE, FILE[HDU], or an HDU of the image's own file.
+def sibling(image: FitsImage, hdu: int | str) -> FitsImage:
+    """Read another image of the file of ``image``, which is not read again.
 
     Parameters
     ----------
-    text : str
     image : FitsImage
-        The image that it is for.
+    hdu : int or str
+        As for `read_image`.
 
     Returns
     -------
-    bool ndarray of the image's shape, or (ny, nx) for all its planes
-        True where the mask's value is not 0 (NaN counts as not 0).
+    FitsImage
 
     Raises
     ------
     FitsError
-        Where it cannot be read or has another shape.
+        As `read_image` does.
     """
-    bracket = re.fullmatch(r"(.+)\[(.+)\]", text)
-    if Path(text).is_file():
-        mask = read_image(text, store=image._store)
-    elif bracket:
-        mask = read_image(bracket[1], bracket[2], store=image._store)
-    elif is_fits_name(Path(text)):
-        raise FitsError(f"{text}: no such file (it was to be the mask)")
-    else:
-        mask = read_image(image.path, text, store=image._store)
-    return fitted_mask(_not_zero(mask.data, image._store), image, label=mask.label)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        unit, _ = _choose(list(image._units), hdu, image.path)
+        return _image_at(unit, image.path, image._units, image._contents, [], image.store)
 
 
-def _not_zero(data, store: Memory):
-    """Where an image is not 0."""
-    mask = store.empty(data.shape, bool)
-    values, lines = (array.reshape(-1, data.shape[-1]) for array in (data, mask))
-    for rows in row_strips(values.shape):
-        lines[rows] = values[rows] != 0
-    return mask
+def image_hdus(image: FitsImage) -> dict[int, fits.Header]:
+    """The HDUs of the file of ``image`` that hold an image, with their headers, by index."""
+    return {unit.index: unit.header for unit in image._units if not unit.complaint}
 
 
-def fitted_mask(bad: np.ndarray, image: FitsImage, *, label: str = "the array") -> np.ndarray:
-    """A mask of the image's shape, or of one plane for all of them.
-
-    Parameters
-    ----------
-    bad : bool ndarray
-    image : FitsImage
-        The image that it is for.
-    label : str
-        Where the mask comes from.
-
-    Returns
-    -------
-    bool ndarray of the image's shape, or (ny, nx) for all its planes
-
-    Raises
-    ------
-    FitsError
-        Where it has another shape.
-    """
-    if bad.shape == image.data.shape:
-        return bad
-    if bad.ndim >= 2 and bad.size:
-        plane = as_planes(bad)
-        if len(plane) == 1 and plane.shape[1:] == as_planes(image.data).shape[1:]:
-            return plane[0]
-    raise FitsError(
-        f"{label} is a mask of {_times(bad.shape)} pixels, but the image in {image.label} "
-        f"has {_times(image.data.shape)}"
-    )
+def stored_pixels(image: FitsImage) -> np.ndarray:
+    """The pixels of an image as they are stored, before BSCALE, BZERO and BLANK."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        return _stored_pixels(image._contents, image._units[image.hdu], image.path, image.store)[0]
 
 
 def write_products(
@@ -317,23 +323,108 @@ def write_products(
     FitsError
         Where ``path`` exists, is the input, or cannot be written.
     """
+    product = Product(image, sources, planes or {}, cards, history)
+    write_mosaic(path, image, [image.hdu], lambda _: product, overwrite=overwrite)
+
+
+def write_mosaic(
+    path: str | os.PathLike,
+    image: FitsImage,
+    hdus: Sequence[int],
+    product_of: Callable[[int], Product | None],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write the file of ``image`` again with products in the place of several of its images.
+
+    As `write_products`, one image after the other: the products of one are in memory at a time.
+
+    Parameters
+    ----------
+    path : path
+    image : FitsImage
+        Any image of the file.
+    hdus : sequence of int
+        Indices of the HDUs that are replaced.
+    product_of : callable
+        Gives the product of an index; None leaves that HDU as it is.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    FitsError
+        As `write_products` does.
+    """
+    path = Path(path)
+    if path.exists() and path.samefile(image.path):
+        raise FitsError(f"{path}: would overwrite the input")
+    several = len(hdus) > 1
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(_header_faults(image))
+        warnings.simplefilter("ignore", AstropyWarning)
+        stream = stack.enter_context(_replacing(path, overwrite))
+        # The planes of all images come last; those of several wait on the disk.
+        spool = stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) if several else None
+        product = None
+        for unit in image._units:
+            if unit.index not in hdus or (product := product_of(unit.index)) is None:
+                _copy_unit(stream, image._contents, unit)
+                continue
+            _write_sources(stream, product, several)
+            if spool:
+                _write_planes(spool, product, hdus.index(unit.index))
+        if spool:
+            spool.seek(0)
+            shutil.copyfileobj(spool, stream)
+        elif product:
+            _write_planes(stream, product, 0)
+
+
+def write_restored(
+    path: str | os.PathLike,
+    image: FitsImage,
+    restored: Mapping[int, Callable[[], tuple[np.ndarray, fits.Header]]],
+    count: int,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write the first HDUs of the file of ``image`` again, some of them as they once were.
+
+    Parameters
+    ----------
+    path : path
+    image : FitsImage
+        Any image of the file.
+    restored : mapping of int to callable
+        Gives the stored pixels and the header of the HDU at an index; the others are copied.
+    count : int
+        How many HDUs are written.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    FitsError
+        As `write_products` does.
+    """
     path = Path(path)
     if path.exists() and path.samefile(image.path):
         raise FitsError(f"{path}: would overwrite the input")
     with warnings.catch_warnings(), _header_faults(image):
         warnings.simplefilter("ignore", AstropyWarning)
         with _replacing(path, overwrite) as stream:
-            for unit in image._units:
-                if unit.index == image.hdu:
-                    header = _product_header(
-                        image.header, cards, history, appended=len(planes or {})
-                    )
-                    _write_image(stream, sources, header, image)
-                else:
+            for unit in image._units[:count]:
+                if unit.index not in restored:
                     _copy_unit(stream, image._contents, unit)
-            for name, plane in (planes or {}).items():
-                header = _plane_header(image, name, cards)
-                _write_image(stream, plane, header, image)
+                    continue
+                pixels, header = restored[unit.index]()
+                if unit.compressed:
+                    _write_tiles(stream, pixels, header, image.store)
+                else:
+                    stream.write(header.tostring().encode("ascii"))
+                    _write_pixels(stream, pixels)
 
 
 # --- the file: its bytes and its HDUs
@@ -373,7 +464,7 @@ def _unpacked(stream, kind: str, path: Path, store: Memory) -> bytes | mmap.mmap
 def _find_units(contents, path: Path) -> tuple[list[_Unit], list[str]]:
     """Walk the HDUs; every one must be complete (the padding of the last may be missing)."""
     if contents[:9] != b"SIMPLE  =":
-        raise FitsError(f"{path}: not a FITS file")
+        raise FitsError(f"{path}: not a FITS file{advice(bytes(contents[:64]), path.name)}")
     units, start, size = [], 0, len(contents)
     while start < size and (start == 0 or contents[start : start + 8] == b"XTENSION"):
         data = _header_end(contents, start)
@@ -432,6 +523,16 @@ def _data_length(header: fits.Header) -> int:
     return length
 
 
+def _image_at(
+    unit: _Unit, path: Path, units, contents, notes: list[str], store: Memory
+) -> FitsImage:
+    raw, header = _stored_pixels(contents, unit, path, store)
+    if not _sum_matches(contents, unit):
+        notes = [*notes, f"{unit.label} does not match its DATASUM: its pixels may be corrupt"]
+    data = _physical(raw, header, f"{path}: {unit.label}", store)
+    return FitsImage(path, unit.index, data, header, tuple(notes), tuple(units), contents, store)
+
+
 def _padded(length: int) -> int:
     return -(-length // BLOCK) * BLOCK
 
@@ -475,11 +576,6 @@ def _advice(units: list[_Unit]) -> str:
     return f"; images are in {images}" if images else ""
 
 
-def _times(shape: Sequence[int]) -> str:
-    """A shape as FITS counts its axes, the fastest first."""
-    return " x ".join(str(n) for n in shape[::-1])
-
-
 # --- reading: stored pixels to physical values
 
 
@@ -496,7 +592,7 @@ def _stored_pixels(contents, unit: _Unit, path: Path, store: Memory):
 def _decompress_tiles(contents, unit: _Unit, path: Path, store: Memory):
     if not isinstance(store, Scratch) and math.prod(unit.shape) * 8 > _memory():
         raise FitsError(
-            f"{path}: {unit.label} announces {_times(unit.shape)} pixels, more than fit in memory"
+            f"{path}: {unit.label} announces {lengths(unit.shape)} pixels, more than fit in memory"
         )
     with store.file() as alone:
         alone.write(fits.PrimaryHDU().header.tostring().encode("ascii"))
@@ -663,50 +759,66 @@ def _copy(stream, contents, start: int, stop: int) -> None:
         release(contents)
 
 
-def _product_header(
-    header: fits.Header,
-    cards: Sequence[tuple[str, object, str]],
-    history: Sequence[str],
-    *,
-    appended: int,
-) -> fits.Header:
+def _write_sources(stream, product: Product, several: bool) -> None:
+    _write_image(stream, product.sources, _product_header(product, several), product.image)
+
+
+def _write_planes(stream, product: Product, before: int) -> None:
+    """The planes of a product; ``before`` others of the same names have been written."""
+    for name, plane in product.planes.items():
+        if plane.dtype.names:
+            stream.write(_table_unit(plane, name, product))
+            continue
+        _write_image(stream, plane, _plane_header(product, name, before), product.image)
+
+
+def _product_header(product: Product, several: bool) -> fits.Header:
     """The image's header without the cards that would lie, with the provenance."""
-    header = header.copy()
+    header, appended = product.image.header.copy(), len(product.planes)
     for keyword in LYING_CARDS:
         header.remove(keyword, ignore_missing=True, remove_all=True)
     for keyword in [k for k in header if k.startswith("BGR_")]:
         header.remove(keyword, ignore_missing=True)
+    if several:  # how many planes will follow is not known yet
+        header.remove("NEXTEND", ignore_missing=True)
     if isinstance(header.get("NEXTEND"), int):
         header["NEXTEND"] += appended
     if appended and "SIMPLE" in header and "EXTEND" not in header:
         header.set("EXTEND", True, after=f"NAXIS{header['NAXIS']}")
-    header.extend(cards, unique=False)
-    for line in history:
+    header.extend([*product.cards, *product.image_cards], unique=False)
+    for line in product.history:
         header.add_history(line)
     return header
 
 
-def _plane_header(
-    image: FitsImage, name: str, cards: Sequence[tuple[str, object, str]]
-) -> fits.Header:
+def _plane_header(product: Product, name: str, before: int) -> fits.Header:
     """The header of an appended plane: the image's WCS and unit, a name that no other HDU has."""
+    image = product.image
     axes = [(f"NAXIS{i + 1}", length) for i, length in enumerate(image.data.shape[::-1])]
     header = fits.Header([("XTENSION", "IMAGE"), ("BITPIX", 8), ("NAXIS", len(axes)), *axes])
     for card in (("PCOUNT", 0), ("GCOUNT", 1), ("EXTNAME", name)):
         header.append(card)
-    namesakes = sum(unit.name.upper() == name for unit in image._units)
+    namesakes = before + sum(unit.name.upper() == name for unit in image._units)
     if namesakes:
         header.append(("EXTVER", namesakes + 1))
     if name not in ("MASK", "SIGNIF") and "BUNIT" in image.header:
         header.append(image.header.cards["BUNIT"])
     header.extend([card for card in image.header.cards if WCS_CARD.fullmatch(card.keyword)])
-    header.extend(cards, unique=False)
+    header.extend(product.cards, unique=False)
+    header.append(("BGR_HDU", image.hdu, "HDU of the image that this belongs to"))
     return header
+
+
+def _table_unit(rows: np.ndarray, name: str, product: Product) -> bytes:
+    """A structured array as a binary table."""
+    unit = fits.BinTableHDU(rows, name=name)
+    unit.header.append(("BGR_HDU", product.image.hdu, "HDU of the image that this belongs to"))
+    return _alone(unit)
 
 
 def _write_image(stream, pixels, header: fits.Header, image: FitsImage) -> None:
     if image.compressed:
-        _write_tiles(stream, pixels, header, image._store)
+        _write_tiles(stream, pixels, header, image.store)
         return
     size = pixels.dtype.itemsize
     header["BITPIX"] = -8 * size if pixels.dtype.kind == "f" else 8 * size
@@ -714,6 +826,10 @@ def _write_image(stream, pixels, header: fits.Header, image: FitsImage) -> None:
     for part in _big_endian(pixels):
         total = _ones_complement_sum(_words(part), total)
     stream.write(_checked_header(header, total))
+    _write_pixels(stream, pixels)
+
+
+def _write_pixels(stream, pixels) -> None:
     for part in _big_endian(pixels):
         stream.write(part)
     stream.write(b"\0" * (_padded(pixels.nbytes) - pixels.nbytes))
@@ -736,14 +852,14 @@ def _write_tiles(stream, pixels, header: fits.Header, store: Memory) -> None:
     """One HDU, each row compressed without loss by GZIP_2 (Standard, section 10.4.2)."""
     lines = pixels.reshape(-1, pixels.shape[-1])
     with store.file() as heap:
-        lengths = []
+        sizes = []
         for rows in row_strips(lines.shape):
             for line in lines[rows]:
-                lengths.append(heap.write(_packed(line)))
+                sizes.append(heap.write(_packed(line)))
         size = heap.tell()
-        table = _descriptors(lengths, size)
+        table = _descriptors(sizes, size)
         heap.write(b"\0" * (_padded(len(table) + size) - len(table) - size))
-        header = _tiled_header(pixels, header, table, max(lengths), size)
+        header = _tiled_header(pixels, header, table, max(sizes), size)
         total = _ones_complement_sum(_words(table))
         for part in _parts(heap):
             # The heap begins at a whole word: descriptors are of 8 or 16 bytes.
@@ -767,22 +883,26 @@ def _packed(line: np.ndarray) -> bytes:
     return gzip.compress(shuffled, compresslevel=4, mtime=0)
 
 
-def _descriptors(lengths: Sequence[int], size: int) -> bytes:
+def _descriptors(sizes: Sequence[int], size: int) -> bytes:
     """Length and place in the heap of each tile, of 64 bits where 32 do not reach."""
-    starts = np.cumsum([0, *lengths[:-1]])
-    return np.stack([lengths, starts], axis=1).astype(">i8" if size > INT32 else ">i4").tobytes()
+    starts = np.cumsum([0, *sizes[:-1]])
+    return np.stack([sizes, starts], axis=1).astype(">i8" if size > INT32 else ">i4").tobytes()
 
 
 def _tiled_header(
     pixels, header: fits.Header, table: bytes, longest: int, size: int
 ) -> fits.Header:
     """The header of a tile-compressed image: astropy's for one of a single row, made longer."""
+    header = header.copy()
+    scaling = [header.cards[key] for key in ("BSCALE", "BZERO", "BLANK") if key in header]
+    for card in scaling:
+        header.remove(card.keyword)
     row = np.zeros((*(1 for _ in pixels.shape[:-1]), pixels.shape[-1]), pixels.dtype)
     unit = fits.CompImageHDU(row, header, compression_type="GZIP_2", quantize_level=0)
-    file = io.BytesIO()
-    primary = fits.PrimaryHDU()
-    fits.HDUList([primary, unit]).writeto(file, output_verify="ignore")
-    text = file.getvalue()[len(primary.header.tostring()) :]
+    # Set afterwards, they tell how to read the pixels; set before, astropy would apply them.
+    for card in scaling:
+        unit.header.set(*card)
+    text = _alone(unit)
     tiled = fits.Header.fromstring(text[: _header_end(text, 0)])
     tiles = math.prod(pixels.shape[:-1])
     tiled["NAXIS1"] = len(table) // tiles
@@ -792,6 +912,14 @@ def _tiled_header(
     for i, length in enumerate(pixels.shape[::-1]):
         tiled[f"ZNAXIS{i + 1}"] = length
     return tiled
+
+
+def _alone(unit) -> bytes:
+    """The bytes of one HDU of astropy's."""
+    file = io.BytesIO()
+    primary = fits.PrimaryHDU()
+    fits.HDUList([primary, unit]).writeto(file, checksum=True, output_verify="ignore")
+    return file.getvalue()[len(primary.header.tostring()) :]
 
 
 def _checked_header(header: fits.Header, datasum: int) -> bytes:

@@ -60,6 +60,8 @@ ENOUGH, MOST_FRAMES = 600, 8
 USUAL_SNR = 5.0
 #: Bins of S/N of the tables of completeness and flux.
 BINS = (1, 2, 3, 4, 5, 7, 10, 20, 50, 100, 1000)
+#: The bin whose flux stands for a frame.
+FLUX_BIN = "10-20"
 #: Bootstrap resamples of a depth.
 RESAMPLES = 200
 BGREM = "bgrem"
@@ -407,7 +409,15 @@ def flux_rows(target, injections, truths, parts):
 
 
 def summary_table(results):
-    """A row for each frame, as text: depth of every method, and bgrem's gains in magnitudes.
+    """`summary_rows` as text."""
+    return text_table(summary_rows(results))
+
+
+def summary_rows(results):
+    """A row for each frame: depth of every method, bgrem's gains in magnitudes, its flux.
+
+    The flux is the median of measured over true, on the sources, of stars with an S/N of `FLUX_BIN`.
+    The last row holds the medians of all frames.
 
     Parameters
     ----------
@@ -415,7 +425,7 @@ def summary_table(results):
 
     Returns
     -------
-    str
+    list of dict
     """
     rows = []
     for result in results:
@@ -424,8 +434,21 @@ def summary_table(results):
         row |= {f"S/N, {name}": one["S/N at 50 %"] for name, one in methods.items()}
         if BGREM in methods:
             row |= {f"mag on {short}": methods[BGREM][f"mag on {short}"] for short in REFERENCES}
+        if result.flux:
+            name = f"flux, S/N {FLUX_BIN}"
+            row[name] = next(one["sources"] for one in result.flux if one["S/N"] == FLUX_BIN)
         rows.append(row)
-    return text_table(rows)
+    return [*rows, _medians(rows)]
+
+
+def _medians(rows):
+    """The median of each column of numbers; nan where no frame knows it."""
+    middle = {"frame": "median"}
+    for name in list(rows[0])[1:]:
+        values = np.array([row[name] for row in rows], dtype=np.float64)
+        known = values[np.isfinite(values)]
+        middle[name] = float(np.median(known)) if known.size else np.nan
+    return middle
 
 
 def _short(value):

@@ -54,13 +54,13 @@ def record(outcome: Result | Failure) -> dict:
     -------
     dict
         file, output, status ("done", "skipped" where an earlier run has done it, "failed"), seconds,
-        model, sky, rms, norm, warnings, error; None where there is no such thing.
+        model, sky, rms, norm, warnings, error, report; None where there is no such thing.
     """
     if isinstance(outcome, Failure):
         return {
             "file": str(outcome.input), "output": None, "status": "failed", "seconds": None,
             "model": None, "sky": None, "rms": None, "norm": None, "warnings": [],
-            "error": outcome.message,
+            "error": outcome.message, "report": None,
         }  # fmt: skip
     return {
         "file": str(outcome.input),
@@ -73,6 +73,7 @@ def record(outcome: Result | Failure) -> dict:
         "norm": _number(outcome.norm),
         "warnings": list(outcome.warnings),
         "error": None,
+        "report": None if outcome.report is None else str(outcome.report),
     }
 
 
@@ -87,6 +88,7 @@ def restored(entry: dict) -> Result:
         norm=_or_nan(entry["norm"]),
         seconds=entry["seconds"],
         warnings=tuple(entry["warnings"]),
+        report=None if entry["report"] is None else Path(entry["report"]),
         resumed=True,
     )
 

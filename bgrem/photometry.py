@@ -4,6 +4,7 @@ import numpy as np
 import sep
 
 from bgrem.light import moved_psf
+from bgrem.truth import grown, inner, inside
 
 #: SExtractor's PHOT_AUTOPARAMS: Kron factor, least radius.
 KRON_FACTOR, LEAST_KRON_RADIUS = 2.5, 3.5
@@ -45,6 +46,64 @@ def aperture_uncertainties(sigma, x, y, radius):
     """
     variance = np.square(sigma, dtype=np.float64)
     return np.sqrt(aperture_fluxes(variance, x, y, radius))
+
+
+def sum_uncertainties(parts, x, y, radius, *, calibration, fwhm):
+    """Standard deviations of the sums of the sources in circles.
+
+    The errors of neighbouring pixels go together, as a star that was taken for brighter than it is
+    is so in all its pixels: the model's card says by how much that widens the error of a sum.
+
+    Parameters
+    ----------
+    parts : `~bgrem.separation.Separation`
+        With uncertainty.
+    x, y : (n,) array
+        Centres in pixels.
+    radius : float
+        In pixels.
+    calibration : `~bgrem.calibration.Calibration`
+        The model's: ``load_model("optical").card.calibration``.
+    fwhm : float
+        Full width at half maximum of the stars in pixels: ``parts.provenance["fwhm"]``.
+
+    Returns
+    -------
+    (n,) float64
+        In data units.
+
+    Raises
+    ------
+    ValueError
+        If the model was not calibrated for sums.
+    """
+    flux = aperture_fluxes(parts.sources, x, y, radius)
+    noise = aperture_uncertainties(parts.rms, x, y, radius)
+    independent = aperture_uncertainties(parts.uncertainty, x, y, radius)
+    return independent * calibration.of_circles(radius / fwhm, flux / noise)
+
+
+def circles_on_a_grid(usable, radius):
+    """Centres of circles on a regular grid that touch no pixel but usable ones.
+
+    Parameters
+    ----------
+    usable : (ny, nx) bool
+    radius : float
+        In pixels; the circles touch each other, with centres at least 4 pixels apart.
+
+    Returns
+    -------
+    x, y : (n,) float64
+    """
+    ny, nx = usable.shape
+    spacing = max(4.0, 2.0 * radius)
+    x, y = np.meshgrid(
+        np.arange(radius, nx - radius, spacing), np.arange(radius, ny - radius, spacing)
+    )
+    x, y = x.ravel(), y.ravel()
+    kept = inside(inner(usable.shape, int(np.ceil(radius))) & ~grown(~usable, radius), x, y)
+    return x[kept], y[kept]
 
 
 def psf_fluxes(image, x, y, psf):

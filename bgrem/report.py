@@ -1,6 +1,7 @@
 """Methods side by side on the same frames: a table, a plot and the numbers behind them."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bgrem import detect
-from bgrem.evaluate import RATES, Froc, compare, depth_gain, froc
+from bgrem import baselines, detect
+from bgrem.evaluate import FALSE, RATES, Froc, compare, depth_gain, froc, match
 from bgrem.pair import read_pair, truth_of_pair
 from bgrem.psf import gaussian_psf
 from bgrem.truth import Truth, known_defects, truth_of_sky
@@ -18,7 +19,11 @@ from bgrem.truth import Truth, known_defects, truth_of_sky
 #: The methods that ratios refer to: SExtractor as it comes, the best that any threshold makes of
 #: it (the origin of depth gains), and the optimum of linear methods.
 SEXTRACTOR, SCANNED, MATCHED_FILTER = "sextractor default", "sextractor scanned", "matched filter"
+BGREM = "bgrem"
 LOWEST = -30.0  # significance that is looked at
+#: A run with this many times the false detections of the highest rate is deep enough for every
+#: interval, too; lower thresholds cost most of the time.
+DEEP_ENOUGH = 3.0
 REFERENCES = (SEXTRACTOR, SCANNED, MATCHED_FILTER)
 
 
@@ -112,7 +117,7 @@ def pair_frame(single, deep, *, fwhm=None):
     return BenchmarkFrame(Path(single).name, pair.single, pair.mask, seen.psf, None, seen.truth)
 
 
-def methods(*, model=None, steps=1, program=True, enough=None):
+def methods(*, model=None, steps=1, program=True, others=False, enough=None):
     """The methods to compare: name -> function of a `BenchmarkFrame` that gives its detections.
 
     Parameters
@@ -123,6 +128,8 @@ def methods(*, model=None, steps=1, program=True, enough=None):
         Diffusion steps.
     program : bool
         Whether to run the source-extractor program, too.
+    others : bool
+        Whether to run SEP, photutils, NoiseChisel and wavelets, too (`bgrem.baselines`).
     enough : callable, optional
         Of a frame and the detections of one of SExtractor's thresholds: whether lower ones need not
         be tried.
@@ -154,16 +161,65 @@ def methods(*, model=None, steps=1, program=True, enough=None):
         chosen["source-extractor"] = lambda frame: detect.detect_source_extractor(
             frame.data, mask=frame.mask
         )
+    if others:
+        chosen |= {
+            "sep": lambda frame: detect.detect_sextractor(
+                frame.data, mask=_without_cosmic_rays(frame), local=True, enough=until(frame)
+            ),
+            "photutils": lambda frame: baselines.detect_photutils(
+                frame.data, frame.psf, mask=_without_cosmic_rays(frame), enough=until(frame)
+            ),
+            "wavelets": lambda frame: baselines.detect_wavelets(
+                frame.data, mask=_without_cosmic_rays(frame), enough=until(frame)
+            ),
+            "noisechisel": lambda frame: baselines.detect_noisechisel(
+                frame.data, mask=_without_cosmic_rays(frame), enough=until(frame)
+            ),
+        }
     if model is not None:
-        chosen["bgrem"] = lambda frame: detect_with_bgrem(frame, model=model, steps=steps)
+        chosen[BGREM] = lambda frame: detect_with_bgrem(frame, model=model, steps=steps)
     return chosen
 
 
-@lru_cache(maxsize=1)  # two methods ask for it, one after the other
+@lru_cache(maxsize=1)  # several methods ask for it, one after the other
 def _without_cosmic_rays(frame):
     """The frame's mask with the cosmic rays that astroscrappy finds added."""
     sky = detect.subtract_sky(frame.data, mask=frame.mask, passes=2)
     return frame.mask | detect.find_cosmic_rays(sky, frame.psf, mask=frame.mask, gain=frame.gain)
+
+
+def deep_enough(frame, found):
+    """Whether a list holds so many false detections that lower thresholds tell nothing.
+
+    Parameters
+    ----------
+    frame : BenchmarkFrame
+    found : structured array
+        x, y, score.
+
+    Returns
+    -------
+    bool
+    """
+    return has_false(frame, found, limit=DEEP_ENOUGH * max(RATES))
+
+
+def has_false(frame, found, *, limit):
+    """Whether a list holds more than `limit` false detections per Mpix of a frame.
+
+    Parameters
+    ----------
+    frame : BenchmarkFrame
+    found : structured array
+        x, y, score.
+    limit : float
+
+    Returns
+    -------
+    bool
+    """
+    outcome, _ = match(found, frame.truth)
+    return bool(np.count_nonzero(outcome == FALSE) > limit * frame.truth.area)
 
 
 def detect_with_bgrem(frame, *, model, steps=1):
@@ -238,7 +294,18 @@ class Report:
                 )  # fmt: skip
                 row["depth gain (mag)"], row["depth gain, interval"] = gain
                 rows.append(row)
+        self._add_headline(rows, resamples=min(resamples, 200), seed=seed)
         return rows
+
+    def _add_headline(self, rows, *, resamples, seed):
+        """To bgrem's row of the lowest rate: its depth gains on every reference."""
+        ours = [row for row in rows if row["method"] == BGREM][:1]
+        for row in ours:
+            for reference in (name for name in REFERENCES if name in self.curves):
+                row[f"depth gain on {reference}"] = depth_gain(
+                    self.curves[BGREM], self.curves[reference], rate=row["rate"],
+                    rng=np.random.default_rng(seed), resamples=resamples,
+                )  # fmt: skip
 
     def table(self, rows=None):
         """The report as text."""
@@ -260,6 +327,7 @@ class Report:
             text += f"   {row['depth gain (mag)']:+.3f} ({low:+.3f} {high:+.3f})"
             lines.append(text + ("" if row["complete"] else "  list ends before this rate"))
         lines += [f"{name:18s} {reason}" for name, reason in self.absent.items()]
+        lines += headline(rows)
         if not rows:
             lines.append("the area is too small for ten false detections at any rate")
         return "\n".join(lines)
@@ -316,6 +384,34 @@ class Report:
         figure.savefig(path, dpi=110)
 
 
+def headline(rows):
+    """Lines that say what bgrem gains at the lowest rate: depth first, then true detections.
+
+    Parameters
+    ----------
+    rows : list of dict
+        As `Report.rows` gives.
+
+    Returns
+    -------
+    list of str
+    """
+    lines = []
+    for row in rows:
+        for reference in (name for name in REFERENCES if f"depth gain on {name}" in row):
+            if not lines:
+                lines.append(
+                    f"bgrem at {row['rate']:.0f} false per Mpix: depth gain at 50 % completeness, "
+                    "ratio of true detections"
+                )
+            gain, (low, high) = row[f"depth gain on {reference}"]
+            text = f"on {reference:18s} {gain:+.3f} mag ({low:+.3f} {high:+.3f})"
+            low, high = row[f"ratio to {reference}, interval"]
+            ratio = row[f"ratio to {reference}"]
+            lines.append(f"{text}   {ratio:.3f} ({low:.3f}-{high:.3f})")
+    return lines
+
+
 def _steps(curve: Froc, deepest=2000.0):
     """Score, false per Mpix and true detections where the curve's false count rises."""
     false = np.cumsum(curve.source < 0)
@@ -361,8 +457,14 @@ def evaluate_frames(frames, chosen, *, title, progress=None):
                 progress(f"{frame.name}: {name}")
             try:
                 found[name].append(chosen[name](frame))
-            except (FileNotFoundError, ModuleNotFoundError) as missing:
+            except ModuleNotFoundError as missing:
+                absent[name] = f"{missing.name} is not installed"
+            except FileNotFoundError as missing:
                 absent[name] = str(missing)
+            except subprocess.CalledProcessError as failed:
+                # The other methods can be compared all the same.
+                said = (failed.stderr or b"").decode(errors="replace").strip().splitlines()
+                absent[name] = f"failed on {frame.name}: {said[-1] if said else failed}"
     curves = {name: froc(found[name], truths) for name in chosen if name not in absent}
     blank = sum(np.count_nonzero(truth.blank) for truth in truths)
     usable = sum(np.count_nonzero(truth.usable) for truth in truths)

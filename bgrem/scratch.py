@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["MEMORY", "Derived", "Memory", "Scratch", "Stored", "release"]
+__all__ = ["MEMORY", "Derived", "Memory", "Scratch", "Stored", "as_rows", "release", "worked_out"]
 
 CHUNK = 1 << 24  # bytes that are mapped at once while rows are copied
 SHARE = 8  # whole images take at most this part of the memory; the rest is for the work on them
@@ -157,6 +157,37 @@ class Derived:
 
     def __getitem__(self, key) -> np.ndarray:
         return self._function(self._image[key])
+
+
+def as_rows(values) -> "np.ndarray | Stored | Derived":
+    """An array; what is in a file, or worked out from one, stays there."""
+    return values if isinstance(values, Stored | Derived) else np.asarray(values)
+
+
+def worked_out(image, function: Callable[[np.ndarray], np.ndarray], dtype, store: Memory):
+    """A function of an image, kept in a store.
+
+    Parameters
+    ----------
+    image : `~numpy.ndarray` or Stored
+    function : callable
+        Of some of its pixels, each by itself.
+    dtype : dtype
+        Of what it gives.
+    store : Memory
+
+    Returns
+    -------
+    `~numpy.ndarray` or Stored
+        Of the shape of the image.
+    """
+    result = store.empty(image.shape, dtype)
+    width = image.shape[-1]
+    source, target = (array.reshape(-1, width) for array in (image, result))
+    height = max(1, CHUNK // (8 * width))
+    for top in range(0, len(source), height):
+        target[top : top + height] = function(source[top : top + height])
+    return result
 
 
 def release(mapping) -> None:

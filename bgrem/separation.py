@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from bgrem.flags import ARTEFACT, MASKED, NOT_FINITE
 from bgrem.scratch import MEMORY, Memory
 from bgrem.sky import Mesh
 from bgrem.tiling import row_strips
 
 __all__ = ["ARTEFACT", "MAPS", "MASKED", "NOT_FINITE", "Separation", "SkyMap"]
 
-# Bits of the mask.
-NOT_FINITE, MASKED, ARTEFACT = 1, 2, 4
 # What may be had beside the parts.
 MAPS = ("uncertainty", "significance")
 
@@ -36,18 +35,20 @@ class Separation:
         The smooth part of the background and its noise.
     mask : `~numpy.ndarray`
         uint8 of shape (ny, nx). Bits: 1 not finite in the data, 2 masked by the user,
-        4 artefact found by the model.
+        4 artefact found by the model, 8 saturated, 16 no data (weight 0, or in a
+        zero-filled border).
     provenance : dict
         How the parts came about: version, model, sha256, steps, norm (0 where the noise
         was estimated as a map), level and rms (medians of the sky mesh, data units),
         minpix (None where there is none), fwhm (pixels, NaN where unknown), signif_1 and
         signif_10 (significances above which 1 and 10 false detections per Mpix are expected,
-        None where the model does not say), warnings.
+        None where the model does not say), weight (type of the weight map, None where there
+        is none), saturate (saturation level in data units, None where none was given), warnings.
     uncertainty : `~numpy.ndarray` or None
         Standard deviation of the sources; None if the model gives none.
     significance : `~numpy.ndarray` or None
-        Logit of a source being centred on the pixel, at bright sources at least what their
-        S/N says (`bgrem.significance`); None if the model gives none.
+        Logarithm of the chance that a source's centre is near the pixel, at bright sources at
+        least what their S/N says (`bgrem.significance`); None if the model gives none.
     store : `~bgrem.scratch.Memory`
         Where the parts are kept that are yet to be computed.
     """

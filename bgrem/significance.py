@@ -1,17 +1,58 @@
-"""The significance plane: bright sources are certain, whatever a network learnt on faint ones."""
+"""The significance plane: what the chances of single pixels to be a centre say of a source.
+
+The centre of a faint or wide source may be in any of many pixels, none of which is likely to be it:
+their chances are gathered. Bright sources are certain, whatever a network learnt on faint ones.
+"""
 
 import numpy as np
 from scipy import ndimage
 
 from bgrem.tiling import row_strips
 
-__all__ = ["raise_bright"]
+__all__ = ["gather", "raise_bright"]
 
 CERTAIN_SNR = 100.0  # in the cleaned image: the significance of such a source is 0 at the least
 BRIGHT_SNR = 50.0  # fainter sources are left to the network
 SNR_PER_UNIT = 10.0  # beyond CERTAIN_SNR the significance grows by 1 with so much S/N
 TYPICAL_FWHM = 3.0  # px, where it is unknown
 HEIGHT = 512  # rows that are worked on at once
+# FWHM: deviation of the Gaussian in which chances are gathered. It weighs as a disc of half a FWHM
+# does, in which a detection counts as that of a source.
+REACH = 0.4
+# FWHM: what a network is taught to call a centre (`bgrem.parents`), so much around the true one.
+CENTRE = 0.25
+LEAST_CHANCE = 1e-12
+
+
+def gather(significance, fwhm) -> None:
+    """From the logit that a pixel is a centre to that of a source's being near, in place.
+
+    The chances of the pixels are summed, weighted by a Gaussian of `REACH`; the sum is 1 where
+    all pixels that a single source's centre covers, and no others, are certain. Its logarithm,
+    which for small chances is the logit, goes on above 0.
+
+    Parameters
+    ----------
+    significance : `~numpy.ndarray`
+        Logits of shape (ny, nx), float32 or float64; NaN is no chance at all.
+    fwhm : float
+        Of the stars, in pixels; NaN where unknown.
+    """
+    sigma = REACH * (fwhm if np.isfinite(fwhm) else TYPICAL_FWHM)
+    whole = np.float32(1 - np.exp(-0.5 * (CENTRE / REACH) ** 2))
+    margin = int(4 * sigma) + 2
+    above = np.empty((0, significance.shape[1]), np.float32)  # chances that were there before
+    for rows in row_strips(significance.shape, HEIGHT):
+        chance = np.concatenate([above, _chance(significance[rows.start : rows.stop + margin])])
+        gathered = ndimage.gaussian_filter(chance, sigma, mode="constant")
+        own = slice(len(above), len(above) + rows.stop - rows.start)
+        significance[rows] = np.log(np.maximum(gathered[own] / whole, LEAST_CHANCE))
+        above = chance[own][-margin:]
+
+
+def _chance(logit) -> np.ndarray:
+    logit = np.clip(np.nan_to_num(logit, nan=-np.inf), -80, 80).astype(np.float32)
+    return 1 / (1 + np.exp(-logit))
 
 
 def raise_bright(significance, sources, rms_rows, artefact, fwhm) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import sep
 from scipy import ndimage
 
-__all__ = ["Mesh", "center_and_scale", "estimate_mesh", "object_mask"]
+__all__ = ["Mesh", "cell_edges", "center_and_scale", "estimate_mesh", "object_mask"]
 
 # Objects are looked for on averages of BLOCK x BLOCK pixels, and their faint
 # halos on averages of HALO x HALO of those blocks.
@@ -299,13 +299,25 @@ def _clipped_mean(values: np.ndarray, step: float) -> tuple[float, float]:
 # ---- the mesh ----------------------------------------------------------------------
 
 
-def _edges(length: int, cells: int) -> np.ndarray:
-    """Borders of cells that share an axis evenly: no sliver is left at the end."""
+def cell_edges(length: int, cells: int) -> np.ndarray:
+    """Borders of cells that share an axis evenly: no sliver is left at the end.
+
+    Parameters
+    ----------
+    length : int
+        Pixels along the axis.
+    cells : int
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        ``cells`` + 1 integers, from 0 to ``length``.
+    """
     return np.round(np.linspace(0, length, cells + 1)).astype(int)
 
 
 def _centers(length: int, cells: int) -> np.ndarray:
-    edges = _edges(length, cells)
+    edges = cell_edges(length, cells)
     return (edges[:-1] + edges[1:] - 1) / 2
 
 
@@ -374,8 +386,8 @@ def _measure(x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh |
     level = np.zeros((my, mx))
     spread = np.zeros((my, mx))
     seen = np.zeros((my, mx))
-    across = _edges(nx, mx)
-    down = _edges(ny, my)
+    across = cell_edges(nx, mx)
+    down = cell_edges(ny, my)
 
     def measure_strip(j: int) -> None:
         top, bottom = down[j], down[j + 1]

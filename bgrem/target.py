@@ -121,7 +121,7 @@ class Injection:
     sources: np.ndarray
 
 
-def read_target(path, *, hdu=None, fwhm=None, gain=None):
+def read_target(path, *, hdu=None, fwhm=None, gain=None, largest=LARGEST):
     """Read a frame and measure what injecting needs.
 
     Parameters
@@ -134,6 +134,8 @@ def read_target(path, *, hdu=None, fwhm=None, gain=None):
         FWHM in pixels of a Gaussian PSF; by default the PSF is measured.
     gain : float, optional
         Electrons per data unit; by default that of the header.
+    largest : int
+        Longest side in pixels: the middle of larger frames.
 
     Returns
     -------
@@ -145,7 +147,7 @@ def read_target(path, *, hdu=None, fwhm=None, gain=None):
         If the file holds no image, or the frame too few stars for its PSF.
     """
     image = read_image(path, hdu)
-    plane = middle_of(as_planes(image.data)[0])
+    plane = middle_of(as_planes(image.data)[0], largest)
     source = "given"
     if gain is None:
         gain, source = gain_of_header(image.header)

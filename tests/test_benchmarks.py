@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("galsim")
 from bgrem.calibration import Calibration
 from bgrem.evaluate import froc
+from bgrem.inject import InjectionReport
 from bgrem.peaks import detection_table
 from bgrem.simulate import Scene, draw
 from bgrem.tables import text_table, write_json
@@ -165,6 +166,12 @@ def test_flux(command, toy_model_path, tmp_path, monkeypatch):
     for ring in galaxy:
         parts = ring["sources"] + ring["background"] + ring["noise"]
         assert parts == pytest.approx(ring["true"], abs=0.15 + 0.02 * ring["true"])
+    # SExtractor's mesh takes light from the galaxy, so it never holds more than all of it.
+    assert 0.3 < galaxy[0]["SExtractor"] / galaxy[0]["true"] < 1.1
+    (whole, _) = tables["whole profiles, measured over true"]
+    assert 0.1 < whole["SExtractor auto"] < 1.1 and 0 < whole["sources"] < 1.5
+    pytest.importorskip("matplotlib")
+    assert 10_000 < (tmp_path / "out.png").stat().st_size < 100_000
 
 
 # ---- blank -----------------------------------------------------------------------------
@@ -209,6 +216,10 @@ def test_blank(command, toy_model_path, tmp_path):
         assert found == sorted(found, reverse=True)
     assert rows[0]["quiet: false/Mpix"] > 100 and rows[0]["S/N 12"] == 1.0
     assert tables["recommended"][0]["threshold"] == 2.0
+    (title,) = (title for title in tables if title.startswith("largest invented source in"))
+    assert [row["sky"] for row in tables[title]] == ["quiet", "detector"]
+    pytest.importorskip("matplotlib")
+    assert 5_000 < (tmp_path / "out.png").stat().st_size < 100_000
 
 
 # ---- calibration -----------------------------------------------------------------------
@@ -260,6 +271,8 @@ def test_calibration(command, toy_model_path, tmp_path):
     tables = run(calibration, toy_model_path, tmp_path, *arguments)["tables"]
     assert {"MeerLICHT: pixels by uncertainty", "training sky: pixels by brightness"} <= set(tables)
     assert tables["false detections per Mpix"][0]["MeerLICHT"] > 0
+    pytest.importorskip("matplotlib")
+    assert 10_000 < (tmp_path / "out.png").stat().st_size < 100_000
 
 
 # ---- artefacts ---------------------------------------------------------------------------
@@ -291,3 +304,35 @@ def test_artefacts(command, toy_model_path, tmp_path, monkeypatch):
     found = {(row["artefacts"], row["method"]): row for row in rows}
     # Wide stars and sharp defects: what L.A.Cosmic was made for.
     assert found["hot pixels", "astroscrappy"]["recall 10-30"] > 0.8
+
+
+# ---- instruments -------------------------------------------------------------------------
+
+
+def test_instruments(command, toy_model_path, tmp_path, monkeypatch):
+    instruments = command("instruments")
+    seen = []
+
+    def evaluated(target, *, model, rng):
+        seen.append((target, rng.integers(1 << 30)))
+        rows = [
+            {"method": "bgrem", "S/N at 50 %": 4.0, "mag on default": 0.5, "mag on matched": 0.1}
+        ]
+        return InjectionReport(target, {"FWHM": 3.0, "scored": 9}, rows, [], [])
+
+    def read(path, *, largest):
+        if "empty" in path:
+            raise ValueError(f"{path}: no stars")
+        assert largest == 300
+        return Path(path).name
+
+    monkeypatch.setattr(instruments, "evaluate_injected", evaluated)
+    monkeypatch.setattr(instruments, "read_target", read)
+    arguments = ["--side", "300", "/there/a.fits", "/there/empty.fits", "/there/b.fits"]
+    tables = run(instruments, toy_model_path, tmp_path, *arguments)["tables"]
+    rows = tables["depth by instrument"]
+    assert [row["frame"] for row in rows] == ["a.fits", "b.fits", "median"]
+    assert tables["left out"] == [{"frame": "empty.fits", "left out": "empty.fits: no stars"}]
+    # The sources of a frame do not hang on those before it.
+    run(instruments, toy_model_path, tmp_path, "--side", "300", "/elsewhere/b.fits")
+    assert seen[1] == seen[2] and seen[0][1] != seen[1][1]

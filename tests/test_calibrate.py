@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bgrem.calibrate import calibrate, fit_factors
+from bgrem.calibrate import CIRCLES, _circle_factors, _clipped_rms, calibrate, fit_factors
 
 
 def test_factors_are_found_again():
@@ -15,12 +15,12 @@ def test_factors_are_found_again():
 
 @pytest.fixture(scope="module")
 def tables(toy_model):
-    return calibrate(toy_model, seed=1, scenes=6, size=256)
+    return calibrate(toy_model, seed=1, scenes=6, size=384)
 
 
 def test_calibration_is_reproducible(toy_model, tables):
-    assert calibrate(toy_model, seed=1, scenes=6, size=256) == tables
-    assert calibrate(toy_model, seed=2, scenes=6, size=256) != tables
+    assert calibrate(toy_model, seed=1, scenes=6, size=384) == tables
+    assert calibrate(toy_model, seed=2, scenes=6, size=384) != tables
 
 
 def test_tables_rise_and_fall(tables):
@@ -30,3 +30,22 @@ def test_tables_rise_and_fall(tables):
         assert (np.diff(nodes) > 0).all()
     assert (np.diff(tables.false_alarms) < 0).all()
     assert min(tables.sigma_factor + tables.brightness_factor) > 0
+
+
+def test_sums_are_calibrated_on_the_frames_that_they_are_measured_on(toy_model):
+    """Errors that are one number over a circle widen its sum by the root of its pixels."""
+    rng = np.random.default_rng(5)
+    pulls = [[np.stack([np.full(500, 3.0), 4.0 * rng.standard_normal(500)])] * len(CIRCLES)]
+    table = _circle_factors(pulls)
+    assert table["circle_radius"] == CIRCLES
+    assert table["circle_brightness"] == pytest.approx((3.0,))
+    assert np.ravel(table["circle_factor"]) == pytest.approx(4.0, rel=0.1)
+
+
+def test_too_few_circles_leave_no_table():
+    assert _circle_factors([[np.ones((2, 10))] * len(CIRCLES)]) == {}
+
+
+def test_an_outlier_does_not_widen_all_error_bars():
+    pull = np.append(np.random.default_rng(6).standard_normal(2000), [1e4, -300.0])
+    assert _clipped_rms(pull) == pytest.approx(1.0, rel=0.05)

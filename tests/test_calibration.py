@@ -1,5 +1,7 @@
 """What a card says of a model's uncertainty and significance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from bgrem.calibration import Calibration
 TABLES = Calibration(
     sigma=(0.01, 1.0), sigma_factor=(1.0, 3.0), brightness=(0.0, 100.0),
     brightness_factor=(1.0, 0.5), threshold=(-4.0, -2.0, 1.0), false_alarms=(1000.0, 100.0, 1.0),
+    circle_radius=(1.0, 2.0), circle_brightness=(0.0, 100.0), circle_factor=((3.0, 2.0), (5.0, 4.0)),
 )  # fmt: skip
 
 
@@ -35,3 +38,16 @@ def test_thresholds_and_rates_are_inverse():
 def test_a_rate_out_of_reach_is_refused(rate):
     with pytest.raises(ValueError, match="known from 1 to 1e\\+03 per Mpix"):
         TABLES.threshold_for(rate)
+
+
+@pytest.mark.parametrize(
+    ("radius", "brightness", "expected"),
+    [(0.0, 0.0, 1.0), (0.5, 0.0, 2.0), (1.0, 1e3, 2.0), (1.5, -5.0, 4.0), (9.0, 100.0, 4.0)],
+)
+def test_errors_of_sums_are_wider(radius, brightness, expected):
+    assert TABLES.of_circles(radius, [brightness]) == pytest.approx([expected])
+
+
+def test_a_card_that_says_nothing_of_sums():
+    with pytest.raises(ValueError, match="nothing of the uncertainty of sums"):
+        replace(TABLES, circle_radius=()).of_circles(1.0, [1.0])

@@ -528,6 +528,34 @@ def test_bgrem_is_run_and_scored(toy_model, control):
     assert "bgrem" in result.table()
 
 
+def test_the_headline_is_the_depth_at_the_lowest_rate(control, by_matched_filter):
+    # bgrem's list is the matched filter's, of sources that are half as bright.
+    ours = replace(by_matched_filter, source_snr=by_matched_filter.source_snr / 1.5)
+    curves = {report.MATCHED_FILTER: by_matched_filter, "bgrem": ours}
+    rows = report.Report("control", curves, {}, 1.0).rows(resamples=20)
+    marked = [row for row in rows if f"depth gain on {report.MATCHED_FILTER}" in row]
+    assert [(row["method"], row["rate"]) for row in marked] == [("bgrem", 10.0)]
+    gain, (low, high) = marked[0][f"depth gain on {report.MATCHED_FILTER}"]
+    assert (
+        gain == pytest.approx(2.5 * np.log10(1.5), abs=0.05) and low <= gain + 0.03 <= high + 0.06
+    )
+    lines = report.headline(rows)
+    assert lines[0].startswith("bgrem at 10 false per Mpix: depth gain at 50 % completeness")
+    assert f"{gain:+.3f} mag" in lines[1] and "1.000 (1.000-1.000)" in lines[1]
+    assert report.headline(rows[:1]) == []
+
+
+def test_a_ladder_ends_where_nothing_more_is_told(control):
+    data, _, truth = control[0]
+    frame = report.BenchmarkFrame(
+        "control", data, np.zeros(data.shape, bool), gaussian_psf(FWHM), 1.0, truth
+    )
+    y, x = np.nonzero(truth.blank)
+    most = int(report.DEEP_ENOUGH * 300.0 * truth.area)
+    for count, ends in ((most, False), (most + 1, True)):
+        assert report.deep_enough(frame, detection_table(x[:count], y[:count], x[:count])) == ends
+
+
 def test_a_ladder_that_ends_early_gives_the_same_list_so_far(control):
     data, _, _ = control[0]
     data = data[:256, :256]

@@ -17,7 +17,6 @@ from bgrem.fits import (
     as_planes,
     is_fits_name,
     read_image,
-    read_mask,
     write_products,
 )
 
@@ -296,43 +295,6 @@ def test_wrong_datasum_is_noticed(tmp_path, pixels):
     contents[2880] ^= 1
     path.write_bytes(contents)
     assert "does not match its DATASUM" in read_image(path).notes[0]
-
-
-# --- masks
-
-
-def test_masks(tmp_path, pixels, mosaic, monkeypatch):
-    bad = np.zeros(SHAPE, np.int16)
-    bad[3, 4] = 8
-    fits.HDUList([fits.PrimaryHDU(bad), fits.ImageHDU(bad * 0, name="NONE")]).writeto(
-        tmp_path / "m.fits"
-    )
-    image = read_image(mosaic)
-    for text in (str(tmp_path / "m.fits"), f"{tmp_path / 'm.fits'}[0]"):
-        np.testing.assert_array_equal(read_mask(text, image), bad != 0)
-    assert not read_mask(f"{tmp_path / 'm.fits'}[none]", image).any()
-    np.testing.assert_array_equal(read_mask("DQ", image), np.arange(31 * 43).reshape(SHAPE) != 0)
-    assert read_mask("3", image).sum() == 31 * 43 - 1
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "DQ").mkdir()
-    assert read_mask("DQ", image).sum() == 31 * 43 - 1
-
-
-def test_a_mask_of_one_plane_serves_a_cube(tmp_path, pixels):
-    cube = read_image(write(tmp_path / "a.fits", np.stack([pixels, pixels])))
-    write(tmp_path / "m.fits", np.ones(SHAPE, np.uint8))
-    assert read_mask(str(tmp_path / "m.fits"), cube).shape == SHAPE
-
-
-def test_wrong_masks(tmp_path, pixels):
-    image = read_image(write(tmp_path / "a.fits", pixels))
-    write(tmp_path / "m.fits", np.ones((5, 6), np.uint8))
-    with pytest.raises(FitsError, match="m.fits: HDU 0 is a mask of 6 x 5 pixels, but the image"):
-        read_mask(str(tmp_path / "m.fits"), image)
-    with pytest.raises(FitsError, match="no such file"):
-        read_mask(str(tmp_path / "n.fits"), image)
-    with pytest.raises(FitsError, match="there is no HDU named DQ"):
-        read_mask("DQ", image)
 
 
 # --- writing

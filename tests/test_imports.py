@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,16 @@ PACKAGE = ROOT / "bgrem"
 
 # Each room and its floor; a room imports only from floors below its own.
 FLOORS = {
-    "tiling": 0, "diffusion": 0, "peaks": 0, "truth": 0, "mode": 0, "calibration": 0,
-    "light": 0, "tables": 0, "photometry": 1, "target": 5, "inject": 6,
+    "tiling": -1, "scratch": -1, "diffusion": 0, "peaks": 0, "truth": 0, "mode": 0, "calibration": 0,
+    "light": 0, "tables": 0, "pictures": 0, "borders": 0, "formats": 0, "photometry": 1, "target": 5,
+    "inject": 6, "restore": 2, "flags": 1, "saturation": 2, "weights": 2, "maps": 2, "companions": 3, "bayer": 3,
     "sky": 1, "frame": 1, "fits": 1, "model": 1, "psf": 1, "simulate": 1,
     "separation": 2, "significance": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 2,
     "parents": 2, "realism": 2,
-    "background": 3,
-    "scratch": 0, "budget": 2, "journal": 0, "log": 5, "workers": 5, "cluster": 6, "batch": 7,
+    "background": 3, "background2d": 4, "html": 3,
+    "budget": 2, "journal": 0, "log": 5, "workers": 5, "cluster": 6, "batch": 7,
     "files": 4, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3,
-    "report": 5, "validate": 5, "calibrate": 5,
+    "baselines": 3, "pooled": 6, "report": 5, "validate": 5, "calibrate": 5,
     "export": 6,
     "train": 7,
     "cli": 8,
@@ -123,3 +125,25 @@ def test_public_names():
     }  # fmt: skip
     for name in bgrem.__all__:
         assert getattr(bgrem, name) is not None
+
+
+def test_public_names_are_sorted_and_typed():
+    import bgrem
+
+    assert bgrem.__all__ == sorted(bgrem.__all__) == sorted(bgrem._HOME)
+    assert (PACKAGE / "py.typed").exists()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["bgrem"]
+    stated = (PACKAGE / "__init__.py").read_text()
+    assert all(f"import {name}" in stated or f", {name}" in stated for name in bgrem.__all__)
+
+
+def test_every_option_has_its_row_in_the_readme():
+    from bgrem.cli.bgrem import make_parser
+
+    readme = (ROOT / "README.md").read_text()
+    rows = [line for line in readme.splitlines() if line.startswith("|")]
+    for action in make_parser()._actions:
+        for option in action.option_strings:
+            if option.startswith("--"):
+                assert any(f"`{option}`" in row for row in rows), option

@@ -290,3 +290,21 @@ def test_one_bad_file_does_not_stop_the_others(image_file, tmp_path, capsys, mon
     # Two frames make a summary with a row each.
     assert said.out.splitlines()[-1].startswith("mine.fits")
     assert said.out.splitlines()[-3].startswith("frame")
+
+
+def test_the_last_row_is_the_median_frame():
+    def result(name, depth, flux):
+        methods = [
+            {"method": method, "S/N at 50 %": value, "mag on default": 0.1, "mag on matched": -0.1}
+            for method, value in (("sextractor default", 9.0), ("bgrem", depth))
+        ]
+        facts = {"FWHM": 3.0, "scored": 50}
+        rows = [{"S/N": injecting.FLUX_BIN, "sources": flux}, {"S/N": "20-50", "sources": 9.0}]
+        return injecting.InjectionReport(name, facts, methods, [], rows)
+
+    results = [result("a", 4.0, 0.9), result("b", 5.0, np.nan), result("c", 7.0, 1.0)]
+    *_, middle = rows = injecting.summary_rows(results)
+    assert [row["frame"] for row in rows] == ["a", "b", "c", "median"]
+    assert middle["S/N, bgrem"] == 5.0 and middle["FWHM"] == 3.0
+    assert [row["flux, S/N 10-20"] for row in rows if row["frame"] in "ac"] == [0.9, 1.0]
+    assert middle["flux, S/N 10-20"] == pytest.approx(0.95)

@@ -148,6 +148,53 @@ def test_files_are_the_same_bit_by_bit(tmp_path, toy_model, all_in_files, kind):
     assert len(list((tmp_path / "two").iterdir())) == 1
 
 
+def beside(path, kind):
+    """Images with maps beside them: companions, a weight map, a zero-filled border, a Bayer mosaic."""
+    data = np.nan_to_num(sky((150, 210)), nan=500)
+    if kind == "companions":
+        flags = np.zeros(data.shape, np.int16)
+        flags[30:34, 40:60], flags[80, 90:95] = 4096, 256
+        units = [fits.PrimaryHDU(), fits.ImageHDU(data, name="SCI", ver=1)]
+        units += [fits.ImageHDU(np.full_like(data, 5), name="ERR", ver=1)]
+        units += [fits.ImageHDU(flags, name="DQ", ver=1)]
+        fits.HDUList(units).writeto(path)
+        return {}
+    if kind == "bayer":
+        data[::2, ::2] *= 0.5
+        data[1::2, 1::2] *= 0.5
+        fits.PrimaryHDU(data).writeto(path)
+        return {"minpix": None}
+    data[:, :20] = 0
+    units = [fits.PrimaryHDU(data), fits.ImageHDU(sky(seed=2), name="OTHER")]
+    fits.HDUList(units).writeto(path)
+    weight = np.random.default_rng(1).uniform(1, 2, data.shape)
+    weight[:10] = 0
+    return {"weight": weight, "saturate": 700.0, "hdu": "all"}
+
+
+@pytest.mark.parametrize("kind", ["companions", "bayer", "weight"])
+def test_maps_and_mosaics_are_the_same_bit_by_bit(tmp_path, toy_model, all_in_files, kind):
+    options = beside(tmp_path / "a.fits", kind)
+    options |= {"model": toy_model, "save": PLANES, "keep_level": True}
+    results = [
+        process_file(tmp_path / "a.fits", output_dir=tmp_path / folder, memory=memory, **options)
+        for folder, memory in (("one", None), ("two", 1e9))
+    ]
+    assert results[0].warnings == results[1].warnings
+    with fits.open(results[0].output) as one, fits.open(results[1].output) as two:
+        assert [hdu.name for hdu in one] == [hdu.name for hdu in two]
+        for first, second in zip(one, two, strict=True):
+            if first.data is not None:
+                np.testing.assert_array_equal(second.data, first.data, err_msg=first.name)
+
+
+@pytest.mark.parametrize("wanted", ["report", "plot"])
+def test_pages_and_pictures_are_refused(tmp_path, toy_model, wanted):
+    path = write(tmp_path / "a.fits", "float")
+    with pytest.raises(ValueError, match="give no --memory with them"):
+        process_file(path, model=toy_model, memory=1e9, **{wanted: True})
+
+
 def test_memory_is_the_default(toy_model, tmp_path):
     path = write(tmp_path / "a.fits", "float")
     assert separate(fits.getdata(path).astype(np.float32), model=toy_model).store is MEMORY

@@ -1,9 +1,10 @@
-"""The significance of bright sources."""
+"""The significance of sources, from the chances of pixels."""
 
 import numpy as np
 import pytest
 
-from bgrem.significance import raise_bright
+from bgrem import significance as module
+from bgrem.significance import CENTRE, gather, raise_bright
 
 
 def star(height, at, shape=(700, 60), sigma=1.5):
@@ -47,3 +48,48 @@ def test_faint_sources_are_left_to_the_network():
 def test_an_artefact_is_not_raised():
     sources = star(1000.0, (300, 30), sigma=0.4)
     assert (raised(sources, artefact=sources > 1) == -12).all()
+
+
+def logits(chance):
+    return np.log(chance / (1 - chance)).astype(np.float32)
+
+
+def gathered(chance, fwhm=4.0):
+    plane = logits(chance)
+    gather(plane, fwhm)
+    return plane
+
+
+@pytest.mark.parametrize("fwhm", [8.0, 20.0])
+def test_a_certain_centre_has_a_chance_of_one(fwhm):
+    rows, columns = np.indices((101, 101)) - 50
+    chance = np.where(np.hypot(rows, columns) <= CENTRE * fwhm, 1 - 1e-6, 1e-9)
+    assert gathered(chance, fwhm).max() == pytest.approx(0, abs=0.15)
+
+
+def test_small_chances_add_up():
+    chance = np.full((60, 60), 1e-9)
+    chance[30, 30] = 1e-3
+    alone = gathered(chance).max()
+    chance[29:32, 29:32] = 1e-3
+    assert gathered(chance).max() == pytest.approx(alone + np.log(9), abs=0.3)
+    sharp = np.full((60, 60), 1e-9)
+    sharp[30, 30] = 2e-3
+    assert gathered(sharp).max() < gathered(chance).max()
+
+
+@pytest.mark.parametrize("height", [16, 37, 64])
+def test_strips_leave_no_trace(height, monkeypatch):
+    chance = np.random.default_rng(1).uniform(1e-6, 0.5, (150, 40))
+    whole = gathered(chance)
+    monkeypatch.setattr(module, "HEIGHT", height)
+    np.testing.assert_allclose(gathered(chance), whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nan_is_no_chance_and_does_not_spread(dtype):
+    plane = np.full((40, 40), -3.0, dtype)
+    plane[20, 20] = np.nan
+    gather(plane, np.nan)
+    assert np.isfinite(plane).all() and plane.dtype == dtype
+    assert plane[20, 20] < plane[5, 5]

@@ -1,6 +1,6 @@
 """False detections on empty sky against the threshold, and the largest source that is invented.
 
-    python benchmarks/quality/blank.py --mpix 20 --json results/blank.json
+    python benchmarks/quality/blank.py --mpix 100 --json results/blank.json
 
 Half of the area is a quiet sky (photons, read noise, a gradient), half is what a MeerLICHT detector
 makes of an empty field (hot pixels, cosmic rays, pattern, quantisation, ghosts, trails). Everything
@@ -52,7 +52,9 @@ def main(argv=None):
     parser = make_parser(__doc__)
     add_seed(parser)
     add_threshold(parser)
-    parser.add_argument("--mpix", type=float, default=20.0, help="of both skies together")
+    parser.add_argument(
+        "--mpix", type=float, default=100.0, help="of both skies together (default: 100)"
+    )  # fmt: skip
     parser.add_argument("--side", type=int, default=1024, help="of a frame in pixels")
     parser.add_argument("--star-frames", type=int, default=3, help="frames with stars")
     options = parser.parse_args(argv)
@@ -79,10 +81,24 @@ def main(argv=None):
     advised = [{"by": name, **row_of(level, scores, area, stars)} for name, level in chosen.items()]
     tables = {
         "empty sky, and completeness of stars by S/N": rows,
-        "largest invented source": invented,
+        f"largest invented source in {sum(area.values()):.3g} Mpix of empty sky": invented,
         "recommended": advised,
     }
-    finish(options, tables, model=model, began=began, area=area)
+    finish(options, tables, model=model, began=began, plot=draw_alarms, area=area)
+
+
+def draw_alarms(tables, figure):
+    """False detections against the threshold, and what the threshold costs in depth."""
+    rows = next(iter(tables.values()))
+    level = [row["threshold"] for row in rows]
+    left, right = figure.subplots(1, 2)
+    for sky in SKIES:
+        left.plot(level, [row[f"{sky}: false/Mpix"] or np.nan for row in rows], label=f"{sky} sky")
+    left.axhline(ADVISED_RATE, color="0.7", lw=0.8)
+    left.set(yscale="log", xlabel="significance", ylabel="false detections per Mpix of empty sky")
+    left.legend()
+    right.plot(level, [row["S/N at 50 %"] for row in rows])
+    right.set(xlabel="significance", ylabel="S/N of 50 % completeness")
 
 
 def look(fields, side, model, rng):

@@ -8,8 +8,7 @@ and by predicted brightness, in units of the sky's rms: the mean squared pull, w
 share of the pixels within one sigma, which should be 68 %; and the share beyond ten sigma, which is
 left out of the mean: these are artefacts taken for sources, or the reverse, and no error bar's width
 tells of them. The same for sums in circles of radius 1 and 2 FWHM around the points of a regular
-grid, whose uncertainty is taken as if the errors of pixels were independent: where the mean squared
-pull is not 1 they are not, and its root is the factor that is missing. Saturated pixels and gaps are
+grid, with the uncertainty of `bgrem.photometry.sum_uncertainties`. Saturated pixels and gaps are
 left out. Last, false detections per megapixel against what the model's card says of the threshold.
 """
 
@@ -22,12 +21,17 @@ from report_card import add_seed, finish, make_parser, model_of, stream, tell
 
 from bgrem.background import separate
 from bgrem.evaluate import froc
-from bgrem.photometry import aperture_fluxes, aperture_uncertainties
+from bgrem.photometry import (
+    aperture_fluxes,
+    aperture_uncertainties,
+    circles_on_a_grid,
+    sum_uncertainties,
+)
 from bgrem.report import detections_of
 from bgrem.simulate import draw, random_scene
 from bgrem.simulate.files import make_scene
 from bgrem.simulate.scene import GAP, SATURATED
-from bgrem.truth import grown, inner, inside, known_defects, truth_of_sky
+from bgrem.truth import known_defects, truth_of_sky
 
 MEERLICHT = Path(__file__).with_name("meerlicht.toml")
 OUTLIER = 10.0  # sigma
@@ -61,7 +65,28 @@ def main(argv=None):
         alarms[kind] = froc([one["found"] for one in seen], [one["truth"] for one in seen])
     tables["where the predicted brightness exceeds 3 rms, or 3 sigma in circles"] = coverage
     tables["false detections per Mpix"] = alarm_rows(alarms, model.card.calibration)
-    finish(options, tables, model=model, began=began)
+    finish(options, tables, model=model, began=began, plot=draw_calibration)
+
+
+def draw_calibration(tables, figure):
+    """Squared pulls against the uncertainty, and false alarms against what the card says."""
+    left, right = figure.subplots(1, 2)
+    for kind in SCENES:
+        for what in ("pixels", *(f"circles of {radius:g} FWHM" for radius in CIRCLES)):
+            rows = tables[f"{kind}: {what} by uncertainty"]
+            edges = [float(row["uncertainty"].split(" to ")[0]) for row in rows]
+            pulls = [row["mean squared pull"] for row in rows]
+            left.plot(np.maximum(edges, 0.01), pulls, "o-", ms=3, label=f"{kind}: {what}")
+    left.axhline(1.0, color="0.7", lw=0.8)
+    left.set(xscale="log", yscale="log", xlabel="predicted uncertainty from, rms")
+    left.set(ylabel="mean squared pull")
+    left.legend(fontsize=6)
+    rows = tables["false detections per Mpix"]
+    for name in list(rows[0])[1:]:
+        right.plot([row["threshold"] for row in rows], [row[name] or np.nan for row in rows],
+                   label=name)  # fmt: skip
+    right.set(yscale="log", xlabel="significance", ylabel="false detections per Mpix")
+    right.legend()
 
 
 def meerlicht_scene(rng, side):
@@ -100,26 +125,18 @@ def look(sky, model):
     pulls = {"pixels": np.stack([part[good] for part in (
         sigma / parts.rms, parts.sources / parts.rms, error / sigma)])}  # fmt: skip
     for radius in CIRCLES:
-        circles = _circles(radius * sky.scene.fwhm, error, parts, left_out)
+        circles = _circles(radius * sky.scene.fwhm, error, parts, good, model, sky.scene.fwhm)
         pulls[f"circles of {radius:g} FWHM"] = circles
     found = detections_of(parts, gap)
     truth = truth_of_sky(sky, border=int(np.ceil(2.0 * sky.scene.fwhm)))
     return {"pulls": pulls, "found": found, "truth": truth}
 
 
-def _circles(radius, error, parts, left_out):
+def _circles(radius, error, parts, good, model, fwhm):
     """The same three numbers for sums in circles that touch no pixel that is left out."""
-    ny, nx = error.shape
-    spacing = max(4.0, 2.0 * radius)
-    x, y = np.meshgrid(np.arange(radius, nx - radius, spacing),
-                       np.arange(radius, ny - radius, spacing))  # fmt: skip
-    usable = inner(error.shape, int(np.ceil(radius)))
-    usable &= ~grown(left_out, radius)
-    x, y = x.ravel(), y.ravel()
-    kept = inside(usable, x, y)
-    x, y = x[kept], y[kept]
+    x, y = circles_on_a_grid(good, radius)
     noise = aperture_uncertainties(parts.rms, x, y, radius)
-    sigma = aperture_uncertainties(parts.uncertainty, x, y, radius)
+    sigma = sum_uncertainties(parts, x, y, radius, calibration=model.card.calibration, fwhm=fwhm)
     flux = aperture_fluxes(parts.sources, x, y, radius)
     return np.stack([sigma / noise, flux / noise, aperture_fluxes(error, x, y, radius) / sigma])
 

@@ -17,7 +17,9 @@ Apertures are compared with the true light in the same aperture at the true plac
 the total flux. *Galaxies* are exponential discs of known half-light radius on the same sky, each in
 a circle of 2.5 half-light radii (widened by the seeing). *Profiles*: mean surface brightness in
 elliptical rings of a galaxy of 60 px half-light radius and of a faint disc that is wider than a
-tile (1024 px), in units of the sky's rms, and where it went.
+tile (1024 px), in units of the sky's rms, and where it went; `SExtractor`: what its background
+leaves. *Whole profiles*: the sum of the sources within the outermost ring over the true one, and
+the largest FLUX_AUTO that SExtractor finds within half a half-light radius of the centre over the true total.
 """
 
 from itertools import pairwise
@@ -95,12 +97,44 @@ def main(argv=None):
     tables = ratios(stars, "true") | ratios(stars, "measured")
     tell(options, "galaxies")
     tables["exponential discs by half-light radius"] = galaxies(options, model)
+    whole = []
     for number, name in enumerate(PROFILES):
         tell(options, f"profile of the {name}")
-        tables[f"profile of the {name}, sky rms"] = profile(
+        rows, total = profile(
             options.profile_side, PROFILES[name], model, stream(options.seed, 3, number)
         )
-    finish(options, tables, model=model, began=began, threshold=threshold)
+        tables[f"profile of the {name}, sky rms"] = rows
+        whole.append({"profile": name, **total})
+    tables["whole profiles, measured over true"] = whole
+    finish(options, tables, model=model, began=began, plot=draw_ratios, threshold=threshold)
+
+
+def draw_ratios(tables, figure):
+    """Measured over true flux of stars against S/N, of galaxies against their radius, of profiles."""
+    stars, galaxies, profiles = figure.subplots(1, 3)
+    rows = tables["stars by true flux: median of measured over true"]
+    middle = [np.sqrt(low * high) for low, high in pairwise(BINS)]
+    for name in list(rows[0])[1:]:
+        stars.plot(middle, [row[name] for row in rows], "o-", ms=2, label=name)
+    stars.set(xscale="log", xlabel="true S/N of stars", ylabel="measured over true flux")
+    rows = tables["exponential discs by half-light radius"]
+    for low, high in GALAXY_SNR:
+        mine = [row for row in rows if row["S/N"] == f"{low:g}-{high:g}"]
+        for name in ("sources", "auto"):
+            galaxies.plot([row["radius, px"] for row in mine], [row[name] for row in mine], "o-",
+                          ms=3, label=f"{name}, S/N {low:g}-{high:g}")  # fmt: skip
+    galaxies.set(xscale="log", xlabel="half-light radius of discs, px")
+    for name in PROFILES:
+        rows = tables[f"profile of the {name}, sky rms"]
+        for part in ("sources", "SExtractor"):
+            profiles.plot([float(row["px"]) for row in rows],
+                          [row[part] / row["true"] for row in rows], "o-", ms=3,
+                          label=f"{name}: {part}")  # fmt: skip
+    profiles.set(xlabel="radius, px")
+    for axes in (stars, galaxies, profiles):
+        axes.axhline(1.0, color="0.7", lw=0.8)
+        axes.set_ylim(0.0, 1.5)
+        axes.legend(fontsize=6)
 
 
 # ---- stars -----------------------------------------------------------------------------
@@ -281,7 +315,7 @@ def observed(sky, light, rng):
 
 
 def profile(side, shape, model, rng):
-    """Rows of rings: true brightness and where it went, in units of the sky's rms."""
+    """Rows of rings: true brightness and where it went, in units of the sky's rms; and the totals."""
     radius, ratio, centre = shape
     sky = draw(Scene(shape=(side, side), **FLAT), rng)
     unit = sky.scene.sky_rms / sky.scene.gain
@@ -291,11 +325,13 @@ def profile(side, shape, model, rng):
     light = centre * unit * np.exp(-DISC_SCALE * distance)
     data = observed(sky, light, rng)
     parts = separate(data, model=model, maps=())
+    subtracted = subtract_sky(data)
     # Stars and defects are no part of the profile.
     good = (sky.sources < 0.1 * unit) & (sky.mask == 0)
     planes = {
         "true": light, "sources": parts.sources - sky.sources,
         "background": parts.background - sky.background, "noise": parts.noise - sky.noise,
+        "SExtractor": subtracted.residual - sky.sources - sky.noise,
     }  # fmt: skip
     rows = []
     for low, high in pairwise(RINGS):
@@ -307,7 +343,21 @@ def profile(side, shape, model, rng):
             {"ring, half-light radii": f"{low:g}-{high:g}", "px": f"{low * radius:.0f}",
              **means, "sources / true": means["sources"] / means["true"]}
         )  # fmt: skip
-    return rows
+    inner_part = (distance < RINGS[-1]) & good
+    total = {
+        "sources": float(planes["sources"][inner_part].sum() / light[inner_part].sum()),
+        "SExtractor auto": auto_of_the_middle(subtracted, middle, radius) / float(light.sum()),
+    }
+    return rows, total
+
+
+def auto_of_the_middle(subtracted, middle, radius):
+    """FLUX_AUTO of the brightest object within half a half-light radius; nan where none is found."""
+    objects = sextractor_objects(subtracted)
+    near = np.hypot(objects["x"] - middle, objects["y"] - middle) < 0.5 * radius
+    if not near.any():
+        return np.nan
+    return float(auto_fluxes(subtracted.residual, objects[near]).max())
 
 
 if __name__ == "__main__":

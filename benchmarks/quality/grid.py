@@ -165,7 +165,7 @@ def compared(cell, model):
     rate = next((rate for rate in RATES if rate * area >= LEAST_FALSE), None)
     if rate is None:
         raise ValueError(f"{area:.3f} Mpix are too few for {LEAST_FALSE} false detections")
-    enough = partial(_has_enough_false, limit=DEEP * rate)
+    enough = partial(report.has_false, limit=DEEP * rate)
     methods = report.methods(model=model, program=False, enough=enough)
     methods = {name: methods[name] for name in NAMES}
     curves = report.evaluate_frames(frames, methods, title=cell.sky).curves
@@ -196,12 +196,6 @@ def _compare(ours, reference, rate):
 
 def _or_inf(value):
     return value if np.isfinite(value) else np.inf
-
-
-def _has_enough_false(frame, found, *, limit):
-    """Whether a list holds so many false detections per Mpix that a lower threshold tells nothing."""
-    outcome, _ = match(found, frame.truth)
-    return np.count_nonzero(outcome == FALSE) > limit * frame.truth.area
 
 
 def false_alarms(cell, model, threshold):
@@ -272,7 +266,7 @@ def heat_map(rows, path):
         axes.set_yticks(range(len(skies)), skies)
         axes.set(xlabel="FWHM, px", title=title)
         axes.title.set_fontsize(9)
-    picture.savefig(path, dpi=110)
+    picture.savefig(path, dpi=80)
     return path
 
 

@@ -4,6 +4,8 @@ import argparse
 import sys
 import time
 from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +29,9 @@ def make_parser(description):
     )
     parser.add_argument("--model", default="optical", help="name, or path of an .onnx file")
     parser.add_argument("--threads", type=int, help="of the network (default: one per core)")
-    parser.add_argument("--json", metavar="FILE", help="write the results there, too")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the results there, too, and a plot beside them"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     return parser
 
@@ -70,7 +74,7 @@ def tell(options, text):
         print(text, file=sys.stderr, flush=True)
 
 
-def finish(options, tables, *, model, began, **facts):
+def finish(options, tables, *, model, began, plot=None, **facts):
     """Print tables (title -> rows) and write them, with what they were made by.
 
     Parameters
@@ -80,6 +84,9 @@ def finish(options, tables, *, model, began, **facts):
     model : bgrem.model.Model
     began : float
         `time.perf_counter` at the start.
+    plot : callable, optional
+        Draws the tables (first) on a `matplotlib.figure.Figure` (second), which goes beside the JSON
+        file.
     **facts
         What else the JSON file tells.
     """
@@ -90,3 +97,15 @@ def finish(options, tables, *, model, began, **facts):
     print(f"{seconds:.0f} s, model {model.card.name} {model.sha256[:12]}")
     if options.json:
         print(write_json(options.json, {"tables": tables, **facts, **made, "seconds": seconds}))
+        if plot and find_spec("matplotlib"):
+            print(picture(Path(options.json).with_suffix(".png"), plot, tables))
+
+
+def picture(path, plot, tables):
+    """Write a PNG of what `plot` draws of the tables, small enough for the documentation."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    plot(tables, figure)
+    figure.savefig(path, dpi=90)
+    return path

@@ -84,12 +84,42 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "-h", "--hdu", metavar="HDU",
-        help="HDU of the image, number or EXTNAME (default: 0, or the first that holds an image)",
+        help="HDU of the image, number or EXTNAME, or 'all' for every 2-D image of the file (default: 0, "
+        "or the first that holds an image)",
     )  # fmt: skip
     group.add_argument("-i", dest="hdu", help=argparse.SUPPRESS)
     group.add_argument(
         "--mask", metavar="MASK",
         help="bad pixels, where it is not 0: a FITS file, FILE[HDU], or an HDU of the image's own file",
+    )  # fmt: skip
+    group.add_argument(
+        "--mask-bits", metavar="BITS", type=_bits,
+        help="only these bits of the mask are bad: values with commas, decimal or hexadecimal "
+        "(4096,16 is 0x1010; default: any value but 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weight", metavar="MAP",
+        help="weight map, given as a mask is: the noise map takes its shape, the image tells the "
+        "scale; no data where it has none (weight 0, infinite variance)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weight-type", choices=("inverse", "variance", "rms"), default="inverse",
+        help="what the weight map holds: inverse variance (default), variance or rms",
+    )  # fmt: skip
+    group.add_argument(
+        "--saturate", metavar="LEVEL", type=_saturate, default="header",
+        help="pixels from LEVEL on are saturated: flagged, and their light stays in the sources; "
+        "'none' for none (default: the header's SATURATE)",
+    )  # fmt: skip
+    group.add_argument(
+        "--no-companions", dest="companions", action="store_false",
+        help="take no mask or weight that is not given: ERR and DQ of HST and JWST, mask and "
+        "variance of HSC and LSST, the ood and oow files of DECam are taken otherwise",
+    )  # fmt: skip
+    group.add_argument(
+        "--bayer", choices=("auto", "yes", "no"), default="auto",
+        help="whether the image is a Bayer mosaic, done as four planes (default: what BAYERPAT or "
+        "the pixels say)",
     )  # fmt: skip
     group.add_argument(
         "-m", "--minpix", metavar="MINPIX", type=_minpix, default="auto",
@@ -117,6 +147,14 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
         help="clip negative sources to 0 (the clipped part goes to the noise)",
     )  # fmt: skip
     group.add_argument("--keep-level", action="store_true", help="add the median sky level back")
+    group.add_argument(
+        "--report", action="store_true",
+        help="write OUTPUT.html, too: a page with before and after, sky, noise, detections and fluxes; "
+        "for several images also an index, PREFIX + index.html (needs jinja2)",
+    )  # fmt: skip
+    group.add_argument(
+        "--plot", action="store_true", help="write OUTPUT.png, too: before (left) and after"
+    )
 
 
 def _add_path_options(group: argparse._ArgumentGroup) -> None:
@@ -192,6 +230,21 @@ def _minpix(text: str) -> float | str | None:
     return number_from()(text)
 
 
+def _bits(text: str) -> int:
+    from bgrem.maps import parse_bits
+
+    try:
+        return parse_bits(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _saturate(text: str) -> float | str | None:
+    if text.lower() in ("header", "none"):
+        return "header" if text.lower() == "header" else None
+    return number_from()(text)
+
+
 def _prefix(text: str) -> str:
     if "/" in text or "\\" in text or "\0" in text:
         raise argparse.ArgumentTypeError(
@@ -224,6 +277,7 @@ def _attach_values(argv: list[str], parser: argparse.ArgumentParser) -> list[str
 
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # numpy, astropy and the model runtime take a second to import: a usage error need not wait for it.
+    from bgrem.html.document import templates
     from bgrem.log import Log
     from bgrem.model import load_model
 
@@ -231,13 +285,16 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error("--workers is for this machine, --scheduler for a cluster")
     try:
         model = load_model(options.model)
+        # What is missing is better said before the work.
+        if options.report:
+            templates()
     except (ValueError, OSError) as error:
         parser.error(str(error))
     with (
         Log(options.log) if options.log else nullcontext() as log,
         closing(_outcomes(options, model)) as outcomes,
     ):
-        return _report(outcomes, options.quiet, log, _is_batch(options))
+        return _report(outcomes, options, log)
 
 
 def _is_batch(options: argparse.Namespace) -> bool:
@@ -262,12 +319,13 @@ def _outcomes(options: argparse.Namespace, model) -> Iterator:
     return process_files(options.files, model=model, progress=progress, **arguments)
 
 
-def _report(outcomes: Iterator, quiet: bool, log, with_summary: bool) -> int:
+def _report(outcomes: Iterator, options: argparse.Namespace, log) -> int:
     """Say what becomes of each image; the exit code."""
     from bgrem.files import Failure
+    from bgrem.html.pages import write_index
 
     began = time.perf_counter()
-    counts = Counter()
+    counts, pages = Counter(), []
     for outcome in outcomes:
         if log:
             log.write(outcome)
@@ -276,11 +334,14 @@ def _report(outcomes: Iterator, quiet: bool, log, with_summary: bool) -> int:
             complain("bgrem", outcome.message)
             continue
         counts["done before" if outcome.resumed else "done"] += 1
-        if not quiet:
+        pages += [outcome.report] if outcome.report else []
+        if not options.quiet:
             for warning in outcome.warnings:
                 complain("bgrem", f"{outcome.input}: {warning}")
             print(outcome, flush=True)
-    if with_summary and not quiet:
+    if len(pages) > 1:
+        write_index(pages, options.prefix)
+    if _is_batch(options) and not options.quiet:
         complain("bgrem", _summary(counts, time.perf_counter() - began))
     return 1 if counts["failed"] else 0
 

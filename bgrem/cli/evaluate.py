@@ -92,6 +92,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--program", action="store_true", help="run the source-extractor program as well"
     )
     parser.add_argument(
+        "--others", action="store_true",
+        help="run SEP, photutils, NoiseChisel and wavelet denoising as well (slow)",
+    )  # fmt: skip
+    parser.add_argument(
         "--output-dir", metavar="DIR", help="write table (JSON), curves (CSV) and plot (PNG) there"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
@@ -107,7 +111,10 @@ def _run(options: argparse.Namespace) -> int:
         from bgrem.model import load_model
 
         model = load_model(options.model)
-    chosen = report.methods(model=model, steps=options.steps, program=options.program)
+    chosen = report.methods(
+        model=model, steps=options.steps, program=options.program, others=options.others,
+        enough=report.deep_enough,
+    )  # fmt: skip
     show = None if options.quiet else _show
     results = {}
     if options.simulate:
@@ -126,7 +133,21 @@ def _run(options: argparse.Namespace) -> int:
         if options.output_dir:
             for path in result.write(options.output_dir, name, rows=rows):
                 print(path)
+    if len(options.pair) > 1:
+        _pool([results[Path(single).name.split(".")[0]] for single, _ in options.pair], options)
     return _inject(options, model, show) if options.inject else 0
+
+
+def _pool(results: list, options: argparse.Namespace) -> None:
+    """All pairs as one."""
+    from bgrem.pooled import pooled_rows
+    from bgrem.tables import text_table, write_json
+
+    rows = pooled_rows(results)
+    print(f"{len(results)} pairs pooled")
+    print(text_table(rows) if rows else "no pair is large enough for any rate", end="\n\n")
+    if options.output_dir:
+        print(write_json(Path(options.output_dir) / "pairs.json", {"rows": rows}))
 
 
 def _inject(options: argparse.Namespace, model, show) -> int:

@@ -49,8 +49,11 @@ def read_noise(scene, rng):
     return noise
 
 
-def resampled(noise, correlation, ratio=1.0, shift=(0.0, 0.0)):
-    """Noise as a resampled or drizzled stack has it, of unchanged standard deviation.
+def resampled(noise, correlation, ratio=1.0, shift=(0.0, 0.0), drift=0.0):
+    """Noise as a resampled or drizzled frame has it, of unchanged standard deviation.
+
+    So do defects and particles that were there before: their height in units of the noise is
+    that before resampling.
 
     Parameters
     ----------
@@ -64,15 +67,29 @@ def resampled(noise, correlation, ratio=1.0, shift=(0.0, 0.0)):
     shift : tuple of float
         Part of a pixel, along y and x, by which bilinear interpolation moved the image before:
         neighbours share pixels, and none but neighbours.
+    drift : float
+        Pixels by which the shift grows over 1000 pixels: a scale or a rotation was changed, and
+        the noise is lower and smoother where the shift is half a pixel.
     """
     for axis, part in enumerate(shift):
-        if part:
+        if part and drift:
+            noise = _shifted(noise, part, drift, axis)
+        elif part:
             noise = convolve1d(noise, _unit_power(np.array([part, 1 - part, 0.0])), axis=axis)
     for axis, sigma in ((0, correlation * ratio), (1, correlation)):
         if sigma:
             kernel = _smoothing(sigma) if sigma > 0 else np.array([sigma, 1.0, sigma])
             noise = convolve1d(noise, _unit_power(kernel), axis=axis)
     return noise
+
+
+def _shifted(noise, part, drift, axis):
+    """Bilinear interpolation at places that drift along both axes, of unchanged mean variance."""
+    along, across = (np.arange(n, dtype=np.float32) / 1000 for n in noise.shape[:: 1 - 2 * axis])
+    along, across = (along[:, None], across) if axis == 0 else (along, across[:, None])
+    share = (np.float32(part) + np.float32(drift) * (along + np.float32(0.5) * across)) % 1
+    moved = (1 - share) * noise + share * np.roll(noise, 1, axis=axis)
+    return moved / np.sqrt(np.mean((1 - share) ** 2 + share**2))
 
 
 def _unit_power(kernel):

@@ -110,6 +110,8 @@ class Scene:
         The kernel's width along y over that along x.
     shift_x, shift_y : float
         Part of a pixel by which bilinear interpolation moved the image: 0.5 smooths most.
+    shift_drift : float
+        Pixels by which this shift grows over 1000 px.
     rms_variation : float
         Relative amplitude of a smooth variation of the noise over the frame.
     tail_fraction, tail_strength : float
@@ -189,6 +191,7 @@ class Scene:
     correlation_ratio: float = 1.0
     shift_x: float = 0.0
     shift_y: float = 0.0
+    shift_drift: float = 0.0
     rms_variation: float = 0.03
     tail_fraction: float = 1e-4
     tail_strength: float = 2.0
@@ -356,9 +359,11 @@ def filtered_rms(scene, psf):
 
 
 def _resampled(image, scene):
-    """An image of noise with the scene's correlation."""
+    """An image of noise, or of defects, with the scene's correlation."""
     shift = scene.shift_y, scene.shift_x
-    return detector.resampled(image, scene.correlation, scene.correlation_ratio, shift)
+    return detector.resampled(
+        image, scene.correlation, scene.correlation_ratio, shift, scene.shift_drift
+    )
 
 
 def _fluxes(count, slope, brightest, rng):
@@ -497,7 +502,7 @@ def _noise(scene, expected, variation, rng):
     noise += unit * detector.line_pattern(scene, rng)
     noise += unit * detector.amplifier_pattern(scene, rng)
     trail = unit * detector.trails(scene, rng)
-    rays = detector.cosmic_rays(scene, rng)
+    rays = _resampled(detector.cosmic_rays(scene, rng), scene)
     local = np.sqrt(expected + np.float32(scene.read_noise**2)) * variation
     return noise + trail + rays, (rays > 2.0 * local) | (trail > 0.7 * local)
 
@@ -505,6 +510,7 @@ def _noise(scene, expected, variation, rng):
 def _with_defects(scene, electrons, artefact, rng):
     """Add the detector's defects; returns the image and the dead pixels, marks `artefact`."""
     added, dead = detector.defects(scene, rng)
+    added = _resampled(added, scene)
     artefact |= np.abs(added) > 2.0
     electrons = electrons + np.float32(scene.sky_rms) * added
     electrons[dead] *= np.float32(rng.uniform(0.0, 0.5))

@@ -6,6 +6,11 @@ from bgrem.simulate.scene import Scene
 
 __all__ = ["random_scene"]
 
+# A smoother kernel, in pixels, is that of a stack of many exposures, which rejects what is not in
+# most of them; smoothed by it, a hot pixel would be a star to anyone.
+STACK = 0.7
+REJECTED = ("hot_pixels", "warm_pixels", "dark_fraction", "cosmic_rays")
+
 
 def random_scene(rng, *, shape=(768, 768)):
     """Draw the description of a random scene.
@@ -37,6 +42,8 @@ def random_scene(rng, *, shape=(768, 768)):
     # Stacks are sampled well enough that noise stays sharper than stars.
     share = 0.25 if chosen["fwhm"] < 5.0 else 0.35
     chosen["correlation"] = min(chosen["correlation"], share * chosen["fwhm"])
+    if chosen["correlation"] > STACK:
+        chosen |= dict.fromkeys(REJECTED, 0.0)
     return Scene(**chosen)
 
 
@@ -150,6 +157,7 @@ def _exposure(rng):
         "correlation_ratio": float(np.exp(0.2 * rng.standard_normal())),
         "shift_x": float(rng.uniform(0.05, 0.5)) if shifted else 0.0,
         "shift_y": float(rng.uniform(0.05, 0.5)) if shifted else 0.0,
+        "shift_drift": _maybe(rng, 0.5, 0.3, 20.0) if shifted else 0.0,
         # Photons are counted one by one: the step is one electron.
         "quantisation": float(1.0 / rms) if counting else step,
         "rms_variation": _maybe(rng, 0.5, 0.01, 0.2),

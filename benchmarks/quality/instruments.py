@@ -1,0 +1,71 @@
+"""How deep each method goes on frames of many instruments, with known sources drawn into them.
+
+    python benchmarks/quality/instruments.py folder/*.fits --json results/instruments.json
+
+One row a frame, as `bgrem-evaluate --inject` measures it: the S/N at which half of the injected stars
+are found, with lists of equal length, by each method; how much fainter, in magnitudes, that is for
+bgrem than for SExtractor's default and for the matched filter; bgrem's measured over true flux. The
+last row is the median instrument. Of large frames the middle is taken. What cannot be judged (no
+stars, too small) is told, and left out.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from report_card import add_seed, finish, make_parser, model_of, tell
+
+from bgrem.inject import REFERENCES, evaluate_injected, summary_rows
+from bgrem.target import read_target
+
+
+def main(argv=None):
+    parser = make_parser(__doc__)
+    add_seed(parser)
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument(
+        "--side", type=int, default=1024, help="longest side of what is looked at (default: 1024)"
+    )
+    options = parser.parse_args(argv)
+    began = perf_counter()
+    model = model_of(options)
+    results, left_out = [], []
+    for path in options.files:
+        tell(options, path)
+        # The frame's own name, not its place, tells its sources: other frames may come and go.
+        rng = np.random.default_rng([options.seed, *Path(path).name.encode()])
+        try:
+            target = read_target(path, largest=options.side)
+            results.append(evaluate_injected(target, model=model, rng=rng))
+        except (OSError, ValueError) as error:
+            left_out.append({"frame": Path(path).name, "left out": _without_folder(error, path)})
+    tables = {"depth by instrument": summary_rows(results) if results else []}
+    if left_out:
+        tables["left out"] = left_out
+    finish(
+        options, tables, model=model, began=began, plot=draw_gains,
+        reports=[asdict(result) for result in results],
+    )  # fmt: skip
+
+
+def _without_folder(error, path):
+    """What went wrong, in one line, without the file's folder."""
+    return " ".join(str(error).split()).replace(str(path), Path(path).name)
+
+
+def draw_gains(tables, figure):
+    """bgrem's depth gains, a line for each frame."""
+    rows = tables["depth by instrument"]
+    axes = figure.subplots()
+    place = np.arange(len(rows))
+    for short in REFERENCES:
+        axes.plot([row[f"mag on {short}"] for row in rows], place, "o", label=f"on {short}")
+    axes.axvline(0.0, color="0.7", lw=0.8)
+    axes.set_yticks(place, [row["frame"] for row in rows], fontsize=5)
+    axes.set(xlabel="depth gain of bgrem, mag")
+    axes.legend()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""The report card: every measurement that docs/results.rst shows, printed and written.
+
+    python benchmarks/results.py --pairs FOLDER --images FOLDER
+    python benchmarks/results.py flux blank                      only these
+    python benchmarks/results.py --quick                         all of them small, to try it
+
+Each section is a command of its own, whose text goes to docs/results/NAME.txt and whose plots to
+docs/results/NAME*.png. A section that is there, by the same command and the same model, is shown and
+not measured again (--force measures it). Pairs are NAME_single.fits* and NAME_deep.fits*, images any
+FITS files; without a folder its sections are left out. With --quick the folder is results/quick.
+Nothing else should run beside "speed".
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bgrem.model import load_model
+
+ROOT = Path(__file__).resolve().parents[1]
+EVALUATE = ("-m", "bgrem.cli.evaluate")
+OTHERS = ("--program", "--others")
+#: What is shown for folders of the machine.
+PAIRS, IMAGES = "PAIRS", "IMAGES"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A command of the report card.
+
+    Attributes
+    ----------
+    command : tuple of str
+        Arguments of the Python interpreter.
+    quick : tuple of str
+        What makes it small; a later option replaces an earlier one.
+    written : str
+        "json": it takes the name of a JSON file; "folder": a folder; "": it writes nothing.
+    folder : str
+        PAIRS or IMAGES where it needs one.
+    flag : str
+        The option before the images of a section that does without them, too.
+    """
+
+    command: tuple[str, ...]
+    quick: tuple[str, ...] = ()
+    written: str = "json"
+    folder: str = ""
+    flag: str = ""
+
+
+def path_of(name):
+    return f"benchmarks/path/{name}.py"
+
+
+def quality_of(name):
+    return f"benchmarks/quality/{name}.py"
+
+
+def simulated(scenes):
+    return (*EVALUATE, "--scenes", f"benchmarks/quality/{scenes}.toml", "--quiet", "--simulate")
+
+
+SECTIONS = {
+    "meerlicht": Section((*simulated("meerlicht"), "8", *OTHERS), ("--simulate", "1"), "folder"),
+    "control": Section((*simulated("control"), "8"), ("--simulate", "1"), "folder"),
+    "pairs": Section((*EVALUATE, "--quiet", *OTHERS), (), "folder", PAIRS),
+    "grid": Section(
+        (quality_of("grid"), "--quiet"), ("--side", "320", "--fwhm", "3", "--sky", "white", "empty"),
+        "folder",
+    ),
+    "instruments": Section(
+        (quality_of("instruments"), "--quiet"), ("--side", "384"), folder=IMAGES
+    ),
+    "recipes": Section((quality_of("recipes"), "--quiet"), ("--frames", "1")),
+    "flux": Section(
+        (quality_of("flux"), "--quiet"),
+        ("--frames", "1", "--side", "512", "--galaxy-frames", "1", "--profile-side", "768"),
+    ),
+    "blank": Section((quality_of("blank"), "--quiet"), ("--mpix", "1", "--side", "512")),
+    "calibration": Section((quality_of("calibration"), "--quiet"), ("--frames", "1")),
+    "artefacts": Section(
+        (quality_of("artefacts"), "--quiet"), ("--frames", "1", "--side", "512")
+    ),
+    "kept_light": Section((quality_of("kept_light"), "--quiet"), folder=IMAGES),
+    "steps": Section((path_of("steps"),), ("--frames", "1", "--side", "512"), "folder"),
+    "identity": Section((path_of("identity"),), (), "folder", IMAGES, "--images"),
+    "equivariance": Section((path_of("equivariance"),), ("--side", "384"), "folder"),
+    "seams": Section((path_of("seams"),), written="folder"),
+    "speed": Section((path_of("speed"),), ("--side", "1024", "--repeat", "1"), "folder"),
+}  # fmt: skip
+
+
+def main(argv=None):
+    """Measure, print and write; 1 where a section failed."""
+    options = make_parser().parse_args(argv)
+    folder = Path(options.output_dir or ("results/quick" if options.quick else "docs/results"))
+    folder = ROOT / folder
+    folder.mkdir(parents=True, exist_ok=True)
+    data = ROOT / "results" / ("quick/data" if options.quick else "")
+    data.mkdir(parents=True, exist_ok=True)
+    folders = {PAIRS: options.pairs, IMAGES: options.images}
+    model = load_model(options.model)
+    stamp = f"# model {model.card.name} {model.sha256[:12]}"
+    failed = []
+    for name in options.sections or SECTIONS:
+        section = SECTIONS[name]
+        if section.folder and not section.flag and not files_of(section, folders):
+            print(f"{name}: left out, nothing in --{section.folder.lower()}\n", file=sys.stderr)
+            continue
+        command = command_of(name, section, folders, data, options)
+        head = f"$ {shown(command, folders)}\n{stamp}\n"
+        path = folder / f"{name}.txt"
+        if options.force or not is_there(path, head):
+            print(name, file=sys.stderr, flush=True)
+            if not measure(command, head, path, folders):
+                failed.append(name)
+                continue
+            take_plots(name, section, folder, data, folders)
+        print(f"== {name}\n{path.read_text(encoding='utf-8')}", flush=True)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def make_parser():
+    """The options of the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    # Not `choices`: an empty list would have to be one of them.
+    parser.add_argument("sections", nargs="*", type=known_section, help=", ".join(SECTIONS))
+    parser.add_argument("--pairs", default=os.environ.get(PAIRS), help="folder (or $PAIRS)")
+    parser.add_argument("--images", default=os.environ.get(IMAGES), help="folder (or $IMAGES)")
+    parser.add_argument("--model", default="optical", help="name, or path of an .onnx file")
+    parser.add_argument("--quick", action="store_true", help="small, to try it")
+    parser.add_argument("--force", action="store_true", help="measure what is there, too")
+    parser.add_argument("--output-dir", help="folder of texts and plots (default: docs/results)")
+    return parser
+
+
+def known_section(name):
+    """The name, if it is that of a section."""
+    if name not in SECTIONS:
+        raise argparse.ArgumentTypeError(f"no section {name!r}: {', '.join(SECTIONS)}")
+    return name
+
+
+def command_of(name, section, folders, data, options):
+    """The arguments of the interpreter for a section."""
+    command = list(section.command)
+    if options.model != "optical":
+        command += ["--model", options.model]
+    if options.quick:
+        command += section.quick
+    if section.written == "json":
+        command += ["--json", str(data / f"{name}.json")]
+    elif section.written == "folder":
+        command += ["--output-dir", str(data)]
+    files = files_of(section, folders)
+    if section.folder == PAIRS:
+        for single, deep in files:
+            command += ["--pair", str(single), str(deep)]
+    elif files:
+        command += filter(None, (section.flag, *map(str, files)))
+    return command
+
+
+def files_of(section, folders):
+    """The pairs or images of a section; none where no folder is given."""
+    folder = folders.get(section.folder)
+    if not folder:
+        return []
+    return pairs_of(folder) if section.folder == PAIRS else images_of(folder)
+
+
+def pairs_of(folder):
+    """Each exposure of a folder with its deep stack."""
+    singles = sorted(Path(folder).glob("*_single.fits*"))
+    return [(single, single.with_name(single.name.replace("_single", "_deep")))
+            for single in singles]  # fmt: skip
+
+
+def images_of(folder):
+    """The FITS files of a folder."""
+    return sorted(path for path in Path(folder).iterdir() if ".fit" in path.name)
+
+
+def shown(command, folders):
+    """A command as a reader would type it: no folder of this machine, not every image."""
+    words = ["bgrem-evaluate" if word == EVALUATE[1] else word for word in command]
+    words = ["python", *words] if words[0] != EVALUATE[0] else words[1:]
+    text = " ".join(words)
+    if folders[IMAGES]:
+        files = " ".join(map(str, images_of(folders[IMAGES])))
+        text = text.replace(files, f"{IMAGES}/*") if files else text
+    return anonymous(text, folders)
+
+
+def anonymous(text, folders):
+    """A text without the paths of this machine."""
+    for name, folder in folders.items():
+        if folder:
+            text = text.replace(str(Path(folder)), name)
+    return text.replace(f"{ROOT}/", "")
+
+
+def is_there(path, head):
+    """Whether a text was made by this command and this model."""
+    return path.exists() and path.read_text(encoding="utf-8").startswith(head)
+
+
+def measure(command, head, path, folders):
+    """Run a section's command and write its text; whether it succeeded."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    }
+    done = subprocess.run(
+        [sys.executable, *command],
+        check=False,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        print("\n".join(done.stderr.splitlines()[-5:]), file=sys.stderr)
+        return False
+    # A half-written text would pass for a measured one.
+    part = path.with_suffix(".part")
+    part.write_text(head + anonymous(done.stdout, folders), encoding="utf-8")
+    part.replace(path)
+    return True
+
+
+def take_plots(name, section, folder, data, folders):
+    """Copy the plots that a section's command wrote."""
+    sources = {data / f"{name}.png": folder / f"{name}.png"}
+    if section.folder == PAIRS:
+        stems = [single.name.split(".")[0] for single, _ in pairs_of(folders[PAIRS])]
+        sources = {data / f"{stem}.png": folder / f"{name}_{stem}.png" for stem in stems}
+    for source, target in sources.items():
+        if source.exists():
+            shutil.copyfile(source, target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The command ``bgrem-undo``: from the file that bgrem wrote back to the image that it read."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bgrem import __version__
+from bgrem.cli import Parser, command, complain, sentence
+
+EPILOG = """\
+The file must hold the planes of `bgrem --save background,noise`. Integer images come back bit
+for bit, with their headers; float images to the last place. Exit code: 0 all written, 1 some
+failed (the others are done), 2 wrong usage.
+"""
+
+
+@command("bgrem-undo")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process where None.
+
+    Returns
+    -------
+    int
+        Exit code: 0 all written, 1 some failed, 2 wrong usage, 130 interrupted.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = make_parser()
+    if not argv:
+        parser.print_help()
+        return 0
+    options = parser.parse_args(argv)
+    if options.output and len(options.files) > 1:
+        parser.error("--output names one file, give --output-dir for several")
+    return _run(options)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = Parser(
+        prog="bgrem-undo",
+        description="Give back the images that bgrem was run on, from the files that it wrote.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="written by bgrem")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT",
+        help="the file that is written (default: restored_ + the name without BGRem_, beside it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output-dir", metavar="DIR", help="write there instead; made where missing"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.add_argument("--version", action="version", version=f"bgrem {__version__}")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from bgrem.restore import restored_path, undo
+
+    failed = 0
+    for name in options.files:
+        output = Path(options.output or restored_path(Path(name)))
+        if options.output_dir:
+            output = Path(options.output_dir) / output.name
+        try:
+            print(undo(name, output, overwrite=options.overwrite), flush=True)
+        except (ValueError, OSError) as error:
+            failed += 1
+            complain("bgrem-undo", sentence(error))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,87 @@
+"""What is known of a pixel before the model sees it, as the bits of the mask."""
+
+import numpy as np
+
+from bgrem.borders import zero_border
+from bgrem.scratch import MEMORY, Derived, Memory, as_rows
+from bgrem.tiling import row_strips
+
+__all__ = [
+    "ARTEFACT", "MASKED", "MEANINGS", "NOT_FINITE", "NO_DATA", "SATURATED", "UNSEEN", "flag_pixels",
+]  # fmt: skip
+
+NOT_FINITE, MASKED, ARTEFACT, SATURATED, NO_DATA = 1, 2, 4, 8, 16
+MEANINGS = {
+    NOT_FINITE: "not finite in the data",
+    MASKED: "masked by the user",
+    ARTEFACT: "artefact found by the model",
+    SATURATED: "saturated",
+    NO_DATA: "no data: weight 0 or a zero-filled border",
+}
+# Pixels of which the path is told nothing, and in which there are no sources.
+UNSEEN = NOT_FINITE | MASKED | NO_DATA
+
+
+def flag_pixels(
+    data: np.ndarray, *, mask=None, saturate=None, no_data=None, store: Memory = MEMORY
+) -> np.ndarray:
+    """Flag the pixels that are not finite, masked, saturated or without data.
+
+    Parameters
+    ----------
+    data : `~numpy.ndarray`
+        Image of shape (ny, nx).
+    mask : array_like, optional
+        Bad where it is not 0.
+    saturate : float or array_like of bool, optional
+        Level from which on a pixel is saturated, in data units; or True where one is.
+    no_data : `~numpy.ndarray`, optional
+        bool, True where the weight says that there are no data. A zero-filled border is found
+        here.
+    store : `~bgrem.scratch.Memory`
+        Where the flags are kept.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        uint8 of shape (ny, nx), the sum of the bits of each pixel (`MEANINGS`).
+
+    Raises
+    ------
+    ValueError
+        If a mask has another shape, or the saturation level is not finite.
+    """
+    known = [
+        (bit, where)
+        for bit, where in (
+            (MASKED, _of_shape(mask, data, "mask")),
+            (SATURATED, _saturated(data, saturate)),
+            (NO_DATA, no_data),
+            (NO_DATA, zero_border(data, store)),
+        )
+        if where is not None
+    ]
+    flags = store.empty(data.shape, np.uint8)
+    for rows in row_strips(data.shape):
+        bits = np.where(np.isfinite(data[rows]), np.uint8(0), np.uint8(NOT_FINITE))
+        for bit, where in known:
+            bits[np.asarray(where[rows]) != 0] |= bit
+        flags[rows] = bits
+    return flags
+
+
+def _of_shape(mask, data: np.ndarray, name: str) -> np.ndarray | None:
+    if mask is None:
+        return None
+    mask = as_rows(mask)
+    if mask.shape != data.shape:
+        raise ValueError(f"the {name} has shape {mask.shape}, the image {data.shape}")
+    return mask
+
+
+def _saturated(data: np.ndarray, saturate) -> np.ndarray | Derived | None:
+    if saturate is None or np.ndim(saturate):
+        return _of_shape(saturate, data, "map of saturated pixels")
+    if not np.isfinite(saturate):
+        raise ValueError(f"the saturation level must be finite, not {saturate}")
+    return Derived(data, lambda part: part >= saturate)

@@ -1,0 +1,149 @@
+"""Charts as SVG that take their colours from the page."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["flux_chart", "noise_chart"]
+
+WIDTH, HEIGHT = 560, 340
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 46
+WIDEST = 8.0  # sky rms: the histogram's range
+BINS = 96
+MOST_POINTS = 4000  # of a scatter plot: more are one blot and a large page
+FEWEST = 8  # sources that make a median
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From numbers to places on the chart; logarithmic if `log`."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+    log: bool = False
+
+    def __call__(self, values) -> np.ndarray:
+        low, high, values = (np.log10(v) if self.log else v for v in (self.low, self.high, values))
+        return self.start + (self.stop - self.start) * (values - low) / (high - low)
+
+
+def noise_chart(pull: np.ndarray) -> str:
+    """Histogram of noise / rms beside the Gaussian that it would be without tails.
+
+    Parameters
+    ----------
+    pull : (n,) array
+        Finite.
+
+    Returns
+    -------
+    str
+        An SVG.
+    """
+    edges = np.linspace(-WIDEST, WIDEST, BINS + 1)
+    density = np.histogram(np.clip(pull, -WIDEST, WIDEST), edges)[0] / (
+        max(pull.size, 1) * (edges[1] - edges[0])
+    )
+    lowest = 1e-6
+    x = Axis(-WIDEST, WIDEST, LEFT, WIDTH - RIGHT)
+    y = Axis(lowest, 1.0, HEIGHT - BOTTOM, TOP, log=True)
+    across = np.linspace(-WIDEST, WIDEST, 161)
+    bell = np.exp(-0.5 * across**2) / np.sqrt(2 * np.pi)
+    seen = bell > lowest
+    stairs = _path(
+        np.repeat(x(edges), 2),
+        np.concatenate([[y(lowest)], np.repeat(y(np.maximum(density, lowest)), 2), [y(lowest)]]),
+    )
+    body = (
+        _frame(
+            x,
+            y,
+            "noise / rms",
+            "part of the pixels per unit",
+            range(-8, 9, 2),
+            10.0 ** np.arange(-6, 1),
+        )
+        + f'<path class="area" d="{stairs}Z"/>'
+        + f'<path class="line model" d="{_path(x(across[seen]), y(bell[seen]))}"/>'
+    )
+    return _svg(body, "Histogram of the noise in units of the rms map, with a unit Gaussian")
+
+
+def flux_chart(snr: np.ndarray, ratio: np.ndarray) -> str:
+    """Flux on the sources over flux on data - background, with the running median.
+
+    Parameters
+    ----------
+    snr, ratio : (n,) array
+        What is not finite or has no signal is left out.
+
+    Returns
+    -------
+    str
+        An SVG.
+    """
+    good = np.isfinite(ratio) & (snr > 1)
+    snr, ratio = snr[good], ratio[good]
+    highest = 10.0 ** np.ceil(np.log10(max(snr.max(initial=100.0), 100.0)))
+    x = Axis(1.0, highest, LEFT, WIDTH - RIGHT, log=True)
+    y = Axis(0.0, 2.0, HEIGHT - BOTTOM, TOP)
+    drawn = np.random.default_rng(0).permutation(snr.size)[:MOST_POINTS]
+    points = "".join(
+        f"M{px:.1f} {py:.1f}h0"
+        for px, py in zip(x(snr[drawn]), y(np.clip(ratio[drawn], 0, 2)), strict=True)
+    )
+    centres, medians = _running_median(snr, ratio, np.geomspace(1, highest, 16))
+    body = (
+        _frame(
+            x, y, "S/N in the aperture", "flux on sources / data − background",
+            10.0 ** np.arange(int(np.log10(highest)) + 1), (0, 0.5, 1, 1.5, 2),
+        )
+        + f'<path class="line rule" d="{_path(x(np.array([1.0, highest])), y(np.ones(2)))}"/>'
+        + f'<path class="dots" d="{points}"/>'
+        + f'<path class="line model" d="{_path(x(centres), y(np.clip(medians, 0, 2)))}"/>'
+    )  # fmt: skip
+    return _svg(body, "Aperture flux on the sources over that on data - background, against S/N")
+
+
+def _running_median(at, values, edges) -> tuple[np.ndarray, np.ndarray]:
+    place = np.digitize(at, edges)
+    kept = [k for k in range(1, len(edges)) if np.count_nonzero(place == k) >= FEWEST]
+    centres = [np.median(at[place == k]) for k in kept]
+    return np.array(centres), np.array([np.median(values[place == k]) for k in kept])
+
+
+def _path(x, y) -> str:
+    return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True)) if len(x) else ""
+
+
+def _frame(x: Axis, y: Axis, across: str, up: str, ticks_x, ticks_y) -> str:
+    """Grid, numbers and names of the axes."""
+    lines = "".join(f"M{x(v):.1f} {y.stop}V{y.start}" for v in ticks_x)
+    lines += "".join(f"M{x.start} {y(v):.1f}H{x.stop}" for v in ticks_y)
+    numbers = "".join(
+        f'<text x="{x(v):.1f}" y="{y.start + 17}" text-anchor="middle">{_number(v, x.log)}</text>'
+        for v in ticks_x
+    )
+    numbers += "".join(
+        f'<text x="{x.start - 7}" y="{y(v) + 4:.1f}" text-anchor="end">{_number(v, y.log)}</text>'
+        for v in ticks_y
+    )
+    middle = (x.start + x.stop) / 2, (y.start + y.stop) / 2
+    names = (
+        f'<text class="name" x="{middle[0]}" y="{HEIGHT - 8}" text-anchor="middle">{across}</text>'
+        f'<text class="name" transform="translate(14 {middle[1]}) rotate(-90)" '
+        f'text-anchor="middle">{up}</text>'
+    )
+    return f'<path class="grid" d="{lines}"/>{numbers}{names}'
+
+
+def _number(value: float, log: bool) -> str:
+    if log and not 0.01 <= value <= 1000:
+        return f'10<tspan dy="-5" font-size="9">{round(np.log10(value))}</tspan>'
+    return f"{value:g}".replace("-", "−")
+
+
+def _svg(body: str, description: str) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{description}">{body}</svg>'

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The tests of the core with the oldest dependencies that pyproject.toml allows.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+"${PYTHON:-python3.11}" -m venv "$folder"
+# The oldest series of each, with its repairs.
+"$folder/bin/python" - > "$folder/oldest.txt" <<'PYTHON'
+import tomllib
+
+with open("pyproject.toml", "rb") as file:
+    project = tomllib.load(file)["project"]
+wanted = project["dependencies"] + project["optional-dependencies"]["report"]
+print("\n".join(f"{line.replace('>=', '==')}.*" for line in wanted))
+PYTHON
+"$folder/bin/pip" install --quiet -r "$folder/oldest.txt" pytest hypothesis onnx
+"$folder/bin/pip" install --quiet --no-deps -e .
+"$folder/bin/python" -m pytest -q \
+    tests/test_background.py tests/test_cli.py tests/test_files.py tests/test_fits.py \
+    tests/test_html.py tests/test_model.py tests/test_pictures.py tests/test_sky.py tests/test_tiling.py

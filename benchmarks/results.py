@@ -74,7 +74,7 @@ SECTIONS = {
         "folder",
     ),
     "instruments": Section(
-        (quality_of("instruments"), "--quiet"), ("--side", "384"), folder=IMAGES
+        (quality_of("instruments"), "--quiet"), ("--side", "256"), folder=IMAGES
     ),
     "recipes": Section((quality_of("recipes"), "--quiet"), ("--frames", "1")),
     "flux": Section(

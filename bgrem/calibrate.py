@@ -21,6 +21,7 @@ BORDER = 8  # px: detections this near to an edge are not counted
 # sources for artefacts; no Gaussian uncertainty describes them.
 OUTLIER = 10.0
 LEAST = 2000  # pixels in a bin that is used
+FEWEST = 50  # pixels of one frame in a bin that counts
 LOWEST = -30.0  # significance that is looked at
 ROUNDS = 12  # of the fit, which then changes by less than 1e-3
 SIGMA_EDGES = np.geomspace(0.003, 300.0, 41)
@@ -29,7 +30,7 @@ UNUSUAL = 0.5
 RANKING_RATE = 100.0  # false detections per Mpix at which frames are compared
 CIRCLES = (0.25, 0.5, 1.0, 2.0, 4.0)  # radii, FWHM
 CIRCLE_EDGES = np.sinh(np.linspace(np.arcsinh(-1.0), np.arcsinh(3000.0), 17))
-FEWEST_CIRCLES = 60
+FEWEST_CIRCLES, FEWEST_IN_FRAME = 60, 5
 RATES = np.geomspace(0.3, 3000.0, 41)  # false detections per Mpix in the table
 
 
@@ -61,7 +62,7 @@ def calibrate(model, *, seed, scenes=80, size=768):
     usual = _usual(detections, truths)
     curve = froc([detections[i] for i in usual], [truths[i] for i in usual])
     thresholds = np.array([curve.threshold(rate) for rate in RATES])
-    pixels = Calibration(**_factors(sum(counts[i] for i in usual)), **_alarms(thresholds))
+    pixels = Calibration(**_factors(np.stack([counts[i] for i in usual])), **_alarms(thresholds))
     # Frames are drawn again: those of all scenes would fill the memory.
     pulls = [
         _circle_pulls(*_separated(model, seed, indices[i], size), calibration=pixels) for i in usual
@@ -117,11 +118,12 @@ def _tally(parts, sky):
 
 
 def _factors(counts):
-    """Nodes and factors of both tables, as keywords of a `Calibration`."""
-    number, log_sigma, bright, squared = counts
+    """Nodes and factors of both tables, as keywords of a `Calibration`; counts are (frame, 4, i, j)."""
+    number, log_sigma, bright, _ = counts.sum(axis=0)
     rows, columns = (number.sum(axis) >= LEAST for axis in (1, 0))
-    number, squared = number[rows][:, columns], squared[rows][:, columns]
-    sigma_factor, bright_factor = fit_factors(number, squared)
+    numbers, squares = (counts[:, k][:, rows][:, :, columns] for k in (0, 3))
+    sigma_factor, bright_factor = fit_factors(numbers, squares)
+    number = number[rows][:, columns]
     sigma_nodes = np.exp(log_sigma[rows][:, columns].sum(1) / number.sum(1))
     bright_nodes = np.sinh(bright[rows][:, columns].sum(0) / number.sum(0))
     return {
@@ -133,11 +135,13 @@ def _factors(counts):
 
 
 def fit_factors(number, squared):
-    """Factors of rows and of columns that bring the mean squared pull of each to 1.
+    """Factors of rows and of columns that bring the mean squared pull of the median frame to 1.
+
+    The mean over all frames would be that of the few in which the errors are largest.
 
     Parameters
     ----------
-    number, squared : ndarray, (i, j) float64
+    number, squared : ndarray, (frames, i, j) float64
         Pixels and the sum of their squared pulls by bin.
 
     Returns
@@ -145,11 +149,25 @@ def fit_factors(number, squared):
     rows, columns : ndarray, (i,) and (j,) float64
         Their product is the true over the given standard deviation.
     """
-    rows, columns = np.ones(number.shape[0]), np.ones(number.shape[1])
+    rows, columns = np.ones(number.shape[1]), np.ones(number.shape[2])
     for _ in range(ROUNDS):
-        rows = np.sqrt((squared / columns**2).sum(1) / number.sum(1))
-        columns = np.sqrt((squared / rows[:, None] ** 2).sum(0) / number.sum(0))
+        rows = np.sqrt(_median_ratio((squared / columns**2).sum(2), number.sum(2)))
+        columns = np.sqrt(_median_ratio((squared / rows[:, None] ** 2).sum(1), number.sum(1)))
     return rows, columns
+
+
+def _median_ratio(total, number, fewest=FEWEST):
+    """Of each bin the median over the frames that have it, each counting by its pixels, (n,)."""
+    medians = []
+    for column, weight in zip(total.T, number.T, strict=True):
+        kept = weight >= min(fewest, weight.max())
+        # A frame of one galaxy is no more frames than one of a hundred stars.
+        share = np.sqrt(weight[kept])
+        ratio = column[kept] / weight[kept]
+        order = np.argsort(ratio)
+        reached = np.cumsum(share[order]) / share.sum()
+        medians.append(np.interp(0.5, reached - 0.5 * share[order] / share.sum(), ratio[order]))
+    return np.array(medians)
 
 
 def _circle_pulls(sky, gap, parts, *, calibration):
@@ -169,31 +187,38 @@ def _circle_pulls(sky, gap, parts, *, calibration):
 
 def _circle_factors(pulls):
     """The tables of circles, as keywords of a `Calibration`, from the pulls of every frame."""
-    pulls = [np.concatenate(frames, axis=1) for frames in zip(*pulls, strict=True)]
-    places = [np.digitize(flux, CIRCLE_EDGES) for flux, _ in pulls]
+    radii = list(zip(*pulls, strict=True))
+    places = [[np.digitize(flux, CIRCLE_EDGES) for flux, _ in frames] for frames in radii]
     bins = range(CIRCLE_EDGES.size + 1)
-    kept = [b for b in bins if min(np.sum(place == b) for place in places) >= FEWEST_CIRCLES]
-    if not kept:
+    counts = np.array([[sum(np.sum(p == b) for p in frames) for b in bins] for frames in places])
+    kept = np.flatnonzero(counts.min(axis=0) >= FEWEST_CIRCLES)
+    if not kept.size:
         return {}
-    brightness = [
-        np.median(
-            np.concatenate([p[0][place == b] for p, place in zip(pulls, places, strict=True)])
-        )
-        for b in kept
-    ]
+    flux, place = (np.concatenate([a for frames in arrays for a in frames])
+                   for arrays in ([[f for f, _ in frames] for frames in radii], places))  # fmt: skip
     factors = tuple(
-        _numbers(_clipped_rms(pull[place == b]) for b in kept)
-        for (_, pull), place in zip(pulls, places, strict=True)
+        _numbers(_circle_factor(frames, where, b) for b in kept)
+        for frames, where in zip(radii, places, strict=True)
     )
     return {
         "circle_radius": CIRCLES,
-        "circle_brightness": _numbers(brightness),
+        "circle_brightness": _numbers(np.median(flux[place == b]) for b in kept),
         "circle_factor": factors,
     }
 
 
+def _circle_factor(frames, places, number):
+    """Root mean square of the pulls in one bin, of the median frame."""
+    pulls = [pull[place == number] for (_, pull), place in zip(frames, places, strict=True)]
+    counts = np.array([[pull.size] for pull in pulls], np.float64)
+    squares = np.array([[pull.size * _clipped_rms(pull) ** 2] for pull in pulls])
+    return float(np.sqrt(_median_ratio(squares, counts, FEWEST_IN_FRAME)[0]))
+
+
 def _clipped_rms(pull):
     """Root mean square without what is beyond `OUTLIER` times it."""
+    if not pull.size:
+        return 0.0
     # The median holds against any outlier; of pulls that are mostly near 0 it is too small.
     rms = max(np.median(np.abs(pull)) / 0.6745, np.quantile(np.abs(pull), 0.95) / 2)
     for _ in range(ROUNDS):

@@ -74,13 +74,31 @@ def subtract_sky(data, *, mask=None, mesh=DEFAULT_MESH, passes=1):
     for left in reversed(range(passes)):
         background = sep.Background(image, mask=hidden, bw=mesh, bh=mesh, fw=3, fh=3)
         residual = image - background.back()
-        rms = np.maximum(background.rms(), 1e-3 * background.globalrms)
+        rms = _without_undershoot(background.rms(), mesh, background.globalrms)
         if left:
             hidden = bad | _object_mask(residual, rms, bad)
             # SEP does not trust a box that is masked by half.
             if hidden.mean() > 0.5:
                 break
     return Subtracted(residual, rms.astype(np.float32), float(background.globalrms))
+
+
+def _without_undershoot(rms, mesh, global_rms):
+    """The noise map, nowhere below the least of the boxes around.
+
+    The spline through the boxes swings below zero beside one that a bright star fills; thousands of
+    detections there would be surer than any star.
+    """
+    ny, nx = rms.shape
+    # The spline meets the boxes' values in their middles.
+    rows, columns = (np.arange(min(mesh, size) // 2, size, mesh) for size in (ny, nx))
+    least = ndimage.minimum_filter(rms[np.ix_(rows, columns)], 3, mode="nearest")
+    row, column = (
+        np.minimum(np.arange(size) // mesh, nodes.size - 1)
+        for size, nodes in ((ny, rows), (nx, columns))
+    )
+    floor = np.maximum(least[np.ix_(row, column)], 1e-3 * global_rms)
+    return np.maximum(rms, floor)
 
 
 def _object_mask(residual, rms, bad):

@@ -374,14 +374,14 @@ class Report:
             right.plot(snr, curve.completeness(rate, snr), label=name)
         left.set(xscale="log", xlabel="false detections per Mpix", ylabel="true detections")
         left.set(xlim=(max(1.0, 1.0 / first.area), 1000.0))
-        left.legend()
+        left.legend(fontsize=7)
         right.axhline(0.5, color="0.7", lw=0.8)
         right.set(xscale="log", xlabel="S/N of the source", ylim=(0, 1.02))
         right.set(ylabel=f"completeness at {rate:.0f} false per Mpix")
         right.minorticks_off()
         right.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
         figure.suptitle(self.title)
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=75)
 
 
 def headline(rows):

@@ -8,7 +8,7 @@ from bgrem.calibrate import CIRCLES, _circle_factors, _clipped_rms, calibrate, f
 
 def test_factors_are_found_again():
     rows, columns = np.array([0.5, 1.0, 2.0]), np.array([0.8, 1.25])
-    number = np.random.default_rng(0).integers(1000, 9000, (3, 2)).astype(np.float64)
+    number = np.random.default_rng(0).integers(1000, 9000, (5, 3, 2)).astype(np.float64)
     found = fit_factors(number, number * np.outer(rows, columns) ** 2)
     np.testing.assert_allclose(np.outer(*found), np.outer(rows, columns), rtol=1e-4)
 

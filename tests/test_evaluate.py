@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import sep
 from scipy import ndimage
 from scipy.special import erf
 from scipy.stats import norm
@@ -347,6 +348,25 @@ def test_cosmic_rays_and_bad_pixels_are_not_detected():
     ideal = froc(detect.detect_matched_filter(data, psf), truth)
     assert plain.true_positives(100) < 0.8 * ideal.true_positives(100)
     assert clean.true_positives(100) > 0.9 * ideal.true_positives(100)
+
+
+def test_the_noise_map_does_not_swing_below_the_noise():
+    rng = np.random.default_rng(3)
+    data = (SKY + RMS * rng.standard_normal((512, 512))).astype(np.float32)
+    # The halo of a bright star fills some boxes; SEP's own map is negative beside them.
+    distance = np.hypot(*(axis - 256.0 for axis in np.mgrid[:512, :512]))
+    data += (2e4 * RMS * np.exp(-distance / 16.0)).astype(np.float32)
+    assert sep.Background(data).rms().min() < 0
+    for passes in (1, 2):
+        assert detect.subtract_sky(data, passes=passes).rms.min() > 0.9 * RMS
+
+
+def test_a_quieter_corner_stays_quieter():
+    rng = np.random.default_rng(4)
+    width = np.where(np.arange(512) < 256, RMS, 0.2 * RMS)
+    rms = detect.subtract_sky(SKY + width * rng.standard_normal((300, 512))).rms
+    assert np.median(rms[:, 400:]) == pytest.approx(0.2 * RMS, rel=0.1)
+    assert np.median(rms[:, :100]) == pytest.approx(RMS, rel=0.1)
 
 
 def test_runs_join_to_the_highest_threshold():

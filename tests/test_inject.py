@@ -287,9 +287,9 @@ def test_one_bad_file_does_not_stop_the_others(image_file, tmp_path, capsys, mon
     assert main(["--inject", *files, "--model", "none", "--quiet"]) == 1
     said = capsys.readouterr()
     assert "none.fits" in said.err and "too few to measure the PSF" in said.err
-    # Two frames make a summary with a row each.
-    assert said.out.splitlines()[-1].startswith("mine.fits")
-    assert said.out.splitlines()[-3].startswith("frame")
+    # Two frames make a summary with a row each, and their median.
+    assert said.out.splitlines()[-2].startswith("mine.fits")
+    assert said.out.splitlines()[-4].startswith("frame")
 
 
 def test_the_last_row_is_the_median_frame():

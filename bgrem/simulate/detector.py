@@ -52,9 +52,6 @@ def read_noise(scene, rng):
 def resampled(noise, correlation, ratio=1.0, shift=(0.0, 0.0), drift=0.0):
     """Noise as a resampled or drizzled frame has it, of unchanged standard deviation.
 
-    So do defects and particles that were there before: their height in units of the noise is
-    that before resampling.
-
     Parameters
     ----------
     noise : ndarray, (ny, nx) float32

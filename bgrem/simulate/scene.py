@@ -359,7 +359,7 @@ def filtered_rms(scene, psf):
 
 
 def _resampled(image, scene):
-    """An image of noise, or of defects, with the scene's correlation."""
+    """An image of noise with the scene's correlation."""
     shift = scene.shift_y, scene.shift_x
     return detector.resampled(
         image, scene.correlation, scene.correlation_ratio, shift, scene.shift_drift
@@ -502,7 +502,7 @@ def _noise(scene, expected, variation, rng):
     noise += unit * detector.line_pattern(scene, rng)
     noise += unit * detector.amplifier_pattern(scene, rng)
     trail = unit * detector.trails(scene, rng)
-    rays = _resampled(detector.cosmic_rays(scene, rng), scene)
+    rays = detector.cosmic_rays(scene, rng)
     local = np.sqrt(expected + np.float32(scene.read_noise**2)) * variation
     return noise + trail + rays, (rays > 2.0 * local) | (trail > 0.7 * local)
 
@@ -510,7 +510,6 @@ def _noise(scene, expected, variation, rng):
 def _with_defects(scene, electrons, artefact, rng):
     """Add the detector's defects; returns the image and the dead pixels, marks `artefact`."""
     added, dead = detector.defects(scene, rng)
-    added = _resampled(added, scene)
     artefact |= np.abs(added) > 2.0
     electrons = electrons + np.float32(scene.sky_rms) * added
     electrons[dead] *= np.float32(rng.uniform(0.0, 0.5))

@@ -6,11 +6,6 @@ from bgrem.simulate.scene import Scene
 
 __all__ = ["random_scene"]
 
-# A smoother kernel, in pixels, is that of a stack of many exposures, which rejects what is not in
-# most of them; smoothed by it, a hot pixel would be a star to anyone.
-STACK = 0.7
-REJECTED = ("hot_pixels", "warm_pixels", "dark_fraction", "cosmic_rays")
-
 
 def random_scene(rng, *, shape=(768, 768)):
     """Draw the description of a random scene.
@@ -42,8 +37,6 @@ def random_scene(rng, *, shape=(768, 768)):
     # Stacks are sampled well enough that noise stays sharper than stars.
     share = 0.25 if chosen["fwhm"] < 5.0 else 0.35
     chosen["correlation"] = min(chosen["correlation"], share * chosen["fwhm"])
-    if chosen["correlation"] > STACK:
-        chosen |= dict.fromkeys(REJECTED, 0.0)
     return Scene(**chosen)
 
 

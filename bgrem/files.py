@@ -240,7 +240,7 @@ def process_file(
         Pixels below it are raised to it. "auto": 0 for raw frames, None for sky-subtracted ones.
     memory : float, optional
         Bytes of memory that the process may take. What does not fit is kept in files in the folder
-        of the output, which vanish at the end. The result is the same.
+        of the output, which vanish at the end. The result is the same. Not with ``report``, ``plot``.
     progress : callable, optional
         Called with the file's name; gives a context manager that gives a callable, which is called
         with the finished fraction (0 to 1).
@@ -254,7 +254,7 @@ def process_file(
     FitsError
         One sentence with the file and the HDU; nothing has been written then.
     ValueError
-        If ``save`` names what there is not, or the model cannot be used.
+        If ``save`` names what there is not, the model cannot be used, or ``memory`` does not suffice.
     """
     started = time.perf_counter()
     if unknown := [key for key in save if key not in PLANES]:

@@ -42,7 +42,7 @@ class Training:
         self.device = torch.device(device)
         self.network = AttentionUNet(config.network)
         if config.start:
-            load_weights(self.network, config.start)
+            load_weights(self.network, *map(str.strip, config.start.split(",")))
         self.network = self.network.to(self.device, memory_format=torch.channels_last)
         self.average = AttentionUNet(config.network).to(self.device)
         self.average.load_state_dict(self.network.state_dict())
@@ -198,28 +198,34 @@ class Training:
         return {name for name in now.keys() - LABELS if then.get(name) != now[name]}
 
 
-def load_weights(network, path):
-    """Read a ``.safetensors`` file into a network, in place.
+def load_weights(network, *paths):
+    """Read ``.safetensors`` files into a network, in place: the mean of them.
 
     Parameters
     ----------
     network : torch.nn.Module
-    path : path-like
-        Parameters that it lacks, those of later parts of the network, keep their values.
+    *paths : path-like
+        Parameters that one lacks, those of later parts of the network, are the network's own there.
 
     Raises
     ------
     ValueError
-        If it holds parameters that the network has not, or of other shapes.
+        If one holds parameters that the network has not, or of other shapes.
     """
     from safetensors.torch import load_file
 
-    try:
-        result = network.load_state_dict(load_file(path), strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"the weights of {path} are those of a network of another size") from error
-    if result.unexpected_keys:
-        raise ValueError(f"{path} holds weights of another network: {result.unexpected_keys[0]}")
+    own = network.state_dict()
+    mean = {name: torch.zeros_like(values) for name, values in own.items()}
+    for path in paths:
+        weights = load_file(path)
+        if unknown := weights.keys() - own.keys():
+            raise ValueError(f"{path} holds weights of another network: {min(unknown)}")
+        for name in own:
+            values = weights.get(name, own[name])
+            if values.shape != own[name].shape:
+                raise ValueError(f"the weights of {path} are those of a network of another size")
+            mean[name] += values / len(paths)
+    network.load_state_dict(mean)
 
 
 def _plateau_end(entries):

@@ -54,7 +54,10 @@ class TrainingConfig:
         ``tile``, ``overlap`` and ``box`` of the sky mesh, in pixels, that the model's card asks
         for; ``calibration``, the number of scenes on which the exported model is calibrated.
     start : str
-        A ``.safetensors`` file to begin from; empty for random weights.
+        A ``.safetensors`` file to begin from; empty for random weights. Of several, with commas
+        between them, the mean: the weights of two stages of one training lie in one valley of
+        the loss, and their mean is steadier than either (Wortsman et al. 2022,
+        arXiv:2203.05482). With 0 steps it is exported as it is.
     """
 
     name: str = "optical"
@@ -153,7 +156,9 @@ def _check_range(config):
         raise ValueError(
             "network.encoder needs as many entries as widths, network.decoder one less"
         )
-    for name in ("steps", "warmup", "batch", "tile", "window", "reuse", "learning_rate"):
+    if config.steps < 0 or (config.steps == 0 and not config.start):
+        raise ValueError("option steps must be above 0")
+    for name in ("warmup", "batch", "tile", "window", "reuse", "learning_rate"):
         if not getattr(config, name) > 0:
             raise ValueError(f"option {name} must be above 0")
     if not 0 <= config.decay <= config.steps:

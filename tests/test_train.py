@@ -12,6 +12,7 @@ pytest.importorskip("galsim")
 
 from bgrem.export import model_path
 from bgrem.losses import losses
+from bgrem.network import AttentionUNet, NetworkConfig
 from bgrem.train import Training, checkpoint_path, learning_rate_factor, load_weights, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -179,3 +180,20 @@ def test_the_weights_start_another_training(tiny_config, trained):
     fresh = Training(tiny_config).network
     load_weights(fresh, path)
     assert torch.equal(fresh.head.weight, training.average.head.weight)
+
+
+def test_several_files_give_the_mean_of_their_weights(tmp_path):
+    from safetensors.torch import save_file
+
+    network = AttentionUNet(NetworkConfig(widths=(4, 4), encoder=(0, 1), decoder=(1,), embedding=4))
+    own = {name: values.clone() for name, values in network.state_dict().items()}
+    lacking = {name: values + 2.0 for name, values in own.items() if "trust" not in name}
+    save_file({name: values + 1.0 for name, values in own.items()}, tmp_path / "a.safetensors")
+    save_file(lacking, tmp_path / "b.safetensors")
+    load_weights(network, tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    for name, values in network.state_dict().items():
+        expected = own[name] + (0.5 if "trust" in name else 1.5)
+        assert torch.allclose(values, expected, atol=1e-6)
+    save_file({"strange": torch.zeros(1)}, tmp_path / "c.safetensors")
+    with pytest.raises(ValueError, match="weights of another network: strange"):
+        load_weights(network, tmp_path / "c.safetensors")

@@ -21,6 +21,7 @@ from bgrem.flags import ARTEFACT, NOT_FINITE, SATURATED, UNSEEN, flag_pixels
 from bgrem.frame import FRAME_NAMES, measure_frame
 from bgrem.model import Model, ModelError, load_model
 from bgrem.saturation import keep_saturated
+from bgrem.scratch import MEMORY, Derived, Memory
 from bgrem.separation import MAPS, Separation, SkyMap
 from bgrem.significance import gather, raise_bright
 from bgrem.sky import center_and_scale, estimate_mesh
@@ -68,6 +69,7 @@ def separate(
     tile: int | None = None,
     maps: tuple[str, ...] = MAPS,
     calibrated: bool = True,
+    store: Memory = MEMORY,
     progress: Callable[[float], None] | None = None,
 ) -> Separation:
     """Separate an image into its sources, background and noise.
@@ -111,6 +113,8 @@ def separate(
     calibrated : bool
         Whether the uncertainty is corrected by the calibration in the model's card, where it
         has one.
+    store : `~bgrem.scratch.Memory`
+        Where whole images are kept while they are worked on, and the parts.
     progress : callable, optional
         Called with the fraction that is done, 0 to 1.
 
@@ -128,19 +132,24 @@ def separate(
     _check(data, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box, maps=maps)
     model = model if isinstance(model, Model) else load_model(model)
     card = model.card
-    noise = None if weight is None else noise_of_weight(weight, weight_type, data.shape)
-    no_data = None if noise is None else np.isnan(noise)
-    flags = flag_pixels(data, mask=mask, saturate=saturate, no_data=no_data)
-    bad = (flags & UNSEEN) != 0 if (flags & UNSEEN).any() else None
+    noise = None
+    if weight is not None:
+        noise = noise_of_weight(weight, weight_type, data.shape, store=store)
+    no_data = None if noise is None else Derived(noise, np.isnan)
+    flags = flag_pixels(data, mask=mask, saturate=saturate, no_data=no_data, store=store)
+    lost = _count_unseen(flags)
+    bad = Derived(flags, lambda bits: (bits & UNSEEN) != 0) if lost else None
 
     x, sky, minpix = _standardised(
-        data, bad, minpix=minpix, norm=norm, box=box or card.box, noise=noise
+        data, bad, minpix=minpix, norm=norm, box=box or card.box, noise=noise, store=store
     )
     for rows in row_strips(data.shape):
-        x[rows] -= sky.mesh.background_rows(rows.start, rows.stop)
-        x[rows] /= sky.mesh.rms_rows(rows.start, rows.stop)
+        strip = x[rows]
+        strip -= sky.mesh.background_rows(rows.start, rows.stop)
+        strip /= sky.mesh.rms_rows(rows.start, rows.stop)
         if bad is not None:
-            x[rows][bad[rows]] = 0  # looks like sky
+            strip[bad[rows]] = 0  # looks like sky
+        x[rows] = strip
     frame = measure_frame(x, bad, step=sky.mesh.quantisation, fwhm=fwhm)
 
     vector, unlike = _frame_vector(frame, card)
@@ -155,20 +164,21 @@ def separate(
         overlap=card.overlap,
         multiple=card.multiple,
     )
-    parts = _empty_parts(channels, x, _dtype(data), flags)
+    parts = _empty_parts(channels, x, _dtype(data), flags, store)
     calibration = card.calibration if calibrated else None
     for rows, strip in _numbered(strips):
         rms = sky.rms_rows(rows.start, rows.stop)
         for name, channel in zip(channels, strip, strict=True):
             if name == "log_variance":
                 channel = _deviation(channel, strip[0], calibration)
-            _write(parts[PART_OF_CHANNEL[name]][rows], name, channel, rms)
+            part = parts[PART_OF_CHANNEL[name]]
+            part[rows] = _in_data_units(part[rows], name, channel, rms)
         if progress:
             progress(rows.stop / data.shape[0])
     keep_saturated(parts["sources"], data, sky.background_rows, flags)
     if "significance" in parts:
         gather(parts["significance"], frame.fwhm)
-        defect = (flags & (ARTEFACT | SATURATED)) == ARTEFACT
+        defect = Derived(flags, lambda bits: (bits & (ARTEFACT | SATURATED)) == ARTEFACT)
         raise_bright(parts["significance"], parts["sources"], sky.rms_rows, defect, frame.fwhm)
     if bad is not None:
         _blank(parts, flags)
@@ -178,31 +188,30 @@ def separate(
     provenance["saturate"] = (
         None if saturate is None or np.ndim(saturate) else float(np.asarray(saturate))
     )
-    provenance["warnings"] = _warnings(bad, unlike, sky.mesh)
-    return Separation(data=data, sky=sky, provenance=provenance, **parts)
+    provenance["warnings"] = _warnings(lost / flags.size, unlike, sky.mesh)
+    return Separation(data=data, sky=sky, provenance=provenance, store=store, **parts)
 
 
-def _empty_parts(channels, x, dtype, flags) -> dict[str, np.ndarray]:
+def _empty_parts(channels, x, dtype, flags, store) -> dict[str, np.ndarray]:
     """Room for what the channels become."""
     parts = {
-        part: np.empty(x.shape, dtype)
+        part: store.empty(x.shape, dtype)
         for part in map(PART_OF_CHANNEL.get, channels)
         if part in MAPS
     }
     # What is finished has been read: the sources may take the place of x, row by row.
-    parts["sources"] = x if x.dtype == dtype else np.empty(x.shape, dtype)
+    parts["sources"] = x if x.dtype == dtype else store.empty(x.shape, dtype)
     parts["mask"] = flags
     return parts
 
 
-def _write(part: np.ndarray, name: str, channel: np.ndarray, rms: np.ndarray) -> None:
-    """Turn rows of a channel, in units of the sky rms, into rows of a part in data units."""
+def _in_data_units(part: np.ndarray, name: str, channel: np.ndarray, rms: np.ndarray):
+    """What rows of a part become by those of a channel, which is in units of the sky rms."""
     if name in ("residual", "log_variance"):  # sources and their deviation by now
-        part[:] = channel * rms
-    elif name == "artefact":
-        part |= (channel > 0).view(np.uint8) * np.uint8(ARTEFACT)
-    else:
-        part[:] = channel
+        return channel * rms
+    if name == "artefact":
+        return part | (channel > 0).view(np.uint8) * np.uint8(ARTEFACT)
+    return channel
 
 
 def _deviation(log_variance: np.ndarray, sources: np.ndarray, calibration) -> np.ndarray:
@@ -213,10 +222,16 @@ def _deviation(log_variance: np.ndarray, sources: np.ndarray, calibration) -> np
 
 def _blank(parts: dict[str, np.ndarray], flags: np.ndarray) -> None:
     """No sources under bad pixels, and nothing at all where the data are not finite."""
-    parts["sources"][(flags & UNSEEN) != 0] = 0
-    lost = (flags & NOT_FINITE) != 0
-    for name in parts.keys() - {"mask"}:
-        parts[name][lost] = np.nan
+    for rows in row_strips(flags.shape):
+        bits = flags[rows]
+        if not (bits & UNSEEN).any():
+            continue
+        for name in parts.keys() - {"mask"}:
+            strip = parts[name][rows]
+            if name == "sources":
+                strip[(bits & UNSEEN) != 0] = 0
+            strip[(bits & NOT_FINITE) != 0] = np.nan
+            parts[name][rows] = strip
 
 
 def _check(data, *, steps, norm, minpix, fwhm, box, maps) -> None:
@@ -245,6 +260,11 @@ def _check(data, *, steps, norm, minpix, fwhm, box, maps) -> None:
         raise ValueError(f"unknown maps {sorted(unknown)}; there are {', '.join(MAPS)}")
 
 
+def _count_unseen(flags: np.ndarray) -> int:
+    """Number of the pixels of which the path is told nothing."""
+    return sum(int(np.count_nonzero(flags[rows] & UNSEEN)) for rows in row_strips(flags.shape))
+
+
 def _dtype(data: np.ndarray) -> np.dtype:
     """Double precision is kept, anything else becomes single."""
     double = data.dtype.kind == "f" and data.dtype.itemsize >= 8
@@ -258,23 +278,28 @@ def _rms_of_norm(norm: float, scale: float) -> float:
     return 1 / (norm * scale)
 
 
-def _raised(data: np.ndarray, minpix: float | str | None) -> np.ndarray:
+def _raised(data, minpix: float | str | None):
     if minpix is None or minpix == "auto":
         return data
-    with np.errstate(over="ignore"):  # -1e300 is -inf in single precision, which raises nothing
-        return np.maximum(data, minpix)
+
+    def raised(part: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):  # -1e300 is -inf in single precision, which raises nothing
+            return np.maximum(part, minpix)
+
+    return Derived(data, raised)
 
 
 def _standardised(
-    data, bad, *, minpix, norm, box, noise
+    data, bad, *, minpix, norm, box, noise, store
 ) -> tuple[np.ndarray, SkyMap, float | None]:
     """(data - center) / scale in float64, kept as float32; its sky; and what "auto" came to."""
     center, scale = center_and_scale(_raised(data, minpix), bad)
     if minpix == "auto":
         minpix = 0.0 if center > RAW_LEVEL * scale else None
-    x = np.empty(data.shape, dtype=np.float32)
+    x = store.empty(data.shape, np.float32)
+    raised = _raised(data, minpix)
     for rows in row_strips(data.shape):
-        strip = _raised(data[rows], minpix).astype(np.float64)
+        strip = raised[rows].astype(np.float64)
         strip -= center
         strip /= scale
         np.clip(strip, -BRIGHTEST, BRIGHTEST, out=strip)
@@ -341,9 +366,8 @@ def _threshold(card, rate: float) -> float | None:
         return None
 
 
-def _warnings(bad: np.ndarray | None, unlike: list[str], mesh) -> list[str]:
-    """What a user must know of the frame, one short sentence each."""
-    part = 0 if bad is None else np.count_nonzero(bad) / bad.size
+def _warnings(part: float, unlike: list[str], mesh) -> list[str]:
+    """What a user must know of the frame, of which a part is bad, one short sentence each."""
     told = [f"{part:.0%} of the pixels are bad"] if part > 0.5 else []
     if unlike:
         told.append(f"unlike the training frames: {', '.join(unlike)}")

@@ -18,6 +18,7 @@ def process_batch(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     *,
     workers: int = 1,
+    scheduler: str | None = None,
     shard: tuple[int, int] = (1, 1),
     model="optical",
     prefix: str = "BGRem_",
@@ -36,6 +37,8 @@ def process_batch(
         As for `~bgrem.files.process_files`.
     workers : int
         Number of processes. Each has cores / workers threads, and its own model.
+    scheduler : str, optional
+        Address of a Dask scheduler, on whose workers the images are processed instead.
     shard : tuple of int
         (i, n), i from 1: only every n-th image, from the i-th on.
     model : str, path or Model
@@ -54,7 +57,9 @@ def process_batch(
     ModelError
         If the model cannot be used.
     ValueError
-        If there is no such shard.
+        If there is no such shard, or no such scheduler.
+    ImportError
+        If there is a scheduler, but Dask is not installed.
     """
     number, count = shard
     if not 1 <= number <= count:
@@ -75,13 +80,18 @@ def process_batch(
             yield outcome
     # Whatever is there now under a planned name was written by this batch, or by its killed
     # predecessor.
-    running = process_locally(
-        list(plan.keys), workers=workers, model=str(network.path), prefix=prefix,
-        output_dir=output_dir, overwrite=True, **options,
-    )  # fmt: skip
-    for outcome in running:
+    job = {"model": str(network.path), "prefix": prefix, "output_dir": output_dir, **options}
+    for outcome in _processed(list(plan.keys), workers, scheduler, overwrite=True, **job):
         plan.note(outcome)
         yield outcome
+
+
+def _processed(paths, workers, scheduler, **job) -> Iterator[Result | Failure]:
+    if scheduler is None:
+        return process_locally(paths, workers=workers, **job)
+    from bgrem.cluster import process_on_cluster
+
+    return process_on_cluster(paths, scheduler=scheduler, **job)
 
 
 class _Plan:
@@ -91,7 +101,8 @@ class _Plan:
         self.keys: dict[Path, str] = {}
         self._journal = journal
         self._network = network
-        self._options = options
+        # The result does not depend on the memory that it may take.
+        self._options = {k: v for k, v in options.items() if k != "memory"}
 
     def settled(self, path: Path, output: Path, overwrite: bool) -> Result | Failure | None:
         """Plan an image; the outcome, where it is done or cannot be."""

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from bgrem.scratch import MEMORY, Memory, as_rows
 from bgrem.separation import Separation, SkyMap
+from bgrem.tiling import row_strips
 
 __all__ = ["BAYER", "BayerSky", "is_bayer", "separate_mosaic"]
 
@@ -90,22 +92,25 @@ def is_bayer(data: np.ndarray, header: Mapping[str, Any]) -> bool:
         return False
     if re.fullmatch(r"[RGBCMYE]{4}", str(header.get("BAYERPAT", "")).strip().upper()):
         return True
-    offsets = np.array([_diagonal_offset(block) for block in _blocks(data)])
+    offsets = np.array([_diagonal_offset(planes) for planes in _blocks(data)])
     return bool((offsets > PATTERN).all() or (offsets < -PATTERN).all())
 
 
 def _blocks(data: np.ndarray):
-    """Parts of an image that begin at the same phase."""
+    """The four planes of parts of an image, a sample of large ones."""
     down, across = (n // BLOCKS // 2 * 2 for n in data.shape)
-    for y, x in np.ndindex(BLOCKS, BLOCKS):
-        yield data[y * down : (y + 1) * down, x * across : (x + 1) * across]
+    stride = 2 * max(1, min(down, across) // 256)
+    for i, j in np.ndindex(BLOCKS, BLOCKS):
+        top, left = i * down, j * across
+        yield [
+            data[top + y : top + down : stride, left + x : left + across : stride]
+            for y, x in np.ndindex(2, 2)
+        ]
 
 
-def _diagonal_offset(block: np.ndarray) -> float:
+def _diagonal_offset(planes: list[np.ndarray]) -> float:
     """Difference of the diagonals' levels in units of the noise of one plane; 0 where unknown."""
-    stride = 2 * max(1, min(block.shape) // 256)
-    planes = [block[y::stride, x::stride].astype(np.float64) for y in (0, 1) for x in (0, 1)]
-    planes = [plane[np.isfinite(plane)] for plane in planes]
+    planes = [plane[np.isfinite(plane)].astype(np.float64) for plane in planes]
     if not all(plane.size for plane in planes):
         return 0.0
     levels = [np.median(plane) for plane in planes]
@@ -124,6 +129,7 @@ def separate_mosaic(
     saturate: Any = None,
     fwhm: float | None = None,
     box: int | None = None,
+    store: Memory = MEMORY,
     progress: Callable[[float], None] | None = None,
     **options: Any,
 ) -> Separation:
@@ -135,7 +141,7 @@ def separate_mosaic(
         `bgrem.background.separate`.
     data : `~numpy.ndarray`
         Image of shape (ny, nx).
-    mask, weight, saturate, fwhm, box, progress, **options
+    mask, weight, saturate, fwhm, box, store, progress, **options
         As for ``separate``; lengths in pixels of the mosaic.
 
     Returns
@@ -147,31 +153,52 @@ def separate_mosaic(
     for i, phase in enumerate(PHASES):
         separated.append(
             separate(
-                np.ascontiguousarray(data[phase]),
-                mask=None if mask is None else np.asarray(mask)[phase],
-                weight=None if weight is None else np.asarray(weight)[phase],
-                saturate=np.asarray(saturate)[phase] if np.ndim(saturate) else saturate,
+                _taken(data, phase, store),
+                mask=_taken(mask, phase, store),
+                weight=_taken(weight, phase, store),
+                saturate=_taken(saturate, phase, store) if np.ndim(saturate) else saturate,
                 fwhm=None if fwhm is None else fwhm / 2,
                 box=None if box is None else max(16, box // 2),
+                store=store,
                 progress=progress and (lambda part, i=i: progress((i + part) / len(PHASES))),
                 **options,
             )
         )
     sky = BayerSky([part.sky for part in separated], data.shape[1])
     joined = {
-        name: _put_back([getattr(part, name) for part in separated], data.shape)
+        name: _put_back([getattr(part, name) for part in separated], data.shape, store)
         for name in ("sources", "mask", "uncertainty", "significance")
     }
-    return Separation(data=data, sky=sky, provenance=_provenance(separated, sky), **joined)
+    facts = _provenance(separated, sky)
+    return Separation(data=data, sky=sky, provenance=facts, store=store, **joined)
 
 
-def _put_back(planes: list, shape: tuple[int, int]) -> np.ndarray | None:
+def _taken(values, phase: tuple[slice, slice], store: Memory):
+    """One plane of a mosaic, None of nothing."""
+    if values is None:
+        return None
+    values = as_rows(values)
+    shape = tuple((n + 1 - p.start) // 2 for n, p in zip(values.shape, phase, strict=True))
+    plane = store.empty(shape, values.dtype)
+    for rows in row_strips(shape):
+        plane[rows] = values[_in_the_mosaic(rows, phase)]
+    return plane
+
+
+def _put_back(planes: list, shape: tuple[int, int], store: Memory) -> np.ndarray | None:
     if planes[0] is None:
         return None
-    whole = np.empty(shape, dtype=planes[0].dtype)
+    whole = store.empty(shape, planes[0].dtype)
     for phase, plane in zip(PHASES, planes, strict=True):
-        whole[phase] = plane
+        for rows in row_strips(plane.shape):
+            whole[_in_the_mosaic(rows, phase)] = plane[rows]
     return whole
+
+
+def _in_the_mosaic(rows: slice, phase: tuple[slice, slice]) -> tuple[slice, slice]:
+    """Where rows of a plane are in the mosaic."""
+    y, x = phase
+    return slice(2 * rows.start + y.start, 2 * rows.stop + y.start - 1, 2), x
 
 
 def _provenance(separated: list[Separation], sky: BayerSky) -> dict[str, Any]:

@@ -6,7 +6,7 @@ community pipeline: the files ..._ooi_..., ..._ood_... (codes) and ..._oow_... (
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,8 @@ from astropy.io import fits
 
 from bgrem.fits import FitsError, FitsImage, image_hdus, read_image, sibling
 from bgrem.maps import Maps
+from bgrem.scratch import worked_out
+from bgrem.tiling import row_strips
 
 __all__ = ["companion_hdus", "with_companions"]
 
@@ -69,7 +71,7 @@ def with_companions(image: FitsImage, given: Maps) -> Maps:
         given = replace(given, mask=found.mask, saturate=_joined(image, given, found))
         notes.append(f"mask from {found.mask_name}")
     if given.weight is None and found.weight is not None:
-        if np.mean(found.weight > 0) > FILLED:
+        if _part_above_0(found.weight) > FILLED:
             given = replace(given, weight=found.weight, weight_type=found.weight_type)
             notes.append(f"{found.weight_type} weight from {found.weight_name}")
         else:
@@ -92,14 +94,26 @@ def _joined(image: FitsImage, given: Maps, found: _Found) -> float | np.ndarray 
     """Saturated by the level or by the map."""
     if found.saturated is None or given.saturate is None:
         return given.saturate if found.saturated is None else found.saturated
-    if np.ndim(given.saturate):
-        return given.saturate | found.saturated
-    return found.saturated | (image.data >= given.saturate)
+    saturated = found.saturated
+    lines, data = (array.reshape(-1, array.shape[-1]) for array in (saturated, image.data))
+    for rows in row_strips(lines.shape):
+        lines[rows] = lines[rows] | (data[rows] >= given.saturate)
+    return saturated
 
 
-def _bits(image: FitsImage) -> np.ndarray:
-    """The flags of an image of them as integers; NaN has all bits."""
-    return np.where(np.isfinite(image.data), image.data, -1).astype(np.int64)
+def _part_above_0(values: np.ndarray) -> float:
+    lines = values.reshape(-1, values.shape[-1])
+    count = sum(np.count_nonzero(lines[rows] > 0) for rows in row_strips(lines.shape))
+    return count / values.size
+
+
+def _flagged(flags: FitsImage, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A condition on the bits of an image of flags; NaN has all bits."""
+
+    def condition(part: np.ndarray) -> np.ndarray:
+        return function(np.where(np.isfinite(part), part, -1).astype(np.int64))
+
+    return worked_out(flags.data, condition, bool, flags.store)
 
 
 # --- HST, JWST
@@ -127,9 +141,11 @@ def _in_the_file(image: FitsImage) -> _Found | None:
     if "DQ" in beside:
         flags = sibling(image, beside["DQ"])
         bad, saturated = _dq_bits(image)
-        bits = _bits(flags)
         found = replace(
-            found, mask=bits & bad != 0, saturated=bits & saturated != 0, mask_name=flags.label
+            found,
+            mask=_flagged(flags, lambda bits: bits & bad != 0),
+            saturated=_flagged(flags, lambda bits: bits & saturated != 0),
+            mask_name=flags.label,
         )
     if weight := beside.get("ERR", beside.get("WHT")):
         errors = sibling(image, weight)
@@ -173,10 +189,13 @@ def _lsst(image: FitsImage) -> _Found | None:
     if not planes or _shape(mask) != _shape(headers[image.hdu]):
         return None
     flags = sibling(image, image.hdu + 1)
-    bits = _bits(flags)
     bad = sum(1 << planes[name] for name in BAD_PLANES if name in planes)
     saturated = 1 << planes[SATURATED_PLANE] if SATURATED_PLANE in planes else 0
-    found = _Found(mask=bits & bad != 0, saturated=bits & saturated != 0, mask_name=flags.label)
+    found = _Found(
+        mask=_flagged(flags, lambda bits: bits & bad != 0),
+        saturated=_flagged(flags, lambda bits: bits & saturated != 0),
+        mask_name=flags.label,
+    )
     if variance is None or _shape(variance) != _shape(mask):
         return found
     noise = sibling(image, image.hdu + 2)
@@ -192,19 +211,20 @@ def _decam(image: FitsImage) -> _Found | None:
         return None
     found = _Found()
     if codes is not None:
-        bad, saturated = _of_codes(_bits(codes))
+        bad, saturated = (_flagged(codes, condition) for condition in _conditions(codes))
         found = replace(found, mask=bad, saturated=saturated, mask_name=codes.label)
     if weight is not None:
         found = replace(found, weight=weight.data, weight_name=weight.label)
     return found
 
 
-def _of_codes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which pixels are bad, and which saturated."""
-    if codes.max() > LAST_CODE:
-        return codes & OLD_BAD != 0, codes & OLD_SATURATED != 0
-    saturated = codes == CODE_SATURATED
-    return (codes != 0) & ~saturated & (codes != CODE_DIFFERENCE), saturated
+def _conditions(codes: FitsImage) -> tuple[Callable, Callable]:
+    """By which codes pixels are bad, and by which saturated."""
+    lines = codes.data.reshape(-1, codes.data.shape[-1])
+    if any((lines[rows] > LAST_CODE).any() for rows in row_strips(lines.shape)):
+        return lambda bits: bits & OLD_BAD != 0, lambda bits: bits & OLD_SATURATED != 0
+    harmless = (0, CODE_SATURATED, CODE_DIFFERENCE)
+    return lambda code: ~np.isin(code, harmless), lambda code: code == CODE_SATURATED
 
 
 def _namesake(image: FitsImage, kind: str) -> FitsImage | None:
@@ -214,7 +234,7 @@ def _namesake(image: FitsImage, kind: str) -> FitsImage | None:
     if name == image.path.name or not path.is_file():
         return None
     try:
-        found = read_image(path, image.hdu)
+        found = read_image(path, image.hdu, store=image.store)
     except FitsError:
         return None
     return found if found.data.shape == image.data.shape else None

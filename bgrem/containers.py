@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from bgrem.scratch import Stored
+
 __all__ = ["unwrap"]
 
 
@@ -15,7 +17,7 @@ def unwrap(data, mask) -> tuple[np.ndarray, Any, Callable[[np.ndarray, np.ndarra
 
     These are an array and, for the containers that hold one, its standard deviation or None.
     """
-    if type(data) is np.ndarray:
+    if type(data) in (np.ndarray, Stored):
         return data, mask, _bare
     if isinstance(data, np.ma.MaskedArray):
         own = np.ma.getmaskarray(data)

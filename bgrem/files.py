@@ -15,6 +15,7 @@ import numpy as np
 
 from bgrem.background import separate
 from bgrem.bayer import BAYER, is_bayer, separate_mosaic
+from bgrem.budget import check_limit
 from bgrem.companions import companion_hdus, with_companions
 from bgrem.fits import (
     FitsError,
@@ -32,7 +33,9 @@ from bgrem.html.pages import Pages
 from bgrem.maps import Maps, maps_for
 from bgrem.model import Model, load_model
 from bgrem.restore import KEPT, TABLE, kept_cards, lost_pixels
+from bgrem.scratch import MEMORY, Derived, Memory, Scratch
 from bgrem.separation import MAPS, Separation
+from bgrem.tiling import row_strips
 
 __all__ = [
     "PLANES",
@@ -184,6 +187,7 @@ def process_file(
     minpix: float | str | None = "auto",
     fwhm: float | None = None,
     box: int | None = None,
+    memory: float | None = None,
     progress: Callable[[str], AbstractContextManager] | None = None,
 ) -> Result:
     """Separate the image of a FITS file and write the file again with its sources.
@@ -234,6 +238,9 @@ def process_file(
         As for `bgrem.background.separate`.
     minpix : float, "auto" or None
         Pixels below it are raised to it. "auto": 0 for raw frames, None for sky-subtracted ones.
+    memory : float, optional
+        Bytes of memory that the process may take. What does not fit is kept in files in the folder
+        of the output, which vanish at the end. The result is the same. Not with ``report``, ``plot``.
     progress : callable, optional
         Called with the file's name; gives a context manager that gives a callable, which is called
         with the finished fraction (0 to 1).
@@ -247,7 +254,7 @@ def process_file(
     FitsError
         One sentence with the file and the HDU; nothing has been written then.
     ValueError
-        If ``save`` names what there is not, or the model cannot be used.
+        If ``save`` names what there is not, the model cannot be used, or ``memory`` does not suffice.
     """
     started = time.perf_counter()
     if unknown := [key for key in save if key not in PLANES]:
@@ -258,16 +265,22 @@ def process_file(
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     check_output(output, path, overwrite)
+    if memory and (report or plot):
+        raise ValueError("a page or a picture takes more memory: give no --memory with them")
+    store = Scratch(_existing(output.parent), memory) if memory else MEMORY
     pages = Pages(output, report=report, plot=plot, overwrite=overwrite)
     every = str(hdu).strip().lower() == "all"
-    image = read_image(path, None if every else hdu)
+    image = read_image(path, None if every else hdu, store=store)
     hdus = _frames(image, companions) if every else [image.hdu]
+    maps = tuple(key for key in MAPS if key in (*save, *pages.maps))
     done: list[dict] = []
     shown: list[tuple] = []  # headers and provenance of what was done
     warnings = [] if every else list(image.notes)
 
     def product_of(index: int, tell: Callable[[float], None] | None) -> Product | None:
         this = image if index == image.hdu else sibling(image, index)
+        if memory:
+            check_limit(store, as_planes(this.data).shape[1:], model.card, maps, this.label)
         try:
             given = maps_for(
                 this,
@@ -282,7 +295,7 @@ def process_file(
             products, facts = _separate_planes(
                 this, given, save, nonnegative, tell, mosaic=mosaic,
                 model=model, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box,
-                maps=tuple(key for key in MAPS if key in (*save, *pages.maps)), watch=pages.watch,
+                maps=maps, store=store, watch=pages.watch,
             )  # fmt: skip
         except FitsError as error:
             if not every:
@@ -374,13 +387,18 @@ def check_output(output: Path, path: Path, overwrite: bool) -> None:
         raise FitsError(f"{output}: is a folder, the output cannot be written")
     if output.exists() and not overwrite:
         raise FitsError(f"{output}: exists already (--overwrite replaces it)")
-    folder = output.parent
-    while not folder.exists():
-        folder = folder.parent
+    folder = _existing(output.parent)
     if not folder.is_dir():
         raise FitsError(f"{output}: cannot be written, {folder} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FitsError(f"{output}: cannot be written, the folder {folder} is not writable")
+
+
+def _existing(folder: Path) -> Path:
+    """A folder, or where it is yet to be made the one that it will be in."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 # --- which files
@@ -480,9 +498,7 @@ def _product(
     sources, planes = products.pop("SOURCES"), products
     levels = [fact.get("level", 0.0) if keep_level else 0.0 for fact in facts]
     if keep_level:
-        sources = sources.copy()  # a page shows them without the level
-        for plane, level in zip(as_planes(sources), levels, strict=True):
-            plane += level
+        sources = _raised(sources, levels, image.store)
     cards = _cards(facts, nonnegative=nonnegative, keep_level=keep_level)
     history = _history(facts)
     kept = []
@@ -491,6 +507,16 @@ def _product(
         lost = lost_pixels(image, sources, planes, levels)
         planes = planes if lost is None else {**planes, TABLE: lost}
     return Product(image, sources, planes, cards, history, kept)
+
+
+def _raised(sources: np.ndarray, levels: Sequence[float], store: Memory) -> np.ndarray:
+    """The sources with a level added to each plane; a page shows them without."""
+    raised = store.empty(sources.shape, sources.dtype)
+    planes = zip(as_planes(raised), as_planes(sources), levels, strict=True)
+    for target, plane, level in planes:
+        for rows in row_strips(plane.shape):
+            target[rows] = plane[rows] + level
+    return raised
 
 
 def _separate_planes(
@@ -511,6 +537,7 @@ def _separate_planes(
     """
     planes = as_planes(image.data)
     separated = partial(separate_mosaic, separate) if mosaic else separate
+    store = options["store"]
     products: dict[str, np.ndarray] = {}
     facts: list[dict] = []
     for i, plane in enumerate(planes):
@@ -525,8 +552,8 @@ def _separate_planes(
                 products[name] = part.reshape(image.data.shape)
                 continue
             if name not in products:
-                products[name] = np.empty(image.data.shape, part.dtype)
-            as_planes(products[name])[i] = part
+                products[name] = store.empty(image.data.shape, part.dtype)
+            _put(as_planes(products[name])[i], part)
         facts.append(parts.provenance)
         watch(parts)
     left = [i for i, fact in enumerate(facts) if "model" not in fact]
@@ -534,32 +561,49 @@ def _separate_planes(
         raise FitsError(f"{image.label}: {facts[0]['warnings'][0].removeprefix('left alone, ')}")
     for i in left:
         for name, product in products.items():
-            as_planes(product)[i] = _left_alone(name, planes[i], given.of_plane(i)["mask"])
+            part = _left_alone(name, planes[i], given.of_plane(i)["mask"], store)
+            _put(as_planes(product)[i], part)
     return products, facts
+
+
+def _put(plane, part) -> None:
+    for rows in row_strips(plane.shape):
+        plane[rows] = part[rows]
 
 
 def _wanted(
     parts: Separation, save: Sequence[str], nonnegative: bool, label: str
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The parts that are to be written, by EXTNAME."""
-    negative = np.minimum(parts.sources, 0) if nonnegative else 0
-    yield "SOURCES", parts.sources - negative if nonnegative else parts.sources
+    if nonnegative:
+        _clip(parts.sources, parts.noise if "noise" in save else None)
+    yield "SOURCES", parts.sources
     for key in save:
         attribute, name = PLANES[key]
         part = getattr(parts, attribute)
         if part is None:
             raise FitsError(f"{label}: the model gives no {key}")
-        yield name, part + negative if key == "noise" else part
+        yield name, part
 
 
-def _left_alone(name: str, data: np.ndarray, bad: np.ndarray | None) -> np.ndarray | float:
+def _clip(sources, noise) -> None:
+    """Move what is negative in the sources to the noise."""
+    for rows in row_strips(sources.shape):
+        negative = np.minimum(sources[rows], 0)
+        sources[rows] = sources[rows] - negative
+        if noise is not None:
+            noise[rows] = noise[rows] + negative
+
+
+def _left_alone(name: str, data: np.ndarray, bad: np.ndarray | None, store: Memory):
     """A part of a plane in which nothing can be told from noise: all of it is noise."""
-    unknown = {"RMS": np.nan, "UNCERT": np.nan, "SIGNIF": np.nan}
     if name == "MASK":
-        return flag_pixels(data, mask=bad)
+        return flag_pixels(data, mask=bad, store=store)
     if name == "NOISE":
         return data
-    return unknown.get(name, np.where(np.isfinite(data), 0, np.nan))
+    if name in ("RMS", "UNCERT", "SIGNIF"):
+        return Derived(data, lambda _: np.nan)
+    return Derived(data, lambda part: np.where(np.isfinite(part), 0, np.nan))
 
 
 # --- what the header tells

@@ -3,6 +3,7 @@
 import numpy as np
 
 from bgrem.borders import zero_border
+from bgrem.scratch import MEMORY, Derived, Memory, as_rows
 from bgrem.tiling import row_strips
 
 __all__ = [
@@ -21,7 +22,9 @@ MEANINGS = {
 UNSEEN = NOT_FINITE | MASKED | NO_DATA
 
 
-def flag_pixels(data: np.ndarray, *, mask=None, saturate=None, no_data=None) -> np.ndarray:
+def flag_pixels(
+    data: np.ndarray, *, mask=None, saturate=None, no_data=None, store: Memory = MEMORY
+) -> np.ndarray:
     """Flag the pixels that are not finite, masked, saturated or without data.
 
     Parameters
@@ -35,6 +38,8 @@ def flag_pixels(data: np.ndarray, *, mask=None, saturate=None, no_data=None) -> 
     no_data : `~numpy.ndarray`, optional
         bool, True where the weight says that there are no data. A zero-filled border is found
         here.
+    store : `~bgrem.scratch.Memory`
+        Where the flags are kept.
 
     Returns
     -------
@@ -46,34 +51,37 @@ def flag_pixels(data: np.ndarray, *, mask=None, saturate=None, no_data=None) -> 
     ValueError
         If a mask has another shape, or the saturation level is not finite.
     """
-    flags = np.zeros(data.shape, dtype=np.uint8)
+    known = [
+        (bit, where)
+        for bit, where in (
+            (MASKED, _of_shape(mask, data, "mask")),
+            (SATURATED, _saturated(data, saturate)),
+            (NO_DATA, no_data),
+            (NO_DATA, zero_border(data, store)),
+        )
+        if where is not None
+    ]
+    flags = store.empty(data.shape, np.uint8)
     for rows in row_strips(data.shape):
-        finite = np.isfinite(data[rows])
-        if not finite.all():
-            flags[rows][~finite] = NOT_FINITE
-    for bit, where in (
-        (MASKED, _of_shape(mask, data, "mask")),
-        (SATURATED, _saturated(data, saturate)),
-        (NO_DATA, no_data),
-        (NO_DATA, zero_border(data)),
-    ):
-        if where is not None:
-            flags[where] |= bit
+        bits = np.where(np.isfinite(data[rows]), np.uint8(0), np.uint8(NOT_FINITE))
+        for bit, where in known:
+            bits[np.asarray(where[rows]) != 0] |= bit
+        flags[rows] = bits
     return flags
 
 
 def _of_shape(mask, data: np.ndarray, name: str) -> np.ndarray | None:
     if mask is None:
         return None
-    mask = np.asarray(mask)
+    mask = as_rows(mask)
     if mask.shape != data.shape:
         raise ValueError(f"the {name} has shape {mask.shape}, the image {data.shape}")
-    return mask != 0
+    return mask
 
 
-def _saturated(data: np.ndarray, saturate) -> np.ndarray | None:
+def _saturated(data: np.ndarray, saturate) -> np.ndarray | Derived | None:
     if saturate is None or np.ndim(saturate):
         return _of_shape(saturate, data, "map of saturated pixels")
     if not np.isfinite(saturate):
         raise ValueError(f"the saturation level must be finite, not {saturate}")
-    return data >= saturate
+    return Derived(data, lambda part: part >= saturate)

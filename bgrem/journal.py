@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["Journal", "fingerprint"]
+__all__ = ["Journal", "fingerprint", "named_file"]
 
 NAME = "bgrem-journal"
 
@@ -110,7 +110,7 @@ def fingerprint(path: Path, options: Mapping, *, version: str, model: str) -> st
     OSError
         If the input is not there.
     """
-    used = {name: (_told(value), _state(_named_file(value))) for name, value in options.items()}
+    used = {name: (_told(value), _state(named_file(value))) for name, value in options.items()}
     whole = [str(path.absolute()), _state(path), used, version, model]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -121,8 +121,8 @@ def _told(value: object) -> str:
     return hashlib.sha256(whole()).hexdigest() if whole else str(value)
 
 
-def _named_file(value: object) -> Path:
-    """The file that an option names, FILE or FILE[HDU]."""
+def named_file(value: object) -> Path:
+    """The file that an option names, FILE or FILE[HDU], if it names one."""
     return Path(re.sub(r"\[[^\]]*\]$", "", str(value)))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bgrem.fits import FitsError, FitsImage, as_planes, is_fits_name, lengths, read_image
+from bgrem.scratch import MEMORY, Memory, as_rows, worked_out
 
 __all__ = ["Maps", "bits_set", "maps_for", "parse_bits", "read_map", "saturation_level"]
 
@@ -93,8 +94,11 @@ def maps_for(
         raise FitsError(f"{image.label}: --mask-bits needs a --mask whose bits they are")
     if isinstance(saturate, str):
         saturate = saturation_level(image)
+    bad = None
+    if mask is not None:
+        bad = bits_set(*read_map(mask, image, "mask"), mask_bits, image.store)
     return Maps(
-        mask=None if mask is None else bits_set(*read_map(mask, image, "mask"), mask_bits),
+        mask=bad,
         weight=None if weight is None else read_map(weight, image, "weight map")[0],
         weight_type=weight_type,
         saturate=saturate,
@@ -140,7 +144,7 @@ def parse_bits(text: str) -> int:
     return bits
 
 
-def bits_set(flags: np.ndarray, label: str, bits: int | None) -> np.ndarray:
+def bits_set(flags: np.ndarray, label: str, bits: int | None, store: Memory = MEMORY) -> np.ndarray:
     """Where any of some bits is set, or any value but 0 (NaN counts) without them.
 
     Parameters
@@ -150,6 +154,8 @@ def bits_set(flags: np.ndarray, label: str, bits: int | None) -> np.ndarray:
     label : str
         Where they come from.
     bits : int or None
+    store : `~bgrem.scratch.Memory`
+        Where the result is kept.
 
     Returns
     -------
@@ -161,12 +167,16 @@ def bits_set(flags: np.ndarray, label: str, bits: int | None) -> np.ndarray:
         If bits are asked of values that are no whole numbers.
     """
     if bits is None or flags.dtype == bool:
-        return flags != 0
-    known = np.where(np.isfinite(flags), flags, 0)
-    whole = known.astype(np.int64)
-    if (whole != known).any():
-        raise FitsError(f"{label} has no bits, its values are no whole numbers")
-    return (whole & bits != 0) | ~np.isfinite(flags)
+        return worked_out(flags, lambda part: part != 0, bool, store)
+
+    def any_set(part: np.ndarray) -> np.ndarray:
+        known = np.where(np.isfinite(part), part, 0)
+        whole = known.astype(np.int64)
+        if (whole != known).any():
+            raise FitsError(f"{label} has no bits, its values are no whole numbers")
+        return (whole & bits != 0) | ~np.isfinite(part)
+
+    return worked_out(flags, any_set, bool, store)
 
 
 def read_map(
@@ -196,17 +206,17 @@ def read_map(
         Where it cannot be read or has another shape.
     """
     if not isinstance(source, str | os.PathLike):
-        return _fitted(np.asarray(source), image, kind, "the array"), f"the {kind}"
+        return _fitted(as_rows(source), image, kind, "the array"), f"the {kind}"
     text = os.fspath(source)
     bracket = re.fullmatch(r"(.+)\[(.+)\]", text)
     if Path(text).is_file():
-        found = read_image(text)
+        found = read_image(text, store=image.store)
     elif bracket:
-        found = read_image(bracket[1], bracket[2])
+        found = read_image(bracket[1], bracket[2], store=image.store)
     elif is_fits_name(Path(text)):
         raise FitsError(f"{text}: no such file (it was to be the {kind})")
     else:
-        found = read_image(image.path, text)
+        found = read_image(image.path, text, store=image.store)
     return _fitted(found.data, image, kind, found.label), found.label
 
 

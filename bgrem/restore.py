@@ -25,6 +25,7 @@ from bgrem.fits import (
     stored_pixels,
     write_restored,
 )
+from bgrem.tiling import row_strips
 
 __all__ = ["KEPT", "TABLE", "kept_cards", "lost_pixels", "restored_path", "undo"]
 
@@ -95,7 +96,7 @@ def lost_pixels(
     """
     raw, data = stored_pixels(image).reshape(-1), image.data.reshape(-1)
     parts = [part.reshape(-1) for part in (sources, *(planes[name] for name in KEPT))]
-    added = _added(levels, image.data.shape)
+    added = _added(levels, image)
     places = []
     for i in range(0, raw.size, CHUNK):
         chunk = slice(i, i + CHUNK)
@@ -244,7 +245,7 @@ def _restored(
         raise FitsError(f"{image.label} and its planes have different shapes")
     bits = header["BITPIX"]
     dtype = np.dtype("u1" if bits == 8 else f"{'f' if bits < 0 else 'i'}{abs(bits) // 8}")
-    added = _added(_levels(image), image.data.shape)
+    added = _added(_levels(image), image)
     pixels = np.empty(image.data.size, dtype)
     flat = [part.reshape(-1) for part in parts]
     for i in range(0, pixels.size, CHUNK):
@@ -281,13 +282,14 @@ def _levels(image: FitsImage) -> list[float]:
     return [image.header.get(f"BGR_L{n}", 0.0) for n in range(1, number + 1)]
 
 
-def _added(levels: Sequence[float], shape: tuple[int, ...]) -> np.ndarray | None:
+def _added(levels: Sequence[float], image: FitsImage) -> np.ndarray | None:
     """The levels pixel by pixel, flat; None where nothing was added."""
     if not any(levels):
         return None
-    added = np.zeros(shape)
+    added = image.store.empty(image.data.shape, np.float64)
     for plane, level in zip(as_planes(added), levels, strict=True):
-        plane += level
+        for rows in row_strips(plane.shape):
+            plane[rows] = level
     return added.reshape(-1)
 
 

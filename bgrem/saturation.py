@@ -31,13 +31,14 @@ def keep_saturated(
     flags : `~numpy.ndarray`
         uint8 of shape (ny, nx), bits as in `bgrem.flags`.
     """
-    if not (flags & SATURATED).any():
-        return
     for rows in row_strips(data.shape):
+        if not (flags[rows] & SATURATED).any():
+            continue
         kept = _kept(flags, rows)
-        if kept.any():
-            level = background_rows(rows.start, rows.stop)[kept]
-            sources[rows][kept] = data[rows][kept].astype(np.float64) - level
+        level = background_rows(rows.start, rows.stop)[kept]
+        strip = sources[rows]
+        strip[kept] = data[rows][kept].astype(np.float64) - level
+        sources[rows] = strip
 
 
 def _kept(flags: np.ndarray, rows: slice) -> np.ndarray:

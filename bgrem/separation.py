@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bgrem.flags import ARTEFACT, MASKED, NOT_FINITE
+from bgrem.scratch import MEMORY, Memory
 from bgrem.sky import Mesh
 from bgrem.tiling import row_strips
 
@@ -48,6 +49,8 @@ class Separation:
     significance : `~numpy.ndarray` or None
         Logarithm of the chance that a source's centre is near the pixel, at bright sources at
         least what their S/N says (`bgrem.significance`); None if the model gives none.
+    store : `~bgrem.scratch.Memory`
+        Where the parts are kept that are yet to be computed.
     """
 
     data: np.ndarray
@@ -57,6 +60,7 @@ class Separation:
     provenance: dict[str, Any]
     uncertainty: np.ndarray | None = None
     significance: np.ndarray | None = None
+    store: Memory = MEMORY
 
     @cached_property
     def background(self) -> np.ndarray:
@@ -81,7 +85,7 @@ class Separation:
         return self._by_strips(rest)
 
     def _by_strips(self, rows_of: Callable[[int, int], np.ndarray]) -> np.ndarray:
-        part = np.empty_like(self.sources)
+        part = self.store.empty(self.sources.shape, self.sources.dtype)
         for rows in row_strips(part.shape):
             part[rows] = rows_of(rows.start, rows.stop)
         return part

@@ -46,7 +46,7 @@ def gather(significance, fwhm) -> None:
         chance = np.concatenate([above, _chance(significance[rows.start : rows.stop + margin])])
         gathered = ndimage.gaussian_filter(chance, sigma, mode="constant")
         own = slice(len(above), len(above) + rows.stop - rows.start)
-        np.log(np.maximum(gathered[own] / whole, LEAST_CHANCE), out=significance[rows])
+        significance[rows] = np.log(np.maximum(gathered[own] / whole, LEAST_CHANCE))
         above = chance[own][-margin:]
 
 
@@ -67,8 +67,8 @@ def raise_bright(significance, sources, rms_rows, artefact, fwhm) -> None:
         Of shape (ny, nx), the sources in data units.
     rms_rows : callable
         Gives the noise of the rows ``start`` to ``stop``.
-    artefact : `~numpy.ndarray` of bool
-        True where the model found an artefact, (ny, nx).
+    artefact : array_like of bool
+        Slices into rows; True where the model found an artefact, (ny, nx).
     fwhm : float
         Of the stars, in pixels; NaN where unknown.
     """
@@ -84,4 +84,4 @@ def raise_bright(significance, sources, rms_rows, artefact, fwhm) -> None:
         bright = ~near & (snr > BRIGHT_SNR)
         own = slice(rows.start - top, rows.stop - top)
         certain = np.where(bright, (snr - CERTAIN_SNR) / SNR_PER_UNIT, -np.inf)[own]
-        np.fmax(significance[rows], certain, out=significance[rows])
+        significance[rows] = np.fmax(significance[rows], certain)

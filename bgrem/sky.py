@@ -5,7 +5,7 @@ is a small mesh that is evaluated strip by strip, so that the size of an image
 is a matter of reading it, not of memory.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,6 +41,8 @@ LIMIT = 8
 COARSE_STEP = 0.3
 # Strips of the mesh that are measured at once.
 THREADS = 2
+# Averages that tell the noise of all of them: those of a frame of 8192 pixels.
+AVERAGES = 1 << 22
 # So many counts in a block are no object, however rare counts are.
 CHANCE_COUNTS = 3
 # Ratio of the standard deviation of a normal distribution to its MAD and to its
@@ -493,23 +495,24 @@ def _strips(shape: tuple[int, int], rows: int = 64 * BLOCK) -> Iterator[tuple[in
 
 def _survey(x, mask) -> _Blocks:
     """Averages over blocks; a block counts where at least a quarter of it is good."""
-    means, knowns, flats = [], [], []
+    shape = tuple(-(-n // BLOCK) for n in x.shape)
+    mean, known, flat = (np.empty(shape, kind) for kind in (np.float32, bool, bool))
     for top, bottom in _strips(x.shape):
+        rows = slice(top // BLOCK, -(-bottom // BLOCK))
         strip = _pad_to_blocks(np.asarray(x[top:bottom], dtype=np.float32))
         bad = np.zeros((bottom - top, x.shape[1]), dtype=bool)
         if mask is not None:
             bad |= np.asarray(mask[top:bottom], dtype=bool)
         bad = _pad_to_blocks(bad)
-        flats.append(_reduce(strip, np.maximum) == _reduce(strip, np.minimum))
+        flat[rows] = _reduce(strip, np.maximum) == _reduce(strip, np.minimum)
         if bad.any():
             count = BLOCK**2 - _reduce(bad.astype(np.float32), np.add)
             total = _reduce(np.where(bad, np.float32(0), strip), np.add)
         else:
-            count = np.full(flats[-1].shape, BLOCK**2, dtype=np.float32)
+            count = np.full(flat[rows].shape, BLOCK**2, dtype=np.float32)
             total = _reduce(strip, np.add)
-        means.append(total / np.maximum(count, 1))
-        knowns.append(count >= BLOCK**2 / 4)
-    mean, known, flat = (np.concatenate(parts) for parts in (means, knowns, flats))
+        mean[rows] = total / np.maximum(count, 1)
+        known[rows] = count >= BLOCK**2 / 4
     return _Blocks(mean, known, _filling(x, mask, flat))
 
 
@@ -554,34 +557,46 @@ def _filling(x, mask, flat: np.ndarray) -> np.ndarray:
 def _object_blocks(blocks: _Blocks, mesh: Mesh) -> np.ndarray:
     """Blocks that belong to objects, at the size of a block and of a halo."""
     count = mesh.quantisation
-    significance = np.where(blocks.known, _block_significance(blocks.mean, mesh), 0)
-    known = blocks.known.astype(np.float32)
-    objects = _above(significance, known, OBJECT_THRESHOLD, BLOCK, count)
+    significance = _block_significance(blocks, mesh)
+    objects = _above(significance, blocks.known, OBJECT_THRESHOLD, BLOCK, count)
     # A halo is what is left between the objects: a bright star has none for being bright.
-    known[objects] = 0
-    halos = _above(*_average(significance, known), HALO_THRESHOLD, BLOCK * HALO, count)
+    sky = blocks.known & ~objects
+    halos = _above(*_average(significance, sky), HALO_THRESHOLD, BLOCK * HALO, count)
     my, mx = objects.shape
-    return objects | _expand(halos, HALO)[:my, :mx]
+    objects |= _expand(halos, HALO)[:my, :mx]
+    return objects
 
 
-def _block_significance(mean: np.ndarray, mesh: Mesh) -> np.ndarray:
-    """(mean - background) / rms of blocks, with the mesh evaluated at their centres."""
-    at = [np.arange(m) * BLOCK + (BLOCK - 1) / 2 for m in mean.shape]
+def _block_significance(blocks: _Blocks, mesh: Mesh) -> np.ndarray:
+    """(mean - background) / rms of blocks, with the mesh evaluated at their centres, 0 if unknown."""
+    down, across = (np.arange(m) * BLOCK + (BLOCK - 1) / 2 for m in blocks.mean.shape)
     nodes = [_centers(n, m) for n, m in zip(mesh.shape, mesh.rms.shape, strict=True)]
-
-    def evaluated(interpolate: Callable, values: np.ndarray) -> np.ndarray:
-        return interpolate(nodes[0], interpolate(nodes[1], values.T, at[1]).T, at[0])
-
-    return (mean - evaluated(_spline, mesh.background)) / evaluated(_linear, mesh.rms)
+    level = _spline(nodes[1], mesh.background.T, across).T
+    noise = _linear(nodes[1], mesh.rms.T, across).T
+    curvature = _curvature(nodes[0], level)
+    significance = np.empty_like(blocks.mean)
+    for top, bottom in _strips(blocks.mean.shape):
+        at = down[top:bottom]
+        above = blocks.mean[top:bottom] - _cubic(nodes[0], level, curvature, at)
+        above /= _linear(nodes[0], noise, at)
+        significance[top:bottom] = np.where(blocks.known[top:bottom], above, 0)
+    return significance
 
 
 def _average(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Averages of HALO x HALO blocks, and the part of these that counts."""
-    padding = [(0, -n % HALO) for n in values.shape]
-    total, count = (
-        _reduce(np.pad(part, padding), np.add, HALO) for part in (values * weights, weights)
-    )
-    return total / np.maximum(count, 1), count / HALO**2
+    shape = tuple(-(-n // HALO) for n in values.shape)
+    mean, seen = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    for top, bottom in _strips(values.shape):
+        weight = weights[top:bottom].astype(np.float32)
+        padding = [(0, -n % HALO) for n in weight.shape]
+        total, count = (
+            _reduce(np.pad(part, padding), np.add, HALO)
+            for part in (values[top:bottom] * weight, weight)
+        )
+        rows = slice(top // HALO, -(-bottom // HALO))
+        mean[rows], seen[rows] = total / np.maximum(count, 1), count / HALO**2
+    return mean, seen
 
 
 def _above(
@@ -595,16 +610,42 @@ def _above(
     lowest of them are then the sky. ``count`` is the quantisation step in units of the
     rms.
     """
-    total, seen = _smoothed(values * weights), _smoothed(weights)
-    smooth = total / np.maximum(seen, 0.1)
     noise = white = SMOOTHING_GAIN / side
     offset = 0.0
-    if (known := seen > 0.5).any():
-        low, median = np.percentile(smooth[known], [16, 50])
+    if (known := _known_averages(values, weights)).size:
+        low, median = np.percentile(known, [16, 50])
         noise = max(noise, median - low)
         offset = max(offset, low + white)
-    chance = 0.25 * CHANCE_COUNTS * count / side**2
-    return ndimage.maximum_filter(smooth > offset + max(threshold * noise, chance), 3)
+    limit = offset + max(threshold * noise, 0.25 * CHANCE_COUNTS * count / side**2)
+    above = np.empty(values.shape, dtype=bool)
+    for top, bottom in _strips(values.shape):
+        # One row more on both sides than is widened.
+        first, last = max(top - 1, 0), min(bottom + 1, len(values))
+        smooth, _ = _smoothed_rows(values, weights, first, last)
+        above[top:bottom] = ndimage.maximum_filter(smooth > limit, 3)[top - first : bottom - first]
+    return above
+
+
+def _known_averages(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Smoothed averages that count for more than half, at most about AVERAGES, evenly spaced."""
+    stride = int(np.ceil(np.sqrt(values.size / AVERAGES)))
+    kept = []
+    for top, bottom in _strips(values.shape):
+        smooth, seen = (
+            part[-top % stride :: stride, ::stride]
+            for part in _smoothed_rows(values, weights, top, bottom)
+        )
+        kept.append(smooth[seen > 0.5])
+    return np.concatenate(kept)
+
+
+def _smoothed_rows(values, weights, top: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the smoothed averages, and of the part of each that counts."""
+    first, last = max(top - 1, 0), min(bottom + 1, len(values))
+    weight = weights[first:last].astype(np.float32)
+    own = slice(top - first, bottom - first)
+    total, seen = (_smoothed(part)[own] for part in (values[first:last] * weight, weight))
+    return total / np.maximum(seen, 0.1), seen
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["map_tiles", "row_strips"]
+__all__ = ["map_tiles", "row_strips", "tile_shape"]
 
 STRIP = 64  # rows that are worked on at once
 
@@ -71,8 +71,35 @@ def map_tiles(
         start = down.origin(j)
         stop = start + merged.shape[1]
         top, bottom = max(start, 0), min(stop, ny)
-        if bottom > top:
-            yield merged[:, top - start : bottom - start, across.margin : across.margin + nx]
+        # Copies of a few rows: the next row of tiles takes the place of this one.
+        for y in range(top, bottom, STRIP):
+            rows = slice(y - start, min(y + STRIP, bottom) - start)
+            yield merged[:, rows, across.margin : across.margin + nx].copy()
+
+
+def tile_shape(
+    shape: tuple[int, int], *, tile: int, overlap: int, multiple: int = 32
+) -> tuple[int, int]:
+    """Sides (down, across) of the tiles that `map_tiles` takes of an image.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape (ny, nx) of the image.
+    tile, overlap, multiple : int
+        As for `map_tiles`.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    ValueError
+        As for `map_tiles`.
+    """
+    down, across = (_Axis.cover(length, tile, overlap, multiple) for length in shape)
+    return down.size, across.size
 
 
 @dataclass(frozen=True)
@@ -145,22 +172,27 @@ def _bands(strips, shape, down: _Axis, across: _Axis) -> Iterator[np.ndarray]:
             new.append(strip)
             last += len(strip)
         held = np.concatenate(new)
-        yield _widened(held[wanted - first], columns, across.margin)
+        del new
+        wide = _widened(held, wanted - first, columns, across.margin)
         # Reflection at the lower end may need rows from above the next tiles.
         needed = rows[(j + 1) * down.step :].min() if j + 1 < down.count else last
-        held = held[needed - first :]
+        held = held[needed - first :].copy()
         first = needed
+        yield wide
+        del wide
     if last != ny or next(strips, None) is not None:
         raise ValueError(f"the strips have more rows than the image, which has {ny}")
 
 
-def _widened(rows: np.ndarray, columns: np.ndarray, margin: int) -> np.ndarray:
-    """Rows of the image, continued on both sides; the middle is copied as a whole."""
-    stop = margin + rows.shape[1]
-    wide = np.empty((len(rows), columns.size), dtype=np.float32)
-    wide[:, margin:stop] = rows
-    wide[:, :margin] = rows[:, columns[:margin]]
-    wide[:, stop:] = rows[:, columns[stop:]]
+def _widened(held: np.ndarray, wanted: np.ndarray, columns: np.ndarray, margin: int) -> np.ndarray:
+    """The wanted rows of those held, continued on both sides; the middle is copied as a whole."""
+    stop = margin + held.shape[1]
+    wide = np.empty((len(wanted), columns.size), dtype=np.float32)
+    for place in row_strips(wide.shape):
+        rows = held[wanted[place]]
+        wide[place, margin:stop] = rows
+        wide[place, :margin] = rows[:, columns[:margin]]
+        wide[place, stop:] = rows[:, columns[stop:]]
     return wide
 
 
@@ -177,23 +209,25 @@ def _next_strip(strips: Iterator[np.ndarray], row: int, shape: tuple[int, int]) 
 def _merge_rows(bands, function, down: _Axis, across: _Axis, batch: int) -> Iterator[np.ndarray]:
     """Blend each row of tiles with the one above it; yields what no later one touches."""
     ramp = down.ramp[:, None]
-    carried = None
-    for j, band in enumerate(bands):
-        merged = _merge_columns(band, function, across, batch)
+    merged = carried = None
+    left = down.count
+    for band in bands:
+        merged = _merge_columns(band, function, across, batch, merged)
+        del band  # so that the next one takes its memory
+        left -= 1
         if carried is not None:
             merged[:, : down.overlap] *= ramp
             merged[:, : down.overlap] += carried
-        if j == down.count - 1:
+        if left == 0:
             yield merged
         else:
             carried = merged[:, down.step :] * (1 - ramp)
             yield merged[:, : down.step]
 
 
-def _merge_columns(band: np.ndarray, function, across: _Axis, batch: int) -> np.ndarray:
-    """Send one row of tiles through the function: (h, w) to (c, h, w)."""
+def _merge_columns(band: np.ndarray, function, across: _Axis, batch: int, merged) -> np.ndarray:
+    """Send one row of tiles through the function: (h, w) to (c, h, w), in the place of the last."""
     ramp = across.ramp
-    merged = None
     for first in range(0, across.count, batch):
         starts = range(0, band.shape[1] - across.overlap, across.step)[first : first + batch]
         results = function(np.stack([band[:, s : s + across.size] for s in starts]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bgrem.scratch import MEMORY, Memory, as_rows
 from bgrem.sky import Mesh, cell_edges
 from bgrem.tiling import row_strips
 
@@ -40,7 +41,9 @@ class WeightedMesh(Mesh):
         return self.noise[start:stop]
 
 
-def noise_of_weight(weight, kind: str, shape: tuple[int, int]) -> np.ndarray:
+def noise_of_weight(
+    weight, kind: str, shape: tuple[int, int], store: Memory = MEMORY
+) -> np.ndarray:
     """The noise, up to a factor, that a weight map tells of.
 
     Parameters
@@ -51,6 +54,8 @@ def noise_of_weight(weight, kind: str, shape: tuple[int, int]) -> np.ndarray:
         "inverse" for inverse variance, as SExtractor's MAP_WEIGHT; "variance"; or "rms".
     shape : tuple of int
         That of the image.
+    store : `~bgrem.scratch.Memory`
+        Where the noise is kept.
 
     Returns
     -------
@@ -65,7 +70,7 @@ def noise_of_weight(weight, kind: str, shape: tuple[int, int]) -> np.ndarray:
     """
     if kind not in WEIGHT_TYPES:
         raise ValueError(f"unknown type of weight {kind!r}; there are {', '.join(WEIGHT_TYPES)}")
-    weight = np.asarray(weight)
+    weight = as_rows(weight)
     if weight.shape != shape:
         raise ValueError(f"the weight has shape {weight.shape}, the image {shape}")
     if weight.dtype.kind not in "iufb":
@@ -73,11 +78,11 @@ def noise_of_weight(weight, kind: str, shape: tuple[int, int]) -> np.ndarray:
     stride = 1 + int(np.sqrt(weight.size / (1 << 18)))
     sample = _rms(weight[::stride, ::stride], kind)
     if not np.isfinite(sample).any():
-        sample = _rms(weight, kind)
+        sample = _rms(weight[:], kind)
     if not np.isfinite(sample).any():
         raise ValueError("the weight says that no pixel has data")
     middle = np.nanmedian(sample)
-    noise = np.empty(shape, dtype=np.float32)
+    noise = store.empty(shape, np.float32)
     for rows in row_strips(shape):
         ratio = _rms(weight[rows], kind) / middle
         ratio[~((ratio > 1 / LARGEST) & (ratio < LARGEST))] = np.nan
@@ -122,10 +127,11 @@ def weighted(mesh: Mesh, x: np.ndarray, bad: np.ndarray | None, noise: np.ndarra
     known = np.isfinite(cells)
     factor = np.float32(np.median(mesh.rms[known] / cells[known])) if known.any() else 1
     for rows in row_strips(mesh.shape):
-        noise[rows] *= factor
-        lost = np.isnan(noise[rows])
+        strip = noise[rows] * factor
+        lost = np.isnan(strip)
         if lost.any():
-            noise[rows][lost] = mesh.rms_rows(rows.start, rows.stop)[lost]
+            strip[lost] = mesh.rms_rows(rows.start, rows.stop)[lost]
+        noise[rows] = strip
     return WeightedMesh(
         mesh.background, mesh.rms, mesh.box, mesh.shape, mesh.step, mesh.hidden, noise=noise
     )
@@ -178,4 +184,4 @@ def _take_off(mesh: Mesh, x: np.ndarray, noise: np.ndarray, slope: float) -> Non
         light = np.maximum(x[rows] - mesh.background_rows(rows.start, rows.stop), 0)
         strip = noise[rows]
         sky = np.sqrt(np.maximum(strip**2 - np.float32(slope) * light, 0))
-        np.maximum(sky, np.minimum(strip, np.float32(usual)), out=strip)
+        noise[rows] = np.maximum(sky, np.minimum(strip, np.float32(usual)))

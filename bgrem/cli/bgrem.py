@@ -24,7 +24,7 @@ image. Exit code: 0 all written, 1 some failed (the others are done), 2 wrong us
 """
 
 
-@command("bgrem")
+@command("bgrem", extra="dask")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -188,11 +188,20 @@ def _add_batch_options(group: argparse._ArgumentGroup) -> None:
         "with the same options counts as done (default: one after another)",
     )  # fmt: skip
     group.add_argument(
+        "--scheduler", metavar="ADDRESS",
+        help="the same on the workers of a Dask cluster, tcp://host:port (pip install 'bgrem[dask]')",
+    )  # fmt: skip
+    group.add_argument(
         "--shard",
         metavar="I/N",
         type=_shard,
         help="only every N-th image, from the I-th on: one task of N on a cluster",
     )
+    group.add_argument(
+        "--memory", metavar="LIMIT", type=_memory,
+        help="memory that a process may take, 2GB or 800MB: what does not fit is kept in files in the "
+        "output folder while it is worked on, with the same result (default: all of it)",
+    )  # fmt: skip
     group.add_argument(
         "--log", metavar="FILE",
         help="write one JSON object per image: file, output, status (done, skipped, failed), seconds, "
@@ -206,6 +215,13 @@ def _shard(text: str) -> tuple[int, int]:
     if not 1 <= number <= count:
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
     return number, count
+
+
+def _memory(text: str) -> float:
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if not match or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 2GB")
+    return float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")
 
 
 def _minpix(text: str) -> float | str | None:
@@ -265,6 +281,8 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from bgrem.log import Log
     from bgrem.model import load_model
 
+    if options.workers and options.scheduler:
+        parser.error("--workers is for this machine, --scheduler for a cluster")
     try:
         model = load_model(options.model)
         # What is missing is better said before the work.
@@ -280,7 +298,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _is_batch(options: argparse.Namespace) -> bool:
-    return bool(options.workers or options.shard)
+    return bool(options.workers or options.scheduler or options.shard)
 
 
 def _outcomes(options: argparse.Namespace, model) -> Iterator:
@@ -288,10 +306,14 @@ def _outcomes(options: argparse.Namespace, model) -> Iterator:
     from bgrem.batch import process_batch
     from bgrem.files import process_files
 
-    names = ("files", "model", "quiet", "workers", "shard", "log")
+    names = ("files", "model", "quiet", "workers", "scheduler", "shard", "log")
     arguments = {k: v for k, v in vars(options).items() if k not in names}
     if _is_batch(options):
-        shares = {"workers": options.workers or 1, "shard": options.shard or (1, 1)}
+        shares = {
+            "workers": options.workers or 1,
+            "scheduler": options.scheduler,
+            "shard": options.shard or (1, 1),
+        }
         return process_batch(options.files, model=model, **shares, **arguments)
     progress = _progress_bar if sys.stderr.isatty() and not options.quiet else None
     return process_files(options.files, model=model, progress=progress, **arguments)

@@ -1,0 +1,200 @@
+"""Where whole images are kept: in memory, or in files of which a few rows at a time are in memory.
+
+The path asks a store for room and reads and writes rows of it; it does not know which kind it got.
+"""
+
+import io
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["MEMORY", "Derived", "Memory", "Scratch", "Stored", "as_rows", "release", "worked_out"]
+
+CHUNK = 1 << 24  # bytes that are mapped at once while rows are copied
+SHARE = 8  # whole images take at most this part of the memory; the rest is for the work on them
+
+
+class Memory:
+    """Whole images in memory."""
+
+    def empty(self, shape: tuple[int, ...], dtype) -> np.ndarray:
+        """Room for an image."""
+        return np.empty(shape, dtype)
+
+    def file(self) -> io.BufferedIOBase:
+        """A file without a name."""
+        return io.BytesIO()
+
+    def contents(self, stream: io.BufferedIOBase) -> bytes | mmap.mmap:
+        """All that a stream holds."""
+        return stream.read()
+
+
+MEMORY = Memory()
+
+
+class Scratch(Memory):
+    """Whole images in memory while they are small, else in files that vanish with the process.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the files. They have no names, so that nothing is left of them however the process ends.
+    limit : float
+        Bytes of memory that all the work may take.
+    """
+
+    def __init__(self, folder: Path, limit: float) -> None:
+        self._folder = folder
+        self.limit = limit
+        self.kept = 0  # bytes in memory
+
+    def empty(self, shape: tuple[int, ...], dtype) -> "np.ndarray | Stored":
+        """Room for an image.
+
+        Raises
+        ------
+        OSError
+            If the disk is full.
+        """
+        length = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if self.kept + length <= self.limit / SHARE:
+            self.kept += length
+            return super().empty(shape, dtype)
+        with self.file() as file:
+            # A full disk must show now: later, it would kill the process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, length)
+            else:
+                file.truncate(length)
+            mapping = mmap.mmap(file.fileno(), length)
+        return Stored(np.frombuffer(mapping, dtype).reshape(shape), mapping)
+
+    def file(self) -> io.BufferedIOBase:
+        """A file without a name."""
+        return tempfile.TemporaryFile(prefix=".bgrem-", dir=self._folder)
+
+    def contents(self, stream: io.BufferedIOBase) -> bytes | mmap.mmap:
+        """All that a stream holds, unpacked into a file."""
+        with self.file() as file:
+            shutil.copyfileobj(stream, file, CHUNK)
+            file.flush()
+            if not file.tell():
+                return b""
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+class Stored:
+    """An image in a file, read and written by rows.
+
+    What is read is a copy in native byte order. A whole number as the index gives a plane of a cube,
+    which is in the file, too.
+
+    Parameters
+    ----------
+    pixels : `~numpy.ndarray`
+        A view of the mapped file.
+    mapping : `~mmap.mmap`
+        The file.
+    """
+
+    def __init__(self, pixels: np.ndarray, mapping: mmap.mmap) -> None:
+        self._pixels = pixels
+        self._mapping = mapping
+        self.shape = pixels.shape
+        self.ndim = pixels.ndim
+        self.size = pixels.size
+        self.dtype = pixels.dtype.newbyteorder("=")
+        self.nbytes = pixels.nbytes
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, key) -> "np.ndarray | Stored":
+        part = self._pixels[key]
+        if isinstance(key, int):
+            return Stored(part, self._mapping)
+        copy = np.empty(part.shape, self.dtype)
+        height = max(1, CHUNK // max(abs(part.strides[0]), 1))
+        for top in range(0, len(part), height):
+            copy[top : top + height] = part[top : top + height]
+            release(self._mapping)
+        return copy
+
+    def __setitem__(self, key, value) -> None:
+        self._pixels[key] = value
+        release(self._mapping)
+
+    def reshape(self, *shape) -> "Stored":
+        """The same image in another shape."""
+        return Stored(self._pixels.reshape(*shape), self._mapping)
+
+    def transpose(self, *axes: int) -> "Stored":
+        """The same image with its axes in another order."""
+        return Stored(self._pixels.transpose(*axes), self._mapping)
+
+
+class Derived:
+    """A function of an image, worked out where it is read.
+
+    Parameters
+    ----------
+    image : array_like
+        Anything with a shape that slices into rows.
+    function : callable
+        Of some of its pixels, each by itself.
+    """
+
+    def __init__(self, image, function: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._image = image
+        self._function = function
+        self.shape = image.shape
+
+    def __getitem__(self, key) -> np.ndarray:
+        return self._function(self._image[key])
+
+
+def as_rows(values) -> "np.ndarray | Stored | Derived":
+    """An array; what is in a file, or worked out from one, stays there."""
+    return values if isinstance(values, Stored | Derived) else np.asarray(values)
+
+
+def worked_out(image, function: Callable[[np.ndarray], np.ndarray], dtype, store: Memory):
+    """A function of an image, kept in a store.
+
+    Parameters
+    ----------
+    image : `~numpy.ndarray` or Stored
+    function : callable
+        Of some of its pixels, each by itself.
+    dtype : dtype
+        Of what it gives.
+    store : Memory
+
+    Returns
+    -------
+    `~numpy.ndarray` or Stored
+        Of the shape of the image.
+    """
+    result = store.empty(image.shape, dtype)
+    width = image.shape[-1]
+    source, target = (array.reshape(-1, width) for array in (image, result))
+    height = max(1, CHUNK // (8 * width))
+    for top in range(0, len(source), height):
+        target[top : top + height] = function(source[top : top + height])
+    return result
+
+
+def release(mapping) -> None:
+    """Let go of the pages of a mapped file; they are read again where they are needed.
+
+    A page of a file counts as memory of the process for as long as it is mapped. What was written
+    is in the system's cache by then, and not lost.
+    """
+    if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)

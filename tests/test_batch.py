@@ -160,8 +160,13 @@ def test_an_image_is_tried_again_when_its_process_was_killed(night, stuck, toy_m
 def start(*arguments):
     return subprocess.Popen(
         command(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
+        text=True, start_new_session=True, preexec_fn=heeds_interrupts,
     )  # fmt: skip
+
+
+def heeds_interrupts():
+    """A shell that runs the tests in the background lets them ignore interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_killed_batch_goes_on(night, stuck, toy_model_path, tmp_path):
@@ -246,7 +251,7 @@ def test_an_interrupt_ends_all_processes(night, stuck, toy_model_path, number):
         os.killpg(process.pid, number)  # as a terminal does
     else:
         process.send_signal(number)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert err == ("interrupted\n" if number == signal.SIGINT else "")
     for _ in range(200):

@@ -160,7 +160,7 @@ def test_an_image_is_tried_again_when_its_process_was_killed(night, stuck, toy_m
 def start(*arguments):
     return subprocess.Popen(
         command(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True, preexec_fn=heeds_interrupts,
+        text=True, start_new_session=True, preexec_fn=heeds_interrupts,  # noqa: PLW1509
     )  # fmt: skip
 
 

@@ -232,7 +232,7 @@ def test_an_interrupt_leaves_nothing_behind(frame, toy_model_path):
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # A shell that runs the tests in the background lets them ignore interrupts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     process.stdout.readline()  # the small one is done, the large one takes half a minute
     process.send_signal(signal.SIGINT)

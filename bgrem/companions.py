@@ -1,6 +1,7 @@
 """The maps that observatories put beside an image, found by their conventions.
 
-HST and JWST: SCI with ERR and DQ (or WHT, of drizzled images) of the same EXTVER in one file. HSC and
+HST and JWST: SCI with DQ (or WHT, of drizzled images) of the same EXTVER in one file; ERR, which
+holds the photon noise of sharp stars, is taken where it is asked for only. HSC and
 LSST: image, mask and variance one after the other, the mask's planes named by MP_ cards. DECam's
 community pipeline: the files ..._ooi_..., ..._ood_... (codes) and ..._oow_... (inverse variance).
 """
@@ -147,10 +148,9 @@ def _in_the_file(image: FitsImage) -> _Found | None:
             saturated=_flagged(flags, lambda bits: bits & saturated != 0),
             mask_name=flags.label,
         )
-    if weight := beside.get("ERR", beside.get("WHT")):
-        errors = sibling(image, weight)
-        kind = "rms" if "ERR" in beside else "inverse"
-        found = replace(found, weight=errors.data, weight_type=kind, weight_name=errors.label)
+    if "WHT" in beside:
+        weight = sibling(image, beside["WHT"])
+        found = replace(found, weight=weight.data, weight_name=weight.label)
     return found
 
 

@@ -219,7 +219,7 @@ def process_file(
         where there is one.
     companions : bool
         Take the mask and the weight that conventions put beside the image, where none are given:
-        ERR and DQ of HST and JWST, mask and variance of HSC and LSST, DECam's ood and oow files.
+        DQ and WHT of HST and JWST, mask and variance of HSC and LSST, DECam's ood and oow files.
     bayer : str
         Whether the image is a Bayer mosaic, done as four planes: "yes", "no", or "auto" for what
         the card BAYERPAT or its pixels say.

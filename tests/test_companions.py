@@ -56,11 +56,8 @@ def test_hubble(hubble):
     maps = found(hubble, "SCI,2")
     assert np.argwhere(maps.mask).tolist() == [[5, 2]]
     assert np.argwhere(maps.saturate).tolist() == [[3, 4]]
-    assert (maps.weight == 6).all() and maps.weight_type == "rms"
-    assert maps.notes == (
-        f"mask from {hubble}: HDU 6 (DQ)",
-        f"rms weight from {hubble}: HDU 5 (ERR)",
-    )
+    assert maps.weight is None  # ERR is for those who ask for it
+    assert maps.notes == (f"mask from {hubble}: HDU 6 (DQ)",)
     assert companion_hdus(read_image(hubble)) == {2, 3, 5, 6}
     assert found(hubble, "DQ") == Maps()
 
@@ -77,9 +74,23 @@ def test_each_instrument_has_its_bits(hubble, name, bad, sat):
     assert np.argwhere(maps.saturate).tolist() == [[3, 4]]
 
 
-def test_an_empty_error_map_is_not_used(hubble):
+def drizzled(hubble):
+    """The first image with a WHT in the place of its ERR."""
     with fits.open(hubble, mode="update") as hdus:
-        hdus["ERR", 1].data[:] = 0
+        hdus["ERR", 1].name = "WHT"
+
+
+def test_the_weight_of_a_drizzled_image(hubble):
+    drizzled(hubble)
+    maps = found(hubble, "SCI,1")
+    assert (maps.weight == 5).all() and maps.weight_type == "inverse"
+    assert maps.notes[1] == f"inverse weight from {hubble}: HDU 2 (WHT)"
+
+
+def test_an_empty_weight_map_is_not_used(hubble):
+    drizzled(hubble)
+    with fits.open(hubble, mode="update") as hdus:
+        hdus["WHT", 1].data[:] = 0
     maps = found(hubble, "SCI,1")
     assert maps.weight is None
     assert "not used" in maps.notes[1]

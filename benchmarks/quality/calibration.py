@@ -136,7 +136,9 @@ def _circles(radius, error, parts, good, model, fwhm):
     """The same three numbers for sums in circles that touch no pixel that is left out."""
     x, y = circles_on_a_grid(good, radius)
     noise = aperture_uncertainties(parts.rms, x, y, radius)
-    sigma = sum_uncertainties(parts, x, y, radius, calibration=model.card.calibration, fwhm=fwhm)
+    sigma = aperture_uncertainties(parts.uncertainty, x, y, radius)
+    if model is not None and (calibration := model.card.calibration) and calibration.circle_radius:
+        sigma = sum_uncertainties(parts, x, y, radius, calibration=calibration, fwhm=fwhm)
     flux = aperture_fluxes(parts.sources, x, y, radius)
     return np.stack([sigma / noise, flux / noise, aperture_fluxes(error, x, y, radius) / sigma])
 

@@ -113,7 +113,7 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--no-companions", dest="companions", action="store_false",
-        help="take no mask or weight that is not given: ERR and DQ of HST and JWST, mask and "
+        help="take no mask or weight that is not given: DQ and WHT of HST and JWST, mask and "
         "variance of HSC and LSST, the ood and oow files of DECam are taken otherwise",
     )  # fmt: skip
     group.add_argument(

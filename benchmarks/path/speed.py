@@ -26,12 +26,12 @@ SPEED, MEMORY, RATIO = 3.0, 1.5, 4.3
 # Functions of the path as the modules that call them know them.
 STAGES = (
     ("read", files, "read_image"),
-    ("bad pixels", background, "_bad_pixels"),
+    ("bad pixels", background, "flag_pixels"),
     ("centre and scale", background, "center_and_scale"),
     ("sky mesh", background, "estimate_mesh"),
     ("frame", background, "measure_frame"),
     ("network", model.Model, "__call__"),
-    ("write", files, "write_products"),
+    ("write", files, "write_mosaic"),
 )
 
 

@@ -157,11 +157,11 @@ def fit_factors(number, squared):
 
 
 def _median_ratio(total, number, fewest=FEWEST):
-    """Of each bin the median over the frames that have it, each counting by its pixels, (n,)."""
+    """Of each bin the median over the frames that have it, weighted by the root of their pixels."""
     medians = []
     for column, weight in zip(total.T, number.T, strict=True):
         kept = weight >= min(fewest, weight.max())
-        # A frame of one galaxy is no more frames than one of a hundred stars.
+        # A frame with a thousand times the pixels, for one large galaxy, is one frame still.
         share = np.sqrt(weight[kept])
         ratio = column[kept] / weight[kept]
         order = np.argsort(ratio)

@@ -6,9 +6,8 @@ is a matter of reading it, not of memory.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -37,10 +36,10 @@ DARK = 3.0
 SATURATED = 1000.0
 # Sigma to which values are limited before any clipping.
 LIMIT = 8
+# Values whose quartiles tell about the sigma that this limit is counted in.
+RANKED = 1024
 # Values in steps above this many sigma have their clipped mean taken, not their mode.
 COARSE_STEP = 0.3
-# Strips of the mesh that are measured at once.
-THREADS = 2
 # Averages that tell the noise of all of them: those of a frame of 8192 pixels.
 AVERAGES = 1 << 22
 # So many counts in a block are no object, however rare counts are.
@@ -264,7 +263,7 @@ def _level_and_spread(values: np.ndarray, step: float) -> tuple[float, float]:
     are those of few counts, whose noise is skewed: the mode is not its mean, and
     the clipped mean is the estimate that is left.
     """
-    ranked = np.sort(values[:: (values.size // 4096) | 1])
+    ranked = np.sort(values[:: (values.size // RANKED) | 1])
     lower, median, upper = ranked[[ranked.size // 4, ranked.size // 2, 3 * ranked.size // 4]]
     spread = SIGMA_PER_IQR * (upper - lower)
     if DARK < (median - lower) / max(upper - median, 1e-30) < SATURATED:
@@ -277,11 +276,20 @@ def _level_and_spread(values: np.ndarray, step: float) -> tuple[float, float]:
     values = np.minimum(values[~low] if low.any() else values, median + LIMIT * spread)
     added = 0.0
     if step > 0.02 * spread:
-        fill = np.arange(values.size) * GOLDEN_RATIO % 1 - 0.5
-        values += (step * fill).astype(np.float32)
+        values += np.float32(step) * _even_filling(values.size)
         added = step**2 / 12
     cell = sep.Background(np.ascontiguousarray(values)[None, :], bw=values.size, bh=1)
     return cell.globalback, float(np.sqrt(max(cell.globalrms**2 - added, 0.0)))
+
+
+@lru_cache(maxsize=8)
+def _long_filling(size: int) -> np.ndarray:
+    return (np.arange(size) * GOLDEN_RATIO % 1 - 0.5).astype(np.float32)
+
+
+def _even_filling(size: int) -> np.ndarray:
+    """Numbers that fill -0.5 to 0.5 evenly, whatever the order of the values they are added to."""
+    return _long_filling(1 << (size - 1).bit_length())[:size]
 
 
 def _clipped_mean(values: np.ndarray, step: float) -> tuple[float, float]:
@@ -405,9 +413,8 @@ def _measure(x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh |
                 if coarse and np.ptp(strip[:, left:right][good]) == 0:
                     spread[j, i] = 0
 
-    # NumPy and SEP let other threads run while they work.
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(measure_strip, range(my)))
+    for j in range(my):
+        measure_strip(j)
     if first is not None:
         level += first.background
     # Where hardly any cell shows enough sky, the best fifth of them must do.

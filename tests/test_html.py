@@ -257,12 +257,12 @@ def test_a_missing_extra_is_said_in_one_sentence(frame, toy_model_path):
 
 
 def test_a_failed_write_leaves_nothing(frame, monkeypatch, tmp_path):
-    from bgrem.html import document
+    from bgrem.html import pages
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(document, "os", SimpleNamespace(replace=full))
+    monkeypatch.setattr(pages, "os", SimpleNamespace(replace=full))
     with pytest.raises(OSError, match="No space"):
-        document.write_whole(tmp_path / "page.html", b"x")
+        pages.write_whole(tmp_path / "page.html", b"x")
     assert [path.name for path in tmp_path.iterdir()] == ["frame.fits"]

@@ -277,7 +277,7 @@ def _attach_values(argv: list[str], parser: argparse.ArgumentParser) -> list[str
 
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # numpy, astropy and the model runtime take a second to import: a usage error need not wait for it.
-    from bgrem.html.document import templates
+    from bgrem.html.pages import check_templates
     from bgrem.log import Log
     from bgrem.model import load_model
 
@@ -287,7 +287,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         model = load_model(options.model)
         # What is missing is better said before the work.
         if options.report:
-            templates()
+            check_templates()
     except (ValueError, OSError) as error:
         parser.error(str(error))
     with (

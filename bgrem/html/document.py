@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import re
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from bgrem.pictures import AsinhCodes, averaged, block_factor, png, stretched
 from bgrem.separation import MASKED, NOT_FINITE, Separation
 from bgrem.tiling import row_strips
 
-__all__ = ["image_page", "index_page", "templates", "write_whole"]
+__all__ = ["image_page", "index_page", "templates"]
 
 SIDE = 2048  # pixels of the pictures: larger images are averaged down
 MAP_SIDE = 96
@@ -137,22 +136,6 @@ def index_page(pages: Sequence[Path], folder: Path) -> str:
         for page in pages
     ]
     return templates().get_template("index.html").render(images=images, version=__version__)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears complete under its name or not at all.
-
-    Parameters
-    ----------
-    path : path
-    content : bytes
-    """
-    temporary = path.with_name(f".bgrem-{secrets.token_hex(4)}{path.suffix}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # --- numbers

@@ -1,15 +1,18 @@
 """The files that lie beside an output: its page, its picture, and the index of a batch."""
 
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from bgrem.fits import FitsError
-from bgrem.html.document import image_page, index_page, templates, write_whole
 from bgrem.pictures import averaged, before_after, block_factor
 from bgrem.separation import Separation
 
-__all__ = ["Pages", "index_path", "write_index"]
+# `bgrem.html.document` is imported where it is used: what counts detections takes as long to import
+# as the sky of an image, and most images get no page.
+
+__all__ = ["Pages", "check_templates", "index_path", "write_index", "write_whole"]
 
 PLOT_SIDE = 1024  # pixels of each half of the picture
 
@@ -46,7 +49,7 @@ class Pages:
         self._parts: Separation | None = None
         self._planes = 0
         if report:
-            templates()
+            check_templates()
         for path in filter(None, (self.report, self.plot)):
             if path.exists() and not overwrite:
                 raise FitsError(f"{path}: exists already (--overwrite replaces it)")
@@ -70,6 +73,8 @@ class Pages:
         if self._planes > 1:
             name += f" (the first of {self._planes} planes)"
         if self.report:
+            from bgrem.html.document import image_page
+
             page = image_page(self._parts, name=name, output=self.output.name, **facts)
             write_whole(self.report, page.encode("utf-8", "replace"))
         if self.plot:
@@ -83,6 +88,19 @@ def _picture(parts: Separation) -> bytes:
     before = averaged(lambda a, b: (parts.data[a:b] - sky.level) / sky.rms, shape, factor)
     after = averaged(lambda a, b: parts.sources[a:b] / sky.rms, shape, factor)
     return before_after(before, after)
+
+
+def check_templates() -> None:
+    """Make sure that pages can be written.
+
+    Raises
+    ------
+    ValueError
+        If what they need is not installed.
+    """
+    from bgrem.html.document import templates
+
+    templates()
 
 
 def index_path(pages: Sequence[Path], prefix: str) -> Path:
@@ -116,7 +134,25 @@ def write_index(pages: Sequence[Path], prefix: str) -> Path:
     -------
     Path
     """
+    from bgrem.html.document import index_page
+
     path = index_path(pages, prefix)
     absolute = [page.absolute() for page in pages]
     write_whole(path, index_page(absolute, path.parent).encode("utf-8", "replace"))
     return path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears complete under its name or not at all.
+
+    Parameters
+    ----------
+    path : path
+    content : bytes
+    """
+    temporary = path.with_name(f".bgrem-{secrets.token_hex(4)}{path.suffix}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

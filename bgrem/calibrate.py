@@ -8,8 +8,8 @@ from bgrem.background import separate
 from bgrem.calibration import Calibration
 from bgrem.detect import detect_peaks
 from bgrem.evaluate import froc
+from bgrem.parents import simulated_sky
 from bgrem.photometry import aperture_fluxes, aperture_uncertainties, circles_on_a_grid
-from bgrem.simulate import draw, random_scene
 from bgrem.simulate.scene import GAP, SATURATED
 from bgrem.truth import truth_of_sky
 
@@ -34,7 +34,7 @@ FEWEST_CIRCLES, FEWEST_IN_FRAME = 60, 5
 RATES = np.geomspace(0.3, 3000.0, 41)  # false detections per Mpix in the table
 
 
-def calibrate(model, *, seed, scenes=80, size=768):
+def calibrate(model, *, seed, scenes=80, size=768, draw_sky=simulated_sky):
     """Calibrate a model on scenes that neither its training nor its validation has seen.
 
     Parameters
@@ -45,6 +45,8 @@ def calibrate(model, *, seed, scenes=80, size=768):
         Of the training.
     scenes, size : int
         How many frames are drawn, and their side in pixels.
+    draw_sky : callable
+        As `bgrem.parents.simulated_sky`.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def calibrate(model, *, seed, scenes=80, size=768):
     """
     counts, detections, truths, indices = [], [], [], []
     for index in range(1, scenes + 1):
-        if (frame := _separated(model, seed, index, size)) is None:
+        if (frame := _separated(model, seed, index, size, draw_sky)) is None:
             continue
         sky, gap, parts = frame
         counts.append(_tally(parts, sky))
@@ -65,15 +67,16 @@ def calibrate(model, *, seed, scenes=80, size=768):
     pixels = Calibration(**_factors(np.stack([counts[i] for i in usual])), **_alarms(thresholds))
     # Frames are drawn again: those of all scenes would fill the memory.
     pulls = [
-        _circle_pulls(*_separated(model, seed, indices[i], size), calibration=pixels) for i in usual
+        _circle_pulls(*_separated(model, seed, indices[i], size, draw_sky), calibration=pixels)
+        for i in usual
     ]
     return replace(pixels, **_circle_factors(pulls))
 
 
-def _separated(model, seed, index, size):
+def _separated(model, seed, index, size, draw_sky):
     """A drawn scene, its gaps and what the model makes of it; None where no model could."""
     rng = np.random.default_rng([seed, STREAM, index])
-    sky = draw(random_scene(rng, shape=(size, size)), rng)
+    sky = draw_sky(rng, size)
     gap = sky.mask & GAP > 0
     if gap.mean() > 0.5 or np.ptp(sky.data[~gap]) == 0:
         return None

@@ -12,6 +12,7 @@ from bgrem.calibrate import calibrate
 from bgrem.frame import FRAME_NAMES, HIGHEST, LOWEST
 from bgrem.model import NORMALISATION, SCHEDULE, Model, ModelCard
 from bgrem.network import CHANNELS, KNEE, AttentionUNet
+from bgrem.own_sky import skies_of
 
 __all__ = ["card", "export", "export_error", "export_onnx", "model_path"]
 
@@ -72,7 +73,11 @@ def export(training, directory):
                 f"noise, more than {LARGEST_EXPORT_ERROR:.0e}; it was not written"
             )
         if scenes := config.inference.get("calibration", 0):
-            calibration = calibrate(Model(temporary), seed=config.seed, scenes=scenes)
+            # A model for one's own frames is judged on skies like theirs.
+            skies = skies_of(config, share=1.0)
+            calibration = calibrate(
+                Model(temporary), seed=config.seed, scenes=scenes, draw_sky=skies
+            )
             write_metadata(temporary, {"calibration": calibration.to_json()})
         temporary.replace(path)
     finally:

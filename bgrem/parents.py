@@ -17,7 +17,7 @@ from bgrem.simulate import draw, random_scene
 from bgrem.simulate.scene import ARTEFACT, EXTENDED, GAP, SATURATED
 from bgrem.sky import center_and_scale, estimate_mesh
 
-__all__ = ["Parent", "ParentWindow", "draw_parent", "make_parent"]
+__all__ = ["Parent", "ParentWindow", "draw_parent", "make_parent", "simulated_sky"]
 
 TRUE_SNR, LOWEST_SNR = 2.0, 0.7  # a centre counts; is neither true nor false
 VECTOR_BLUR = 0.3  # deviation of the noise added to the frame vector; its entries are of order 1
@@ -58,7 +58,23 @@ class Parent:
     fwhm: float
 
 
-def draw_parent(seed, index, *, size=768, box=256):
+def simulated_sky(rng, size):
+    """A scene of the training sky.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    size : int
+        Its side in pixels.
+
+    Returns
+    -------
+    bgrem.simulate.Sky
+    """
+    return draw(random_scene(rng, shape=(size, size)), rng)
+
+
+def draw_parent(seed, index, *, size=768, box=256, draw_sky=simulated_sky):
     """The parent of a given number: the same for the same seed, on any machine.
 
     Parameters
@@ -68,6 +84,8 @@ def draw_parent(seed, index, *, size=768, box=256):
         Side of the scene in pixels.
     box : int
         Side of the sky mesh's boxes in pixels.
+    draw_sky : callable
+        As `simulated_sky`; its skies are square and may be smaller.
 
     Returns
     -------
@@ -75,8 +93,7 @@ def draw_parent(seed, index, *, size=768, box=256):
     """
     rng = np.random.default_rng([seed, index])
     while True:
-        scene = random_scene(rng, shape=(size, size))
-        parent = make_parent(draw(scene, rng), rng, box=box)
+        parent = make_parent(draw_sky(rng, size), rng, box=box)
         if parent is not None:
             return parent
 
@@ -195,12 +212,14 @@ class ParentWindow:
         First parent of the first window.
     workers : int
         Processes that draw, which end with the ``with`` block; 0 draws in this one.
+    draw_sky : callable
+        See `draw_parent`; it is sent to the processes.
     """
 
-    def __init__(self, seed, *, size, box, length, start=0, workers=1):
+    def __init__(self, seed, *, size, box, length, start=0, workers=1, draw_sky=simulated_sky):
         self._parents = deque(maxlen=length)
         self._next = start
-        self._task = (seed, size, box)
+        self._task = (seed, size, box, draw_sky)
         self._pool = None
         if workers:
             # Threads of one process would wait for each other: the drawing is Python.
@@ -276,8 +295,8 @@ def _ignore_interrupts():
 
 
 def _draw_task(task):
-    seed, size, box, index = task
-    return draw_parent(seed, index, size=size, box=box)
+    seed, size, box, draw_sky, index = task
+    return draw_parent(seed, index, size=size, box=box, draw_sky=draw_sky)
 
 
 def oriented(plane, turn):

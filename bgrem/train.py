@@ -13,6 +13,7 @@ import torch
 from bgrem.export import export
 from bgrem.losses import losses
 from bgrem.network import AttentionUNet
+from bgrem.own_sky import skies_of
 from bgrem.parents import ParentWindow
 from bgrem.training_config import EXTENDABLE, LABELS
 from bgrem.validate import draw_validation, validate
@@ -120,6 +121,7 @@ class Training:
             length=config.window,
             start=self.first_parent,
             workers=workers,
+            draw_sky=skies_of(config),
         )
 
     def _update_average(self):
@@ -294,7 +296,8 @@ def train(
     """Train, with checkpoints and a log, and export the model.
 
     The log, ``log.jsonl``, has a line of losses every `report` steps and a line of
-    `bgrem.validate.validate` every `validation` steps.
+    `bgrem.validate.validate` every `validation` steps, the first before any where the training starts
+    from weights.
 
     Parameters
     ----------
@@ -336,11 +339,13 @@ def train(
         logger.info("resumed at step %d of %d", training.step, config.steps)
     halted = False
     if training.step < config.steps:
-        held_out = draw_validation(config.seed, count=scenes, box=config.box) if validation else []
+        held_out = _held_out(config, scenes) if validation else []
         with training.window(workers) as window, open(directory / "log.jsonl", "a") as file:
             logger.info("drawing the first %d scenes", config.window)
             window.advance(training.first_parent)
             log = _Log(file, training, report)
+            if validation and config.start and training.step == 0:
+                log.write(validate(training.average, held_out))
             while training.step < config.steps and not halted:
                 log.add(training.advance(window))
                 if progress:
@@ -356,6 +361,12 @@ def train(
     if not halted:
         export(training, directory)
     return training
+
+
+def _held_out(config, count):
+    """Frames to validate on; with frames of one's own, skies made of these alone."""
+    skies = skies_of(config, share=1.0)
+    return draw_validation(config.seed, count=count, box=config.box, draw_sky=skies)
 
 
 class _Log:

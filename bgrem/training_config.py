@@ -6,12 +6,26 @@ import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bgrem.model import INCLUDED
 from bgrem.network import NetworkConfig
 
-__all__ = ["EXTENDABLE", "LABELS", "TrainingConfig", "load_config"]
+__all__ = ["EXTENDABLE", "LABELS", "TrainingConfig", "fine_tuning_config", "load_config"]
 
 LABELS = {"name", "description", "licence", "inference"}  # say how a model is used, not what it is
 EXTENDABLE = {"steps", "decay"}  # have no effect before the learning rate falls
+FINE_TUNING = {
+    "seed": 11,
+    "steps": 1500,
+    "warmup": 100,
+    "decay": 1000,
+    "learning_rate": 3e-4,
+    "ema": 0.998,
+    "whole": 0.85,
+    "box": 96,
+    "window": 64,
+    "reuse": 8.0,
+    "inference": {"tile": 1152, "overlap": 128, "box": 96, "calibration": 24},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +72,10 @@ class TrainingConfig:
         between them, the mean: the weights of two stages of one training lie in one valley of
         the loss, and their mean is steadier than either (Wortsman et al. 2022,
         arXiv:2203.05482). With 0 steps it is exported as it is.
+    frames : tuple of str
+        FITS files of one's own telescope (`bgrem.own_sky`); none for simulated skies only.
+    own : float
+        Share of the skies that are made of them.
     """
 
     name: str = "optical"
@@ -87,11 +105,16 @@ class TrainingConfig:
         default_factory=lambda: {"tile": 1024, "overlap": 96, "box": 128, "calibration": 80}
     )
     start: str = ""
+    frames: tuple = ()
+    own: float = 0.5
 
     @property
     def digest(self):
         """SHA-256 of the configuration: what a model's card says it was trained with."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        entries = asdict(self)
+        if not self.frames:  # as it was before there were any
+            del entries["frames"], entries["own"]
+        return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def load_config(path):
@@ -117,6 +140,32 @@ def load_config(path):
         raise ValueError(f"{path}: {error}") from None
 
 
+def fine_tuning_config(frames, *, name="own"):
+    """The training that makes the shipped model one for the frames of one's own telescope.
+
+    Short, at a low learning rate; half of the skies are the general ones, so that what frames of the
+    one telescope do not show is not forgotten.
+
+    Parameters
+    ----------
+    frames : sequence of path-like
+        FITS files.
+    name : str
+        Of the model.
+
+    Returns
+    -------
+    TrainingConfig
+    """
+    return TrainingConfig(
+        name=name,
+        description=f"optical, trained further on {len(frames)} frames of one telescope",
+        start=str(INCLUDED / "optical.safetensors"),
+        frames=tuple(str(Path(frame).resolve()) for frame in frames),
+        **FINE_TUNING,
+    )
+
+
 def _config(entries):
     """The configuration that a table of entries describes, checked."""
     default = TrainingConfig()
@@ -125,6 +174,8 @@ def _config(entries):
         sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in entries["network"].items()}
         _check_names("network", sizes, asdict(default.network))
         entries["network"] = NetworkConfig(**sizes)
+    if isinstance(entries.get("frames"), list):
+        entries["frames"] = tuple(entries["frames"])
     _check_names("", entries, asdict(default))
     for name in ("weights", "inference"):
         own = getattr(default, name)
@@ -163,5 +214,7 @@ def _check_range(config):
             raise ValueError(f"option {name} must be above 0")
     if not 0 <= config.decay <= config.steps:
         raise ValueError("option decay must be between 0 and steps")
+    if not 0 <= config.own <= 1:
+        raise ValueError("option own must be between 0 and 1")
     if config.tile % multiple or config.tile > config.parent:
         raise ValueError(f"option tile must be a multiple of {multiple} and at most the parent")

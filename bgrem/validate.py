@@ -7,8 +7,7 @@ import torch
 
 from bgrem.detect import detect_matched_filter, detect_peaks
 from bgrem.evaluate import froc
-from bgrem.parents import Parent, make_parent
-from bgrem.simulate import draw, random_scene
+from bgrem.parents import Parent, make_parent, simulated_sky
 from bgrem.simulate.scene import GAP
 from bgrem.truth import Truth, truth_of_sky
 
@@ -35,7 +34,7 @@ class ValidationFrame:
     reference: np.ndarray
 
 
-def draw_validation(seed, *, count=10, size=512, box=256):
+def draw_validation(seed, *, count=10, size=512, box=256, draw_sky=simulated_sky):
     """Scenes that no training step sees: their numbers are drawn from another stream.
 
     Parameters
@@ -46,6 +45,8 @@ def draw_validation(seed, *, count=10, size=512, box=256):
         Number of scenes.
     size, box : int
         Sides of a scene and of its sky mesh's boxes in pixels.
+    draw_sky : callable
+        As `bgrem.parents.simulated_sky`.
 
     Returns
     -------
@@ -55,7 +56,7 @@ def draw_validation(seed, *, count=10, size=512, box=256):
     while len(frames) < count:
         index += 1  # from 1: a seed that ends in 0 is the one without it, a parent's
         rng = np.random.default_rng([seed, 2, index])
-        sky = draw(random_scene(rng, shape=(size, size)), rng)
+        sky = draw_sky(rng, size)
         parent = make_parent(sky, rng, box=box)
         truth = truth_of_sky(sky, border=BORDER)
         if parent is None or truth.counted.sum() < 5:

@@ -20,16 +20,16 @@ FLOORS = {
     "separation": 2, "significance": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 2,
     "parents": 2, "realism": 2,
     "background": 3, "background2d": 4, "html": 3,
-    "budget": 2, "journal": 0, "log": 5, "workers": 5, "cluster": 6, "batch": 7,
+    "own_sky": 6, "budget": 2, "journal": 0, "log": 5, "workers": 5, "cluster": 6, "batch": 7,
     "files": 4, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3,
     "baselines": 3, "pooled": 6, "report": 5, "validate": 5, "calibrate": 5,
-    "export": 6,
-    "train": 7,
-    "cli": 8,
+    "export": 7,
+    "train": 8,
+    "cli": 9,
 }  # fmt: skip
 WING = {
     "simulate", "network", "parents", "validate", "calibrate", "training_config", "losses", "export",
-    "train",
+    "own_sky",    "train",
 }  # fmt: skip
 HEAVY = {
     "torch",

@@ -16,6 +16,8 @@ examples:
   bgrem-train configs/optical.toml --output-dir runs/optical --stop-after 60
   bgrem-train configs/optical.toml --output-dir runs/optical --export-only
   bgrem -f image.fits --model runs/optical/optical.onnx
+  bgrem-train --from-fits night/*.fits --output-dir mine     your telescope, from the shipped model
+  bgrem -f image.fits --model mine/own.onnx
 
 The folder gets checkpoint.pt, log.jsonl (losses, and detections on held-out scenes), and at the end
 NAME.onnx, which bgrem takes, and NAME.safetensors, the weights, which "start" in another
@@ -41,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser()
     options = parser.parse_args(argv)
+    if bool(options.config) == bool(options.from_fits):
+        parser.error("give either CONFIG.toml or --from-fits IMG ...")
+    if options.name and not options.from_fits:
+        parser.error("--name goes with --from-fits: CONFIG.toml has a name")
     return _run(options)
 
 
@@ -48,15 +54,26 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = Parser(
         prog="bgrem-train",
-        usage="bgrem-train CONFIG.toml --output-dir DIR [options]",
-        description="Train a network on simulated skies and write it as a model for bgrem.",
+        usage="bgrem-train {CONFIG.toml | --from-fits IMG ...} --output-dir DIR [options]",
+        description="Train a network on simulated skies, or further on frames of one's own, and "
+        "write it as a model for bgrem.",
         epilog=EXAMPLES,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
             prog, max_help_position=28, width=96
         ),
         allow_abbrev=False,
     )
-    parser.add_argument("config", metavar="CONFIG.toml", help="configuration of the training")
+    parser.add_argument(
+        "config", metavar="CONFIG.toml", nargs="?", help="configuration of the training"
+    )
+    parser.add_argument(
+        "--from-fits", metavar="IMG", nargs="+", default=[],
+        help="train the shipped model further on skies made of these frames, whose sources need not "
+        "be known: noise and background of the places between them, and the PSF",
+    )  # fmt: skip
+    parser.add_argument(
+        "--name", help="of the model of --from-fits (default: own, which gives own.onnx)"
+    )
     parser.add_argument(
         "--output-dir", metavar="DIR", required=True,
         help="folder of checkpoint, log and model; made where missing, resumed where not",
@@ -108,9 +125,15 @@ def _run(options: argparse.Namespace) -> int:
     # A usage error need not wait for the import of torch.
     from bgrem import train
     from bgrem.export import export, model_path
-    from bgrem.training_config import load_config
+    from bgrem.own_sky import read_own_sky
+    from bgrem.training_config import fine_tuning_config, load_config
 
-    config = load_config(options.config)
+    if options.from_fits:
+        config = fine_tuning_config(options.from_fits, name=options.name or "own")
+        for path in config.frames:  # what is wrong with one is better said before the work
+            read_own_sky(path)
+    else:
+        config = load_config(options.config)
     device = _device(options.device)
     _set_threads(options.threads)
     if options.export_only:

@@ -36,8 +36,13 @@ from bgrem.truth import grown
 
 __all__ = ["OwnSkies", "OwnSky", "draw_own", "make_own_sky", "read_own_sky", "skies_of"]
 
+MULTIPLE = 64  # px: sides of skies are multiples of it, as networks ask for
+SMALLEST = 192  # px: a narrower frame holds no training tile
 LARGEST = 4096  # px: of a larger frame the middle
 SEEN_LIGHT = 0.5  # sky rms: pixels with more light of sources are none of the sky
+SATURATED = (
+    0.8  # of the brightest pixel: the cores of bright stars, whatever the model takes them for
+)
 LEAST_SKY = 0.05  # part of a frame that must lie between its sources
 FILLINGS = 40  # places that are tried to fill what sources covered; each fills most of the rest
 COUNTED = (8.0, 40.0)  # S/N of the peaks whose numbers tell the counts
@@ -45,7 +50,7 @@ FEWEST_COUNTED = 10
 USUAL_SLOPE = 0.8  # of cumulative counts; see `bgrem.simulate.Scene`
 SLOPES = (0.4, 1.4)
 DENSITIES = (10.0, 6e4)  # stars per Mpix of S/N >= 1, as the simulated skies have them
-REFINEMENT = (0.3, 3.0)  # of a model PSF by the measured one
+REFINEMENT = (0.2, 5.0)  # of a model PSF by the measured one
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +152,13 @@ def read_own_sky(path):
     Raises
     ------
     ValueError
-        In one sentence with the file: no image, too few stars for the PSF, or hardly any sky.
+        In one sentence with the file: no image, too small, too few stars for the PSF, or hardly any
+        sky.
     """
     image = read_image(path, None)
     plane = middle_of(as_planes(image.data)[0], LARGEST)
+    if min(plane.shape) < SMALLEST:
+        raise ValueError(f"{path}: narrower than {SMALLEST} pixels, too small to train on")
     gain, _ = gain_of_header(image.header)
     return make_own_sky(plane, name=Path(path).name, gain=gain)
 
@@ -177,17 +185,19 @@ def make_own_sky(data, *, name="frame", gain=None, model="optical"):
     ValueError
         If there are too few stars for the PSF, or there is hardly any sky.
     """
-    target = make_target(data, name=name, gain=gain)
     network = load_model(model, threads=1) if isinstance(model, str) else model
-    parts = separate(target.data, mask=target.mask, model=network)
+    parts = separate(data, model=network)
     rms = np.float32(parts.provenance["rms"])
     bad = (parts.mask & UNSEEN) != 0
-    defect = (parts.mask & DEFECT) != 0
+    rest = np.where(bad, 0.0, (data - parts.background) / rms).astype(np.float32)
+    saturated = rest >= SATURATED * rest.max()
+    defect = ((parts.mask & DEFECT) != 0) & ~saturated
+    # Hot pixels must not be taken for sharp stars.
+    target = make_target(data, name=name, mask=defect, gain=gain)
     seen = (target.significance >= SEEN_SIGMA) | (parts.sources > SEEN_LIGHT * parts.rms)
-    sky = ~grown(seen & ~defect, target.fwhm) & ~bad
+    sky = ~grown((seen & ~defect) | saturated, target.fwhm) & ~bad
     if sky.mean() < LEAST_SKY:
         raise ValueError(f"{name}: hardly any sky is left between its sources ({sky.mean():.0%})")
-    rest = np.where(bad, 0.0, (target.data - parts.background) / rms).astype(np.float32)
     stars, slope, brightest = _counts(target)
     return OwnSky(
         noise=np.where(defect, rest, -rest),
@@ -249,7 +259,7 @@ def draw_own(own, rng, size):
     Sky
         Square, in units of the frame's sky rms.
     """
-    side = min(size, *own.noise.shape)
+    side = min(size, *own.noise.shape) // MULTIPLE * MULTIPLE
     top, left = (int(rng.integers(n - side + 1)) for n in own.noise.shape)
     cut = slice(top, top + side), slice(left, left + side)
     noise, defect = _filled(own, cut, rng)
@@ -274,7 +284,8 @@ def draw_own(own, rng, size):
 
 def _filled(own, cut, rng):
     """Noise and defects of a window, with those of other places where sources were seen."""
-    noise, defect, sky = (part[cut].copy() for part in (own.noise, own.defect, own.sky))
+    noise, sky = own.noise[cut].copy(), own.sky[cut].copy()
+    defect = own.defect[cut] & sky
     height, width = own.noise.shape
     rows, columns = (np.arange(part.start, part.stop) for part in cut)
     for _ in range(FILLINGS):
@@ -283,12 +294,11 @@ def _filled(own, cut, rng):
         place = np.ix_(
             (rows + rng.integers(height)) % height, (columns + rng.integers(width)) % width
         )
-        taken = ~sky & own.sky[place]
+        # Every defect stays the only one of its kind.
+        taken = ~sky & own.sky[place] & ~own.defect[place]
         noise[taken] = own.noise[place][taken]
-        defect[taken] = own.defect[place][taken]
         sky |= taken
     noise[~sky] = rng.standard_normal(np.count_nonzero(~sky), dtype=np.float32)
-    defect[~sky] = False
     return noise, defect
 
 

@@ -69,6 +69,10 @@ SECTIONS = {
     "meerlicht": Section((*simulated("meerlicht"), "8", *OTHERS), ("--simulate", "1"), "folder"),
     "control": Section((*simulated("control"), "8"), ("--simulate", "1"), "folder"),
     "pairs": Section((*EVALUATE, "--quiet", *OTHERS), (), "folder", PAIRS),
+    "fine_tuning": Section(
+        (quality_of("fine_tuning"), "--quiet"),
+        ("--minutes", "0.1", "--models", "results/quick/fine_tuning"), folder=PAIRS,
+    ),
     "grid": Section(
         (quality_of("grid"), "--quiet"), ("--side", "320", "--fwhm", "3", "--sky", "white", "empty"),
         "folder",
@@ -241,7 +245,7 @@ def measure(command, head, path, folders):
 def take_plots(name, section, folder, data, folders):
     """Copy the plots that a section's command wrote."""
     sources = {data / f"{name}.png": folder / f"{name}.png"}
-    if section.folder == PAIRS:
+    if section.folder == PAIRS and section.written == "folder":
         stems = [single.name.split(".")[0] for single, _ in pairs_of(folders[PAIRS])]
         sources = {data / f"{stem}.png": folder / f"{name}_{stem}.png" for stem in stems}
     for source, target in sources.items():

@@ -1,14 +1,16 @@
-"""What training on one's own frames gives: a real exposure before and after, against a deep stack.
+"""What training on one's own frames gives: real exposures before and after, against deep stacks.
 
-    bgrem-train --from-fits single.fits --output-dir mine
-    python benchmarks/quality/fine_tuning.py --tuned mine/own.onnx --pair single.fits deep.fits
+    python benchmarks/quality/fine_tuning.py --pair single.fits deep.fits --json results/fine_tuning.json
 
-True detections at equal false ones (see `bgrem-evaluate --pair`) by the model of the package, by the
-one that was trained further, and by the matched filter; the ratio of the two models, its 68 % interval
-from a bootstrap that draws the same blocks of the frame for both. The training saw the exposure, or
-others of its telescope, and never the stack.
+For each pair `bgrem-train --from-fits SINGLE` makes a model (in the folder of --models; one that is there
+is taken), and true detections at equal false ones are counted (see `bgrem-evaluate --pair`) by the model
+of the package, by that one, and by the matched filter. The ratio of the two models has a 68 % interval
+from a bootstrap that draws the same blocks of the frame for both. The training sees the exposure alone,
+never the stack.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 from time import perf_counter
 
@@ -25,45 +27,65 @@ RESAMPLES = 1000
 
 def main(argv=None):
     parser = make_parser(__doc__)
-    parser.add_argument("--tuned", required=True, metavar="MODEL", help="name, or .onnx file")
     parser.add_argument(
         "--pair", nargs=2, action="append", required=True, metavar=("SINGLE", "DEEP"),
         help="FITS files of one exposure and of a deep stack of the same field (repeatable)",
     )  # fmt: skip
+    parser.add_argument(
+        "--models",
+        default="results/fine_tuning",
+        help="folder of the trainings (default: %(default)s)",
+    )
+    parser.add_argument("--minutes", help="of each training at most (default: until it is done)")
     options = parser.parse_args(argv)
     began = perf_counter()
     before = model_of(options)
-    models = {BEFORE: before, AFTER: load_model(options.tuned, threads=options.threads)}
-    tables = {}
+    rows, digests = [], {}
     for single, deep in options.pair:
-        tell(options, single)
-        tables[Path(single).name.split(".")[0]] = before_and_after(single, deep, models)
-    finish(options, tables, model=before, began=began, tuned=models[AFTER].sha256)
+        name = Path(single).name.split(".")[0]
+        tell(options, name)
+        after = load_model(trained_on(single, name, options), threads=options.threads)
+        digests[name] = after.sha256
+        models = {BEFORE: before, AFTER: after}
+        rows += [{"frame": name} | row for row in before_and_after(single, deep, models)]
+    finish(options, {"before and after": rows}, model=before, began=began, after=digests)
+
+
+def trained_on(single, name, options):
+    """The model that was, or is now, trained on an exposure."""
+    folder = Path(options.models) / name
+    model = folder / f"{name}.onnx"
+    if not model.exists():
+        tell(options, f"training on {name}")
+        command = [sys.executable, "-m", "bgrem.cli.train", "--from-fits", single, "--name", name,
+                   "--output-dir", folder]  # fmt: skip
+        command += ["--stop-after", options.minutes] if options.minutes else []
+        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    return model
 
 
 def before_and_after(single, deep, models):
     """Rows of a pair: one for each rate of false detections."""
-    chosen = methods(program=False)
-    chosen = {name: chosen[name] for name in (SEXTRACTOR, MATCHED_FILTER)}
+    known = methods(program=False)
+    chosen = {name: known[name] for name in (SEXTRACTOR, MATCHED_FILTER)}
     for name, model in models.items():
         chosen[name] = methods(model=model, program=False)["bgrem"]
     curves = evaluate_frames([pair_frame(single, deep)], chosen, title=single).curves
-    columns = {name: _compared(curves, name, AFTER) for name in curves}
+    ratios = {name: _ratios(curves, name) for name in (BEFORE, MATCHED_FILTER, SEXTRACTOR)}
     rows = []
-    for i, gain in enumerate(columns[BEFORE]):
+    for i, gain in enumerate(ratios[BEFORE]):
         row = {"false/Mpix": gain.rate}
-        row |= {name: round(curves[name].true_positives(gain.rate)) for name in curves}
-        for name in (BEFORE, MATCHED_FILTER, SEXTRACTOR):
-            ratio = columns[name][i]
-            low, high = ratio.ratio_interval
-            row[f"after / {name}"] = f"{ratio.ratio:.3f} ({low:.3f}-{high:.3f})"
+        row |= {name: round(curve.true_positives(gain.rate)) for name, curve in curves.items()}
+        for name, entries in ratios.items():
+            low, high = entries[i].ratio_interval
+            row[f"after / {name}"] = f"{entries[i].ratio:.3f} ({low:.3f}-{high:.3f})"
         rows.append(row)
     return rows
 
 
-def _compared(curves, reference, name):
+def _ratios(curves, reference):
     rng = np.random.default_rng(0)  # the same blocks for all
-    return compare(curves[name], curves[reference], rng=rng, resamples=RESAMPLES)
+    return compare(curves[AFTER], curves[reference], rng=rng, resamples=RESAMPLES)
 
 
 if __name__ == "__main__":

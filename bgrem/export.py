@@ -65,6 +65,7 @@ def export(training, directory):
             # The graph is traced for one frame vector at a time, and that is how it is used.
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", message="Constant folding")
             export_onnx(network, temporary, card(config, training.step))
         error = export_error(network, temporary)
         if not error < LARGEST_EXPORT_ERROR:

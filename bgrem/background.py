@@ -347,6 +347,7 @@ def _provenance(model, sky, *, steps, norm, minpix, fwhm) -> dict:
         "version": __version__,
         "model": model.card.name,
         "sha256": model.sha256,
+        "engine": str(model.engine),
         "steps": int(steps),
         "norm": float(norm or 0.0),
         "level": sky.level,

@@ -42,7 +42,7 @@ def process_batch(
     shard : tuple of int
         (i, n), i from 1: only every n-th image, from the i-th on.
     model : str, path or Model
-        One that is given loaded is loaded again by each process.
+        One that is given loaded is loaded again by each process, for the same engine and device.
     prefix, output_dir, overwrite, **options
         As for `~bgrem.files.process_file`, but for ``progress``.
 
@@ -80,8 +80,10 @@ def process_batch(
             yield outcome
     # Whatever is there now under a planned name was written by this batch, or by its killed
     # predecessor.
-    job = {"model": str(network.path), "prefix": prefix, "output_dir": output_dir, **options}
-    for outcome in _processed(list(plan.keys), workers, scheduler, overwrite=True, **job):
+    job = {"model": str(network.path), **network.asked, "prefix": prefix, "output_dir": output_dir}
+    for outcome in _processed(
+        list(plan.keys), workers, scheduler, overwrite=True, **job, **options
+    ):
         plan.note(outcome)
         yield outcome
 
@@ -101,7 +103,8 @@ class _Plan:
         self.keys: dict[Path, str] = {}
         self._journal = journal
         self._network = network
-        # The result does not depend on the memory that it may take.
+        # The result does not depend on the memory that it may take, but a little on the engine.
+        options = options | {"engine": str(network.engine)}
         self._options = {k: v for k, v in options.items() if k != "memory"}
 
     def settled(self, path: Path, output: Path, overwrite: bool) -> Result | Failure | None:

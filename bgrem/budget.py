@@ -14,7 +14,9 @@ BLOCKS = 0.6  # bytes per pixel of the image: averages of 4 x 4 pixels, by which
 FLOAT = 4
 
 
-def least_memory(shape: tuple[int, int], card: ModelCard, maps: tuple[str, ...]) -> float:
+def least_memory(
+    shape: tuple[int, int], card: ModelCard, maps: tuple[str, ...], libraries: float = 0.0
+) -> float:
     """Bytes of memory that an image takes at the least.
 
     Parameters
@@ -25,6 +27,8 @@ def least_memory(shape: tuple[int, int], card: ModelCard, maps: tuple[str, ...])
         Of the model.
     maps : tuple of str
         What is wanted beside the parts, as for `~bgrem.background.separate`.
+    libraries : float
+        Bytes that the libraries of the network's engine take beyond those of onnxruntime.
 
     Returns
     -------
@@ -36,19 +40,24 @@ def least_memory(shape: tuple[int, int], card: ModelCard, maps: tuple[str, ...])
     row = (nx + card.overlap) * height * FLOAT * (2 + 2 + len(maps))
     mesh = 3 * FLOAT * nx * (ny // card.box + 1)
     strips = 20 * card.box * nx * FLOAT
-    tiles = PROGRAM + NETWORK * height * width + row + mesh
-    return max(tiles, PROGRAM + BLOCKS * ny * nx + strips) + 4 * CHUNK
+    tiles = NETWORK * height * width + row + mesh
+    return PROGRAM + libraries + max(tiles, BLOCKS * ny * nx + strips) + 4 * CHUNK
 
 
 def check_limit(
-    store: Scratch, shape: tuple[int, int], card: ModelCard, maps: tuple[str, ...], label: str
+    store: Scratch,
+    shape: tuple[int, int],
+    card: ModelCard,
+    maps: tuple[str, ...],
+    label: str,
+    libraries: float = 0.0,
 ) -> None:
     """Refuse an image that cannot be done within the limit of a store.
 
     Parameters
     ----------
     store : `~bgrem.scratch.Scratch`
-    shape, card, maps
+    shape, card, maps, libraries
         As for `least_memory`.
     label : str
         What to call the image.
@@ -60,7 +69,7 @@ def check_limit(
     """
     # Planes of one byte per pixel are the smallest: larger than the share, none is in memory.
     kept = store.limit / SHARE if shape[0] * shape[1] < store.limit / SHARE else 0
-    least = least_memory(shape, card, maps) + kept
+    least = least_memory(shape, card, maps, libraries) + kept
     if least > store.limit:
         raise ValueError(
             f"{label} of {shape[1]} x {shape[0]} pixels needs {least / 1e9:.2g} GB of memory, "

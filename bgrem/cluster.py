@@ -26,7 +26,13 @@ _loading = Lock()
 
 
 def process_on_cluster(
-    paths: Sequence[Path], *, scheduler: str, model: str, **options
+    paths: Sequence[Path],
+    *,
+    scheduler: str,
+    model: str,
+    engine: str = "auto",
+    device: str = "auto",
+    **options,
 ) -> Iterator[Result | Failure]:
     """Process images on an existing cluster.
 
@@ -41,6 +47,8 @@ def process_on_cluster(
         Address of the scheduler, ``tcp://host:port``.
     model : str
         Name or path of the model; each worker loads it once.
+    engine, device : str
+        As for `~bgrem.model.load_model`, of what the worker has.
     **options
         As for `~bgrem.files.process_file`.
 
@@ -66,11 +74,11 @@ def process_on_cluster(
         raise ValueError(f"there is no scheduler at {scheduler} ({error})") from None
     # The workers start from other folders.
     found = {name: _from_anywhere(value) for name, value in options.items()}
-    model = str(Path(model).absolute())
+    asked = (str(Path(model).absolute()), engine, device)
     with client:
         peers = _peers(client)
         given = {
-            client.submit(_process, path.absolute(), model, peers, found, pure=False): path
+            client.submit(_process, path.absolute(), asked, peers, found, pure=False): path
             for path in paths
         }
         with client.as_current():  # a generator must not leave its client to its caller
@@ -100,23 +108,27 @@ def _host(address: str) -> str:
     return address.rpartition("/")[2].rpartition(":")[0]
 
 
-def _process(path: Path, model: str, peers: Counter, options: dict) -> Result | Failure:
+def _process(
+    path: Path, asked: tuple[str, str, str], peers: Counter, options: dict
+) -> Result | Failure:
     """What a worker does with an image."""
     from distributed import get_worker
 
     # One that has joined later was not counted.
     threads = cores() // max(peers[_host(get_worker().address)], 1)
-    network = _loaded(model, max(1, threads))
+    network = _loaded(max(1, threads), *asked)
     return next(process_files(path, model=network, **options))
 
 
-def _loaded(model: str, threads: int) -> Model:
+def _loaded(threads: int, model: str, engine: str, device: str) -> Model:
     """A model that is loaded once in a process, whichever thread comes first."""
     with _loading:
-        return _load(model, threads)
+        return _load(threads, model, engine, device)
 
 
-_load = lru_cache(maxsize=2)(lambda model, threads: load_model(model, threads=threads))
+@lru_cache(maxsize=2)
+def _load(threads: int, model: str, engine: str, device: str) -> Model:
+    return load_model(model, threads=threads, engine=engine, device=device)
 
 
 def _outcome(future, path: Path) -> Result | Failure:
@@ -129,7 +141,16 @@ def _outcome(future, path: Path) -> Result | Failure:
     return Failure(path, f"{path}: {lost if error is None else ' '.join(str(error).split())}")
 
 
-def map_blocks(data, *, depth: int = 256, part: str = "sources", model="optical", **options):
+def map_blocks(
+    data,
+    *,
+    depth: int = 256,
+    part: str = "sources",
+    model="optical",
+    engine: str = "auto",
+    device: str = "auto",
+    **options,
+):
     """Separate a huge Dask array block by block, with overlap, when it is computed.
 
     Each block has its own sky mesh and seeing, measured on the block and ``depth`` pixels around it:
@@ -145,6 +166,8 @@ def map_blocks(data, *, depth: int = 256, part: str = "sources", model="optical"
         "sources", "background", "noise", "rms", "mask", "uncertainty" or "significance".
     model : str or path
         Each worker loads it once.
+    engine, device : str
+        As for `~bgrem.model.load_model`, of what the worker has.
     **options
         As for `~bgrem.background.separate`.
 
@@ -171,12 +194,15 @@ def map_blocks(data, *, depth: int = 256, part: str = "sources", model="optical"
     maps = (part,) if part in MAPS else ()
     return da.map_overlap(
         _part_of_block, data, depth=depth, boundary="none", dtype=dtype,
-        meta=np.empty((0, 0), dtype), part=part, model=str(model), maps=maps, options=options,
+        meta=np.empty((0, 0), dtype), part=part, asked=(str(model), engine, device), maps=maps,
+        options=options,
     )  # fmt: skip
 
 
-def _part_of_block(block: np.ndarray, *, part: str, model: str, maps, options: dict) -> np.ndarray:
-    parts = separate(block, model=_loaded(model, 1), maps=maps, **options)
+def _part_of_block(
+    block: np.ndarray, *, part: str, asked: tuple[str, str, str], maps, options: dict
+) -> np.ndarray:
+    parts = separate(block, model=_loaded(1, *asked), maps=maps, **options)
     found = getattr(parts, part)
     if found is None:
         raise ValueError(f"the model gives no {part}")

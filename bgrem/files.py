@@ -280,7 +280,8 @@ def process_file(
     def product_of(index: int, tell: Callable[[float], None] | None) -> Product | None:
         this = image if index == image.hdu else sibling(image, index)
         if memory:
-            check_limit(store, as_planes(this.data).shape[1:], model.card, maps, this.label)
+            shape = as_planes(this.data).shape[1:]
+            check_limit(store, shape, model.card, maps, this.label, model.engine.libraries)
         try:
             given = maps_for(
                 this,
@@ -613,6 +614,7 @@ FACTS = {
     "version": ("BGR_VERS", "version of bgrem"),
     "model": ("BGR_MODL", "name of the model"),
     "sha256": ("BGR_HASH", "SHA-256 of the model file, first 16 digits"),
+    "engine": ("BGR_ENGN", "what ran the model"),
     "steps": ("BGR_STEP", "diffusion steps"),
     "norm": ("BGR_NORM", "normalisation factor, 0 = rms map"),
     "level": ("BGR_LEVL", "median sky level"),

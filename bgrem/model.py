@@ -8,13 +8,14 @@ import hashlib
 import json
 import os
 from dataclasses import MISSING, dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from bgrem.calibration import Calibration
+from bgrem.engines import ModelError, ModelFile, start_engine
 
 __all__ = [
     "Model",
@@ -28,10 +29,6 @@ __all__ = [
 INCLUDED = Path(__file__).parent / "models"
 SCHEDULE = "cosine"
 NORMALISATION = "centre-mad-mesh"
-
-
-class ModelError(ValueError):
-    """A file is no model that this version can use."""
 
 
 class ModelNotFoundError(ModelError):
@@ -153,6 +150,10 @@ class Model:
         An ONNX file with a card.
     threads : int, optional
         Number of threads. Default: as many as there are cores.
+    engine : str
+        "onnxruntime", "openvino", "torch", or "auto" by the rule of `bgrem.engines`.
+    device : str
+        "cpu", "cuda" or "auto".
 
     Attributes
     ----------
@@ -162,14 +163,29 @@ class Model:
         What the model says about itself.
     sha256 : str
         Hexadecimal SHA-256 of the file.
+    engine : `~bgrem.engines.Engine`
+        What runs it; as a text, its name, device and precision.
+    asked : dict
+        ``engine`` and ``device`` as they were given, to load the model again elsewhere.
 
     Raises
     ------
     ModelError
         If the file cannot be read, or is no model that this version can use.
+    ValueError
+        If there is no such engine or device. One that is not installed is none: a warning tells,
+        and onnxruntime runs on the processor.
     """
 
-    def __init__(self, path: str | os.PathLike, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        threads: int | None = None,
+        engine: str = "auto",
+        device: str = "auto",
+    ) -> None:
+        self.asked = {"engine": engine, "device": device}
         self.path = Path(path)
         try:
             content = self.path.read_bytes()
@@ -177,8 +193,8 @@ class Model:
             raise ModelError(f"the model {path} cannot be read: {error.strerror}") from None
         self._digest = hashlib.sha256(content)
         try:
-            self._session = _start_session(content, threads)
-            self.card = ModelCard.from_metadata(self._session.get_modelmeta().custom_metadata_map)
+            self.engine = start_engine(ModelFile(self.path, content), threads=threads, **self.asked)
+            self.card = ModelCard.from_metadata(self.engine.metadata)
         except ModelError as error:
             raise ModelError(f"the model {path} cannot be used: {error}") from None
 
@@ -212,34 +228,7 @@ class Model:
             "rate": np.array([rate], dtype=np.float32),
             "frame": np.asarray(frame, dtype=np.float32)[None],
         }
-        return self._session.run(["channels"], inputs)[0]
-
-
-def _start_session(content: bytes, threads: int | None):
-    import onnxruntime  # takes a tenth of a second, which `import bgrem` must not
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3
-    # Between two tiles the threads of the network leave the processor to the rest of the path.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    available = onnxruntime.get_available_providers()
-    providers = [
-        name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available
-    ]
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=providers)
-    except Exception as error:  # noqa: BLE001 - the exceptions of the runtime share no base
-        raise ModelError(f"it is not a valid ONNX file ({_first_line(error)})") from None
-    names = {node.name for node in session.get_inputs()}, {n.name for n in session.get_outputs()}
-    if names[0] != {"x", "rate", "frame"} or "channels" not in names[1]:
-        raise ModelError("its inputs and outputs are not those of a bgrem model")
-    return session
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+        return self.engine(inputs)
 
 
 def _folders() -> list[Path]:
@@ -259,7 +248,13 @@ def available_models() -> tuple[str, ...]:
     return tuple(sorted({path.stem for folder in _folders() for path in folder.glob("*.onnx")}))
 
 
-def load_model(name_or_path: str | os.PathLike, *, threads: int | None = None) -> Model:
+def load_model(
+    name_or_path: str | os.PathLike,
+    *,
+    threads: int | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+) -> Model:
     """Load a model by its name, or from an ONNX file.
 
     Parameters
@@ -267,8 +262,8 @@ def load_model(name_or_path: str | os.PathLike, *, threads: int | None = None) -
     name_or_path : str or path
         One of `available_models`, or the path of an ``.onnx`` file. A model in
         ``$BGREM_MODELS`` stands before one of the same name in the package.
-    threads : int, optional
-        Number of threads. Default: as many as there are cores.
+    threads, engine, device
+        As for `Model`.
 
     Returns
     -------
@@ -281,14 +276,15 @@ def load_model(name_or_path: str | os.PathLike, *, threads: int | None = None) -
     ModelError
         If the file is no model that this version can use.
     """
+    load = partial(Model, threads=threads, engine=engine, device=device)
     name = os.fspath(name_or_path)
     if name.endswith(".onnx"):
         if not os.path.isfile(name):
             raise ModelNotFoundError(f"there is no model file {name}")
-        return Model(name, threads=threads)
+        return load(name)
     for folder in _folders():
         path = folder / f"{name}.onnx"
         if os.path.basename(name) == name and path.is_file():
-            return Model(path, threads=threads)
+            return load(path)
     known = ", ".join(available_models()) or "none"
     raise ModelNotFoundError(f"there is no model {name!r} (available: {known})")

@@ -240,7 +240,7 @@ def _compressed(x):
 
 def _waves(rate):
     """Sinusoidal embedding of the rate, (n, 8) (Vaswani et al. 2017, arXiv:1706.03762)."""
-    frequencies = 2.0 ** torch.arange(4, dtype=torch.float32)
+    frequencies = 2.0 ** torch.arange(4, dtype=torch.float32, device=rate.device)
     angles = torch.pi * rate[:, None] * frequencies
     return torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
 

@@ -7,14 +7,17 @@ another process once more, then it is said to have failed, and the others go on.
 import multiprocessing
 import os
 import signal
+import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from bgrem.engines import EngineWarning
 from bgrem.files import Failure, Result, process_files
-from bgrem.model import load_model
+from bgrem.model import Model, load_model
 
 __all__ = ["cores", "process_locally"]
 
@@ -30,7 +33,13 @@ def cores() -> int:
 
 
 def process_locally(
-    paths: Sequence[Path], *, workers: int, model: str, **options
+    paths: Sequence[Path],
+    *,
+    workers: int,
+    model: str,
+    engine: str = "auto",
+    device: str = "auto",
+    **options,
 ) -> Iterator[Result | Failure]:
     """Process images in several processes, each with its share of the cores.
 
@@ -42,6 +51,8 @@ def process_locally(
         Number of processes.
     model : str
         Name or path of the model; each process loads it once.
+    engine, device : str
+        As for `~bgrem.model.load_model`.
     **options
         As for `~bgrem.files.process_file`.
 
@@ -52,7 +63,9 @@ def process_locally(
     """
     waiting = deque((path, 1) for path in paths)
     count = min(workers, len(waiting))
-    job = (model, max(1, cores() // max(count, 1)), options)
+    threads = max(1, cores() // max(count, 1))
+    load = partial(load_model, model, threads=threads, engine=engine, device=device)
+    job = (load, options)
     crew = [_Worker(*job) for _ in range(count)]
     try:
         while waiting or any(worker.path for worker in crew):
@@ -81,15 +94,13 @@ def process_locally(
 class _Worker:
     """A process, and the image that it has been given."""
 
-    def __init__(self, model: str, threads: int, options: dict) -> None:
+    def __init__(self, load: Callable[[], Model], options: dict) -> None:
         # A fresh interpreter: the runtime of the network does not survive a fork.
         context = multiprocessing.get_context("spawn")
         self.pipe, far = context.Pipe()
         self.path: Path | None = None
         self.attempt = 0
-        self.process = context.Process(
-            target=_work, args=(far, model, threads, options), daemon=True
-        )
+        self.process = context.Process(target=_work, args=(far, load, options), daemon=True)
         with _no_interrupts():
             self.process.start()
         far.close()  # so that the pipe ends when the process does
@@ -137,11 +148,14 @@ class _no_interrupts:
             signal.pthread_sigmask(signal.SIG_SETMASK, self.before)
 
 
-def _work(pipe: Connection, model: str, threads: int, options: dict) -> None:
+def _work(pipe: Connection, load: Callable[[], Model], options: dict) -> None:
     """What a process does: images as they come, until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
-    network = load_model(model, threads=threads)
+    with warnings.catch_warnings():
+        # The process that shares out the images has loaded the same and told it.
+        warnings.simplefilter("ignore", EngineWarning)
+        network = load()
     with suppress(EOFError, OSError):  # the parent has gone
         while True:
             pipe.send(next(process_files(pipe.recv(), model=network, **options)))

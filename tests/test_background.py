@@ -222,6 +222,7 @@ def test_provenance_says_how_it_was_done(toy_model, toy_model_path):
     assert provenance["version"] == bgrem.__version__
     assert provenance["model"] == "toy"
     assert provenance["sha256"] == toy_model.sha256
+    assert provenance["engine"] == str(toy_model.engine)
     assert provenance["steps"] == 3
     assert provenance["fwhm"] == 2.5
     assert abs(provenance["level"] - 1000) < 15

@@ -16,6 +16,7 @@ from astropy.io import fits
 
 from bgrem.batch import process_batch
 from bgrem.files import Failure, Result, process_file
+from bgrem.model import load_model
 from bgrem.workers import process_locally
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -226,6 +227,17 @@ def test_what_is_not_the_same_is_not_skipped(night, toy_model, tmp_path):
     assert not again(steps=2).resumed
     (tmp_path / "BGRem_f0.fits").write_text("")
     assert again(steps=2).output.stat().st_size > 0
+
+
+def test_what_another_engine_has_done_is_done_again(night, toy_model_path, tmp_path):
+    def again(precision):
+        model = load_model(toy_model_path, threads=1)
+        model.engine.precision = precision
+        options = {"output_dir": tmp_path / "out", "overwrite": True}
+        (outcome,) = process_batch(night / "f0.fits", model=model, **options)
+        return outcome.resumed
+
+    assert [again(name) for name in ("float32", "float32", "bfloat16")] == [False, True, False]
 
 
 def test_a_foreign_output_is_refused(night, toy_model_path):

@@ -19,6 +19,7 @@ from bgrem.background import separate
 from bgrem.batch import process_batch
 from bgrem.cluster import map_blocks
 from bgrem.files import Failure, Result, process_file
+from bgrem.model import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -134,6 +135,17 @@ def test_the_command(cluster, night, toy_model, toy_model_path, tmp_path):
     assert "0 done, 4 done before, 1 failed" in run().stderr
 
 
+def test_the_workers_are_told_the_engine(cluster, night, toy_model_path, tmp_path):
+    pytest.importorskip("openvino")
+    model = load_model(toy_model_path, engine="openvino")
+    scheduler = cluster.scheduler_address
+    outcomes = list(
+        process_batch(night, model=model, scheduler=scheduler, output_dir=tmp_path / "o")
+    )
+    ran = [fits.getheader(outcome.output)["BGR_ENGN"] for outcome in outcomes]
+    assert ran == [str(model.engine)] * 4 and ran[0].startswith("openvino cpu ")
+
+
 def test_a_worker_that_is_killed(cluster, night, stuck, toy_model, tmp_path):
     thread = when_stuck(stuck, lambda pid: os.kill(pid, signal.SIGKILL))
     outcomes = batch(night, stuck, toy_model, cluster, tmp_path)
@@ -205,6 +217,20 @@ def test_a_huge_array_block_by_block(toy_model, toy_model_path):
         # One block and what is around it, by hand.
         around = getattr(separate(data[86:300, 216:420], model=toy_model), part)
         np.testing.assert_array_equal(values[150:, 280:], around[64:, 64:])
+
+
+def test_blocks_are_told_the_engine(toy_model_path, monkeypatch):
+    asked = []
+    load = load_model
+    monkeypatch.setattr(
+        "bgrem.cluster.load_model",
+        lambda path, **options: asked.append(options) or load(path, threads=1),
+    )
+    blocks = da.from_array(np.random.default_rng(3).normal(200, 3, (64, 80)), chunks=(64, 80))
+    map_blocks(blocks, model=toy_model_path, engine="torch", device="cuda").compute(
+        scheduler="synchronous"
+    )
+    assert asked == [{"threads": 1, "engine": "torch", "device": "cuda"}]
 
 
 def test_arrays_that_are_refused(toy_model_path):

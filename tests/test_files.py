@@ -69,6 +69,7 @@ def test_provenance(frame, run, toy_model):
     header = fits.getheader(result.output)
     assert header["BGR_MODL"] == "toy"
     assert header["BGR_HASH"] == toy_model.sha256[:16]
+    assert header["BGR_ENGN"] == "onnxruntime cpu float32"
     assert header["BGR_STEP"] == 2
     assert header["BGR_FWHM"] == 3.5
     assert header["BGR_MINP"] == -4.0

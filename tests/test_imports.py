@@ -13,14 +13,14 @@ PACKAGE = ROOT / "bgrem"
 
 # Each room and its floor; a room imports only from floors below its own.
 FLOORS = {
-    "tiling": -1, "scratch": -1, "diffusion": 0, "peaks": 0, "truth": 0, "mode": 0, "calibration": 0,
+    "tiling": -1, "scratch": -1, "diffusion": 0, "peaks": 0, "truth": 0, "mode": -2, "calibration": 0,
     "light": 0, "tables": 0, "pictures": 0, "borders": 0, "formats": 0, "photometry": 1, "target": 5,
     "inject": 6, "restore": 2, "flags": 1, "saturation": 2, "weights": 2, "maps": 2, "companions": 3, "bayer": 3,
-    "sky": 1, "frame": 1, "fits": 1, "model": 1, "psf": 1, "simulate": 1,
-    "separation": 2, "significance": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 2,
+    "sky": 1, "frame": -1, "fits": 1, "engines": 1, "model": 2, "psf": 1, "simulate": 1,
+    "separation": 2, "significance": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 0,
     "parents": 2, "realism": 2,
     "background": 3, "background2d": 4, "html": 3,
-    "own_sky": 6, "budget": 2, "journal": 0, "log": 5, "workers": 5, "cluster": 6, "batch": 7,
+    "own_sky": 6, "budget": 3, "journal": 0, "log": 5, "workers": 5, "cluster": 6, "batch": 7,
     "files": 4, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3,
     "baselines": 3, "pooled": 6, "report": 5, "validate": 5, "calibrate": 5,
     "export": 7,
@@ -40,6 +40,7 @@ HEAVY = {
     "onnxruntime",
     "astroscrappy",
     "onnx",
+    "openvino",
 }
 ALLOWED_IN_THE_WING = {"torch", "galsim"}
 

@@ -1,5 +1,8 @@
 """The network: shapes, what it must not depend on, and its way into an ONNX file."""
 
+from contextlib import nullcontext
+from copy import deepcopy
+
 import numpy as np
 import pytest
 
@@ -134,6 +137,16 @@ def test_matched_filter_gives_the_snr_of_a_star(fwhm):
         ..., 16:-16, 16:-16
     ]
     assert noise.std().item() == pytest.approx(1, rel=0.1)
+
+
+def test_nothing_is_left_on_another_device(network, monkeypatch):
+    """What stands on the processor while the network does not ends in an error."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no such device
+    elsewhere = deepcopy(network).to("meta")
+    x, rate, frame = torch.zeros(1, 1, 64, 64), torch.ones(1), torch.zeros(1, FRAME)
+    with torch.no_grad():
+        channels = elsewhere(x.to("meta"), rate.to("meta"), frame.to("meta"))
+    assert channels.shape == (1, len(CHANNELS), 64, 64) and channels.device.type == "meta"
 
 
 def test_begins_at_all_is_noise():

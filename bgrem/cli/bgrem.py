@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -172,6 +173,15 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
         help="name of a model in the package, or a path to an .onnx file (default: optical)",
     )  # fmt: skip
     group.add_argument(
+        "--engine", choices=("auto", "onnxruntime", "openvino", "torch"), default="auto",
+        help="what runs the model; where it is not installed, onnxruntime does on the CPU "
+        "(default: onnxruntime, or with --device cuda what has such a device)",
+    )  # fmt: skip
+    group.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto",
+        help="where it runs (default: a GPU where the engine has one, else the CPU)",
+    )  # fmt: skip
+    group.add_argument(
         "--fwhm", metavar="PIXELS", type=positive_number,
         help="FWHM of the point-spread function in pixels (default: measured)",
     )  # fmt: skip
@@ -279,12 +289,11 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # numpy, astropy and the model runtime take a second to import: a usage error need not wait for it.
     from bgrem.html.pages import check_templates
     from bgrem.log import Log
-    from bgrem.model import load_model
 
     if options.workers and options.scheduler:
         parser.error("--workers is for this machine, --scheduler for a cluster")
     try:
-        model = load_model(options.model)
+        model = _loaded(options)
         # What is missing is better said before the work.
         if options.report:
             check_templates()
@@ -297,6 +306,22 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return _report(outcomes, options, log)
 
 
+def _loaded(options: argparse.Namespace):
+    """The model; what stands in for an engine that is not here is told in a sentence."""
+    from bgrem.engines import EngineWarning
+    from bgrem.model import load_model
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", EngineWarning)
+        model = load_model(options.model, engine=options.engine, device=options.device)
+    # The workers of a cluster have engines and devices of their own.
+    if not (options.quiet or options.scheduler):
+        for warning in told:
+            complain("bgrem", str(warning.message))
+    return model
+
+
 def _is_batch(options: argparse.Namespace) -> bool:
     return bool(options.workers or options.scheduler or options.shard)
 
@@ -306,7 +331,7 @@ def _outcomes(options: argparse.Namespace, model) -> Iterator:
     from bgrem.batch import process_batch
     from bgrem.files import process_files
 
-    names = ("files", "model", "quiet", "workers", "scheduler", "shard", "log")
+    names = ("files", "model", "engine", "device", "quiet", "workers", "scheduler", "shard", "log")
     arguments = {k: v for k, v in vars(options).items() if k not in names}
     if _is_batch(options):
         shares = {

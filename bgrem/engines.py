@@ -1,0 +1,386 @@
+"""What runs a network: the engine, on which device, and how both are chosen.
+
+The rule, for what the user asks of ``engine`` and ``device``:
+
+- Engine "auto" is onnxruntime. Only where "cuda" is asked for, and onnxruntime has no CUDA device,
+  is it torch, if that has one. OpenVINO is never chosen by itself, though it is the fastest on a
+  processor that has bfloat16: a result must not depend on what else is installed.
+- Device "auto" is a CUDA device where the engine has one, and else the processor. The usual
+  onnxruntime has none (onnxruntime-gpu has), so that nobody comes to a GPU by accident.
+- What is asked for by name and is not there is told in one warning, and onnxruntime runs on the
+  processor: the work is done all the same.
+
+The file that an engine is given is the same ONNX file for all; torch takes the weights from the
+``.safetensors`` of the same stem beside it.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "DEVICES",
+    "ENGINES",
+    "Engine",
+    "EngineWarning",
+    "ModelError",
+    "ModelFile",
+    "start_engine",
+]
+
+CUDA = "CUDAExecutionProvider"
+# From onnxruntime on an image of noise of unit deviation: rounding makes a tenth of it.
+LARGEST_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.5}
+
+
+class ModelError(ValueError):
+    """A file is no model that this version can use."""
+
+
+class EngineWarning(UserWarning):
+    """An engine or a device that was asked for is not here; another one does the work."""
+
+
+class Unavailable(Exception):
+    """Why an engine cannot run a model here, in a few words."""
+
+
+class ModelFile(NamedTuple):
+    """An ONNX file: where it lies, and its bytes."""
+
+    path: Path
+    content: bytes
+
+
+class Engine:
+    """A network that is ready to run.
+
+    Attributes
+    ----------
+    name : str
+        One of `ENGINES`.
+    device : str
+        "cpu" or "cuda".
+    precision : str
+        "float32" or "bfloat16", of the convolutions.
+    libraries : float
+        Bytes of memory that its libraries take beyond those of onnxruntime.
+    metadata : dict of str to str
+        That of the ONNX file.
+    """
+
+    name = ""
+    device = "cpu"
+    precision = "float32"
+    libraries = 0.0
+    metadata: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.device} {self.precision}"
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Run the network.
+
+        Parameters
+        ----------
+        inputs : mapping of str to `~numpy.ndarray`
+            float32: "x" of shape (n, 1, h, w), "rate" (1,) and "frame" (1, k).
+
+        Returns
+        -------
+        `~numpy.ndarray`
+            The channels, a new array, float32 of shape (n, c, h, w).
+        """
+        raise NotImplementedError
+
+
+class OnnxRuntime(Engine):
+    """ONNX Runtime, in float32; the other engines are measured against it.
+
+    Raises
+    ------
+    ModelError
+        If the file is none that it can run.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self, file: ModelFile, *, device: str = "auto", threads: int | None = None
+    ) -> None:
+        import onnxruntime  # takes a tenth of a second, which `import bgrem` must not
+
+        session = None
+        if device != "cpu" and CUDA in onnxruntime.get_available_providers():
+            # Its GPU build is often installed where there is no GPU, or no driver.
+            with suppress(Exception):
+                session = _session(file, threads, [(CUDA, {"use_tf32": "0"})])
+        if session is not None and CUDA in session.get_providers():
+            self.device = "cuda"
+        elif device == "cuda":
+            raise Unavailable("onnxruntime has no CUDA device")
+        else:
+            session = _session(file, threads, [])
+        self._session = session
+        self.metadata = session.get_modelmeta().custom_metadata_map
+
+    @property
+    def entries(self) -> int:
+        """Length of the frame vector."""
+        return next(node.shape[1] for node in self._session.get_inputs() if node.name == "frame")
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self._session.run(["channels"], dict(inputs))[0]
+
+
+class OpenVino(Engine):
+    """OpenVINO on the processor, in bfloat16 where that has it and else in float32.
+
+    On simulated frames bfloat16 moves the sources by at most 0.05 of the local noise
+    sqrt(1 + x / 30), 0.0011 in the root mean square, the uncertainty by 1 %, and the significance by
+    0.007, less than its distance between 1 and 10 false detections per Mpix by far.
+    """
+
+    name = "openvino"
+    libraries = 80e6
+
+    def __init__(
+        self,
+        file: ModelFile,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        precision: str | None = None,
+    ) -> None:
+        if device == "cuda":
+            raise Unavailable("openvino runs on no CUDA device")
+        self._core = _library("openvino").Core()
+        self._file = file
+        reference = OnnxRuntime(file, device="cpu", threads=1)
+        self.metadata = reference.metadata
+        able = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = precision or ("bfloat16" if able else "float32")
+        self._settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": {"bfloat16": "bf16", "float32": "f32"}[self.precision],
+            # Pinned, the threads of several processes would all be on the same few cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        if threads:
+            self._settings["INFERENCE_NUM_THREADS"] = threads
+        self._shape: tuple[int, ...] = ()
+        self._lock = Lock()  # a request serves one thread at a time
+        if not _agree(self, reference):
+            raise Unavailable(f"openvino does not run {file.path.name} as it should")
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        with self._lock:
+            if inputs["x"].shape != self._shape:
+                self._request, self._shape = None, ()  # the next one takes its memory
+                self._request = self._compiled(inputs)
+                self._shape = inputs["x"].shape
+            return self._request.infer(dict(inputs))["channels"]
+
+    def _compiled(self, inputs: Mapping[str, np.ndarray]):
+        """The network for one shape of images: all tiles of one have the same.
+
+        For images of any shape, OpenVINO 2026.4 gives wrong numbers on some (3 rms on 192 x 192).
+        """
+        network = self._core.read_model(self._file.content)
+        network.reshape({name: array.shape for name, array in inputs.items()})
+        return self._core.compile_model(network, "CPU", self._settings).create_infer_request()
+
+
+class Torch(Engine):
+    """PyTorch, in float32 on the processor or a CUDA device."""
+
+    name = "torch"
+    libraries = 180e6
+
+    def __init__(
+        self, file: ModelFile, *, device: str = "auto", threads: int | None = None
+    ) -> None:
+        self._torch = torch = _library("torch")
+        if device != "cpu" and torch.cuda.is_available():
+            self.device = "cuda"
+        elif device == "cuda":
+            raise Unavailable("torch has no CUDA device")
+        reference = OnnxRuntime(file, device="cpu", threads=1)
+        self.metadata = reference.metadata
+        self._threads = threads
+        self._lock = Lock()  # the number of threads is one for the whole process
+        self._network = _network(file.path, self.metadata, self.device)
+        if not _agree(self, reference):
+            weights = _weights(file.path).name
+            raise Unavailable(f"the weights in {weights} are not those of {file.path.name}")
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        torch = self._torch
+        # TF32, which cuDNN takes by default, has 10 bits.
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with self._lock, _threads(torch, self._threads), torch.inference_mode(), exact:
+            tensors = [torch.tensor(inputs[name], device=self.device) for name in _INPUTS]
+            return self._network(*tensors).cpu().numpy()
+
+
+_INPUTS = ("x", "rate", "frame")
+ENGINES: dict[str, type[Engine]] = {
+    engine.name: engine for engine in (OnnxRuntime, OpenVino, Torch)
+}
+DEVICES = ("cpu", "cuda")
+
+
+def start_engine(
+    file: ModelFile, *, engine: str = "auto", device: str = "auto", threads: int | None = None
+) -> Engine:
+    """Make a model's file ready to run.
+
+    Parameters
+    ----------
+    file : ModelFile
+    engine : str
+        One of `ENGINES`, or "auto"; the rule is that of `bgrem.engines`.
+    device : str
+        One of `DEVICES`, or "auto".
+    threads : int, optional
+        Number of threads on the processor. Default: as many as there are cores.
+
+    Returns
+    -------
+    Engine
+
+    Raises
+    ------
+    ValueError
+        If there is no such engine or device.
+    ModelError
+        If the file is no model that can be run.
+
+    Warns
+    -----
+    EngineWarning
+        If what was asked for is not here; onnxruntime runs on the processor then.
+    """
+    _check("engine", engine, ENGINES)
+    _check("device", device, DEVICES)
+    named = [engine] if engine != "auto" else ["onnxruntime"]
+    if (engine, device) == ("auto", "cuda"):
+        named.append("torch")
+    reasons = []
+    for name in named:
+        try:
+            return ENGINES[name](file, device=device, threads=threads)
+        except Unavailable as error:
+            reasons.append(str(error))
+    warnings.warn(
+        f"{', '.join(reasons)}: onnxruntime runs on the CPU instead", EngineWarning, stacklevel=2
+    )
+    return OnnxRuntime(file, device="cpu", threads=threads)
+
+
+def _check(option: str, value: str, known) -> None:
+    if value not in ("auto", *known):
+        raise ValueError(f"{option} must be one of auto, {', '.join(known)}, not {value!r}")
+
+
+def _library(name: str, extra: str | None = None) -> Any:
+    """A module that an extra of the package brings."""
+    try:
+        return import_module(name)
+    except (ImportError, OSError) as error:
+        top = name.split(".")[0]
+        if isinstance(error, ModuleNotFoundError) and error.name == top:
+            advice = f"pip install 'bgrem[{extra or top}]'"
+            raise Unavailable(f"{top} is not installed ({advice})") from None
+        raise Unavailable(f"{top} cannot be imported ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _agree(engine: Engine, reference: OnnxRuntime) -> bool:
+    """Whether an engine gives what onnxruntime gives, on a small image of noise.
+
+    A runtime may be wrong, and the weights that torch takes come from another file.
+    """
+    try:
+        side = 2 * int(reference.metadata["multiple"])
+        x = np.random.default_rng(0).standard_normal((1, 1, side, side)).astype(np.float32)
+        frame = np.zeros((1, reference.entries), np.float32)
+        inputs = {"x": x, "rate": np.ones(1, np.float32), "frame": frame}
+        difference = np.abs(engine(inputs) - reference(inputs)).max()
+    except Exception:  # noqa: BLE001 - the exceptions of the runtimes share no base
+        return False
+    return bool(difference < LARGEST_DIFFERENCE[engine.precision])
+
+
+# --- onnxruntime
+
+
+def _session(file: ModelFile, threads: int | None, providers: list):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    # Between two tiles the threads of the network leave the processor to the rest of the path.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        session = onnxruntime.InferenceSession(
+            file.content,
+            options,
+            providers=[*providers, "CPUExecutionProvider"],
+            enable_fallback=False,  # which would be told on stdout
+        )
+    except Exception as error:  # noqa: BLE001 - the exceptions of the runtime share no base
+        raise ModelError(f"it is not a valid ONNX file ({_first_line(error)})") from None
+    inputs = {node.name for node in session.get_inputs()}
+    if inputs != set(_INPUTS) or "channels" not in {n.name for n in session.get_outputs()}:
+        raise ModelError("its inputs and outputs are not those of a bgrem model")
+    return session
+
+
+# --- torch
+
+
+def _weights(path: Path) -> Path:
+    return path.with_suffix(".safetensors")
+
+
+def _network(path: Path, metadata: Mapping[str, str], device: str):
+    """The network of an ONNX file, built again from its metadata and the weights beside it."""
+    load_file = _library("safetensors.torch", extra="torch").load_file
+    from bgrem.network import AttentionUNet, NetworkConfig
+
+    if "network" not in metadata:
+        raise Unavailable(f"{path.name} does not say of which network for torch it was made")
+    if not _weights(path).is_file():
+        raise Unavailable(f"torch needs {_weights(path).name} beside {path.name}")
+    try:
+        network = AttentionUNet(NetworkConfig(**json.loads(metadata["network"])))
+        network.load_state_dict(load_file(_weights(path)))
+        return network.eval().requires_grad_(False).to(device)
+    except Exception as error:  # noqa: BLE001 - those of safetensors and torch share no base
+        raise Unavailable(
+            f"torch cannot take {_weights(path).name} ({_first_line(error)})"
+        ) from None
+
+
+@contextmanager
+def _threads(torch, number: int | None):
+    """Torch with so many threads: it has one number for the process, which is the caller's."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -227,7 +227,7 @@ def test_blocks_are_told_the_engine(toy_model_path, monkeypatch):
         lambda path, **options: asked.append(options) or load(path, threads=1),
     )
     blocks = da.from_array(np.random.default_rng(3).normal(200, 3, (64, 80)), chunks=(64, 80))
-    map_blocks(blocks, model=toy_model_path, engine="torch", device="cuda").compute(
+    map_blocks(blocks, depth=0, model=toy_model_path, engine="torch", device="cuda").compute(
         scheduler="synchronous"
     )
     assert asked == [{"threads": 1, "engine": "torch", "device": "cuda"}]

@@ -8,7 +8,8 @@ Each section is a command of its own, whose text goes to docs/results/NAME.txt a
 docs/results/NAME*.png. A section that is there, by the same command and the same model, is shown and
 not measured again (--force measures it). Pairs are NAME_single.fits* and NAME_deep.fits*, images any
 FITS files; without a folder its sections are left out. With --quick the folder is results/quick.
-Nothing else should run beside "speed".
+Nothing else should run beside "speed", "suite" and "floor"; for the second $TENSORFLOW names an
+interpreter with TensorFlow (benchmarks/speed).
 """
 
 import argparse
@@ -61,6 +62,10 @@ def quality_of(name):
     return f"benchmarks/quality/{name}.py"
 
 
+def speed_of(name):
+    return f"benchmarks/speed/{name}.py"
+
+
 def simulated(scenes):
     return (*EVALUATE, "--scenes", f"benchmarks/quality/{scenes}.toml", "--quiet", "--simulate")
 
@@ -96,6 +101,10 @@ SECTIONS = {
     "equivariance": Section((path_of("equivariance"),), ("--side", "384"), "folder"),
     "seams": Section((path_of("seams"),), written="folder"),
     "speed": Section((path_of("speed"),), ("--side", "1024", "--repeat", "1"), "folder"),
+    "suite": Section((speed_of("suite"),), ("--quick",)),
+    "floor": Section(
+        (speed_of("floor"),), ("--side", "1024", "--matrix", "1024", "--copy", "100000000")
+    ),
 }  # fmt: skip
 
 

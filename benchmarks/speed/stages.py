@@ -1,0 +1,152 @@
+"""Where the time of the path goes: its functions, each without those that it calls.
+
+The bytes beside each are the fewest that it must move per pixel between memory and processor if
+whole images of float32 lie in memory and all else in the caches: what it is given is read once and
+what it makes is written once.
+"""
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from unittest import mock
+
+from bgrem import background, files, model, sky
+
+__all__ = ["REST", "STAGES", "Stage", "Timing", "time_stages"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Functions whose time counts together.
+
+    Attributes
+    ----------
+    name : str
+    functions : tuple of (object, str)
+        Who knows each, and by what name.
+    bytes : float
+        To be moved per pixel at least; 0 where all stays in the caches.
+    """
+
+    name: str
+    functions: tuple
+    bytes: float = 0.0
+
+
+#: In the order of the path. An image of float32 takes 4 bytes per pixel, flags take 1.
+STAGES = (
+    Stage("read", ((files, "read_image"),), 4 + 4),
+    Stage("bad pixels", ((background, "flag_pixels"),), 4 + 1),
+    Stage("centre and scale", ((background, "center_and_scale"),), 4),
+    Stage("to sky rms", ((background, "_standardised"),), 4 + 4),
+    Stage("sky mesh", ((background, "estimate_mesh"),), 4),
+    Stage("sky from its mesh", ((sky.Mesh, "background_rows"), (sky.Mesh, "rms_rows"))),
+    Stage("frame", ((background, "measure_frame"),), 4),
+    Stage("network", ((model.Model, "__call__"),)),
+    Stage("diffusion", ((background, "reverse_diffusion"),)),
+    # One plane goes in; sources and artefacts come out.
+    Stage("tiles", ((background, "map_tiles"),), 4 + 8),
+    Stage("saturation", ((background, "keep_saturated"),), 1),
+    Stage("write", ((files, "write_mosaic"),), 4 + 4),
+)
+#: Subtracting the sky reads and writes a plane, and so does the way back to data units, with flags.
+REST = Stage("the rest", (), 8 + 8 + 2)
+
+
+@dataclass
+class Timing:
+    """What a run took.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        Of each stage, and of the rest.
+    pixels : int
+        That the network was given, those of overlaps and of all steps included.
+    planes : int
+        Channels that it gave.
+    tile : tuple of int
+        Shape (h, w) of the last tile.
+    """
+
+    seconds: dict
+    pixels: int = 0
+    planes: int = 0
+    tile: tuple = ()
+
+
+class Clock:
+    """Times functions without the timed ones that they call."""
+
+    def __init__(self):
+        self.spent = dict.fromkeys((stage.name for stage in STAGES), 0.0)
+        self._inner = [0.0]
+
+    def timed(self, name, function):
+        """The function, whose time will count under that name; so does that of a generator."""
+
+        def wrapper(*arguments, **keywords):
+            result = self._run(name, function, *arguments, **keywords)
+            return self._each(name, result) if hasattr(result, "__next__") else result
+
+        return wrapper
+
+    def _each(self, name, iterator):
+        ended = object()
+        while (item := self._run(name, next, iterator, ended)) is not ended:
+            yield item
+
+    def _run(self, name, function, *arguments, **keywords):
+        self._inner.append(0.0)
+        began = time.perf_counter()
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            whole = time.perf_counter() - began
+            self.spent[name] += whole - self._inner.pop()
+            self._inner[-1] += whole
+
+
+def time_stages(path, network, *, steps=1, output_dir=None):
+    """Process a frame in this process, stage by stage.
+
+    Parameters
+    ----------
+    path : path
+        A FITS file.
+    network : bgrem.model.Model
+    steps : int
+        Diffusion steps.
+    output_dir : path, optional
+        Where the output goes.
+
+    Returns
+    -------
+    Timing
+    """
+    clock, timing = Clock(), Timing({})
+    with ExitStack() as patched:
+        for stage in STAGES:
+            for owner, name in stage.functions:
+                timed = clock.timed(stage.name, getattr(owner, name))
+                patched.enter_context(mock.patch.object(owner, name, timed))
+        # Outermost, so that counting is no part of the network's time.
+        counted = _counted(model.Model.__call__, timing)
+        patched.enter_context(mock.patch.object(model.Model, "__call__", counted))
+        began = time.perf_counter()
+        files.process_file(
+            path, model=network, steps=steps, output_dir=output_dir, overwrite=True
+        )  # fmt: skip
+        total = time.perf_counter() - began
+    timing.seconds = clock.spent | {REST.name: total - sum(clock.spent.values())}
+    return timing
+
+
+def _counted(call, timing):
+    def wrapper(network, x, *arguments, **keywords):
+        channels = call(network, x, *arguments, **keywords)
+        timing.pixels += x.size
+        timing.planes, timing.tile = channels.shape[1], x.shape[2:]
+        return channels
+
+    return wrapper

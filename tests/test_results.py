@@ -110,7 +110,7 @@ def test_pairs_are_found_and_their_plots_taken(results, tmp_path):
         (tmp_path / "x_single.fits.gz", tmp_path / "x_deep.fits.gz")
     ]
     (tmp_path / "x_single.png").write_bytes(b"plot")
-    section = module.Section((), folder=module.PAIRS)
+    section = module.Section((), written="folder", folder=module.PAIRS)
     module.take_plots("pairs", section, tmp_path, tmp_path, {module.PAIRS: tmp_path})
     assert (tmp_path / "pairs_x_single.png").exists()
 

@@ -206,8 +206,7 @@ def test_engines_are_those_of_the_help(command, monkeypatch):
 def test_engines_that_are_not_here_say_so(command, monkeypatch):
     suite = command("suite")
     monkeypatch.setattr(suite, "engines", lambda: ["onnxruntime", "fast", "torch"])
-    known = {("onnxruntime", "cpu"): ("onnxruntime cpu float32", ""),
-             ("torch", "cpu"): ("torch cpu float32", ""),
+    known = {("torch", "cpu"): ("torch cpu float32", ""),
              ("torch", "cuda"): ("torch cuda float32", "")}  # fmt: skip
     monkeypatch.setattr(
         suite, "probed", lambda model, *at: known.get(at, (at[0], f"{at[0]} is not installed"))

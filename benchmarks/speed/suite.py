@@ -200,14 +200,19 @@ def bgrem_command(model, *arguments):
 
 
 def bgrem_methods(model):
-    """The command with each engine, where it has more than one."""
-    methods = [Method("bgrem", bgrem_command(model), True)]
-    for engine in engines():
+    """The command with each engine, where it has more than one; ONNX Runtime on the processor first."""
+    known = engines()
+    default = ["--engine", "onnxruntime", "--device", "cpu"] if known else []
+    methods = [Method("bgrem", bgrem_command(model, *default), True)]
+    for engine in known:
         for device in ("cpu", "cuda"):
+            chosen = ["--engine", engine, "--device", device]
+            if chosen == default:
+                continue
             name, missing = probed(model, engine, device)
-            # The default is the first engine on the processor; most machines have no GPU.
-            if name != "onnxruntime cpu float32" and (device == "cpu" or not missing):
-                command = bgrem_command(model, "--engine", engine, "--device", device)
+            # Most machines have no GPU, and most engines none of their own.
+            if device == "cpu" or not missing:
+                command = bgrem_command(model, *chosen)
                 methods.append(Method(f"bgrem, {name}", command, True, missing))
     return methods
 
@@ -457,6 +462,7 @@ def picture(path, rows):
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     axes = figure.subplots(1, 2)
     least = min((row["steps"] for row in rows if row["steps"]), default=None)
+    sides = sorted({row["side"] for row in rows})
     for name in dict.fromkeys(row["what"] for row in rows):
         own = [row for row in rows if row["what"] == name and row["seconds"]
                and row["steps"] in (None, least)]  # fmt: skip
@@ -464,6 +470,8 @@ def picture(path, rows):
             axis.plot([row["side"] for row in own], [row[column] for row in own], "o-", label=name)
     for axis, column in zip(axes, ("Mpix/s", "peak GB"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel="side, pixels", ylabel=column)
+        axis.set_xticks(sides, labels=map(str, sides))
+        axis.minorticks_off()
     axes[1].legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=90)
     return path

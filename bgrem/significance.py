@@ -77,7 +77,8 @@ def raise_bright(significance, sources, rms_rows, artefact, fwhm) -> None:
     for rows in row_strips(significance.shape, HEIGHT):
         top, bottom = max(rows.start - margin, 0), rows.stop + margin
         near = maximum_filter(np.asarray(artefact[top:bottom]), 3)
-        seen = sources[top:bottom] / rms_rows(top, top + len(near))
+        with np.errstate(invalid="ignore"):  # NumPy 1.26 may tell of one where there is none
+            seen = sources[top:bottom] / rms_rows(top, top + len(near))
         snr = gaussian_filter(np.where(near, 0, seen).astype(np.float32), sigma, outside="mirror")
         # A Gaussian of unit sum leaves 1 / sqrt(4 pi sigma^2) of white noise.
         snr *= np.float32(np.sqrt(4 * np.pi) * sigma)

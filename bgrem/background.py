@@ -5,6 +5,7 @@
 
 import operator
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -28,7 +29,7 @@ from bgrem.sky import center_and_scale, estimate_mesh
 from bgrem.tiling import map_tiles, row_strips
 from bgrem.weights import noise_of_weight, weighted
 
-__all__ = ["remove_background", "separate"]
+__all__ = ["remove_background", "separate", "warn_of"]
 
 if TYPE_CHECKING:
     from astropy.nddata import NDData
@@ -438,12 +439,43 @@ def remove_background(
     ValueError
         As for `separate`.
 
+    Warns
+    -----
+    `~astropy.utils.exceptions.AstropyUserWarning`
+        Where the frame is unlike those of the training, or light may be in the background.
+
     Examples
     --------
+    A star on a sky of 1000 adu, with a noise of 10 adu:
+
+    >>> import numpy as np
     >>> from bgrem import remove_background
-    >>> sources = remove_background(data, mask=bad)  # doctest: +SKIP
+    >>> y, x = np.indices((256, 256))
+    >>> star = 50_000 * np.exp(-((x - 130) ** 2 + (y - 90) ** 2) / 8) / (8 * np.pi)
+    >>> data = 1000 + star + np.random.default_rng(1).normal(0, 10, star.shape)
+    >>> sources = remove_background(data, fwhm=4.7)
+    >>> row, column = np.unravel_index(sources.argmax(), sources.shape)
+    >>> int(row), int(column)
+    (90, 130)
+    >>> bool(abs(sources.sum() / 50_000 - 1) < 0.05)
+    True
     """
     _, _, wrap = unwrap(data, None)
     maps = ("uncertainty",) if hasattr(data, "uncertainty") else ()
     parts = separate(data, mask=mask, model=model, steps=steps, maps=maps, **options)
+    warn_of(parts)
     return wrap(parts.sources, parts.uncertainty)
+
+
+def warn_of(parts: Separation) -> None:
+    """Pass on what was noticed, as warnings of the caller's caller, who may not see the provenance.
+
+    Parameters
+    ----------
+    parts : `~bgrem.separation.Separation`
+    """
+    if parts.provenance["warnings"]:
+        from astropy.utils.exceptions import AstropyUserWarning
+
+        for line in parts.provenance["warnings"]:
+            warnings.warn(line, AstropyUserWarning, stacklevel=3)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bgrem.background import separate
+from bgrem.background import separate, warn_of
 from bgrem.sky import cell_edges
 
 __all__ = ["DiffusionBackground2D"]
@@ -46,11 +46,24 @@ class DiffusionBackground2D:
     ValueError
         As for `separate`.
 
+    Warns
+    -----
+    `~astropy.utils.exceptions.AstropyUserWarning`
+        As for `remove_background`.
+
     Examples
     --------
+    A sky that rises from 1000 to 1100 adu, with a noise of 10 adu:
+
+    >>> import numpy as np
     >>> from bgrem import DiffusionBackground2D
-    >>> sky = DiffusionBackground2D(data)  # doctest: +SKIP
-    >>> subtracted = data - sky.background  # doctest: +SKIP
+    >>> level = np.linspace(1000, 1100, 256) * np.ones((256, 1))
+    >>> data = level + np.random.default_rng(1).normal(0, 10, level.shape)
+    >>> sky = DiffusionBackground2D(data, box_size=64, fwhm=4.0)
+    >>> bool(np.abs(sky.background - level).max() < 5)
+    True
+    >>> bool(abs(sky.background_rms_median - 10) < 0.5)
+    True
     """
 
     def __init__(
@@ -65,6 +78,7 @@ class DiffusionBackground2D:
         if box_size is not None:
             options["box"] = int(np.max(box_size))
         self._parts = separate(data, mask=_either(mask, coverage_mask), **options)
+        warn_of(self._parts)
         self._unit = getattr(data, "unit", None)
         self.significance = self._parts.significance
         self.mask = self._parts.mask

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import ndimage
 
+from bgrem.filters import label, lowest_joined
 from bgrem.scratch import MEMORY, Memory
 from bgrem.tiling import row_strips
 
@@ -60,7 +60,7 @@ def _labelled(data: np.ndarray) -> Iterator[tuple[slice, np.ndarray, int]]:
     """The regions of zeros in each strip, numbered from 1; and how many came before."""
     before = 0
     for rows in row_strips(data.shape, HEIGHT):
-        labels, count = ndimage.label(data[rows] == 0)
+        labels, count = label(data[rows] == 0)
         yield rows, labels, before
         before += count
 
@@ -86,25 +86,11 @@ def _from_the_edges(data: np.ndarray) -> np.ndarray:
             joints.append(np.stack([above, numbers[0]])[:, (above > 0) & (numbers[0] > 0)])
         above = numbers[1]
     sizes, touching = np.concatenate(sizes), np.concatenate(touching)
-    whole = _joined(len(sizes), joints)
+    pairs = np.concatenate(joints, axis=1) if joints else np.empty((2, 0), np.int64)
+    whole = lowest_joined(len(sizes), *pairs)
     large = np.bincount(whole, sizes, len(sizes)) >= SMALLEST
     reached = np.bincount(whole, touching, len(sizes)) > 0
     return (large & reached)[whole]
-
-
-def _joined(count: int, joints: list[np.ndarray]) -> np.ndarray:
-    """The lowest number of the regions that each of ``count`` is joined with."""
-    whole = np.arange(count)
-    if not joints:
-        return whole
-    one, other = np.concatenate(joints, axis=1)
-    while (apart := whole[one] != whole[other]).any():
-        one, other = one[apart], other[apart]
-        low, high = np.sort([whole[one], whole[other]], axis=0)
-        np.minimum.at(whole, high, low)
-        while (further := whole[whole] != whole).any():
-            whole[further] = whole[whole[further]]
-    return whole
 
 
 def _leaves_an_image(border: np.ndarray) -> bool:

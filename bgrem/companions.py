@@ -20,21 +20,31 @@ from bgrem.tiling import row_strips
 
 __all__ = ["companion_hdus", "with_companions"]
 
-# Bits of DQ that are bad and those that are saturated, by INSTRUME or TELESCOP. The data handbooks
-# of STScI (WFC3 table 3.3, ACS table 3.4, NICMOS table 2.2, STIS table 2.8), and the JWST pipeline's
-# list of flags, where DO_NOT_USE says it all.
+# Bits of DQ that are bad and those that are saturated, by INSTRUME and DETECTOR, INSTRUME or TELESCOP.
+# ACS: https://www.stsci.edu/hst/instrumentation/acs/data-analysis/dq-flag-definitions; WFC3: its data
+# handbook, whose bit 2048 is A-to-D saturation in UVIS, but a correction for light in the zero read
+# in IR, and harmless; WFPC2: https://www.stsci.edu/hst/wfpc2/analysis/WFPC2_flags.html, where 8 is
+# saturation, 1024 a repaired warm pixel and 2048 a masked chip; NICMOS and STIS: the tables of flags
+# in chapter 2 of their data handbooks. Warm pixels (64), unstable ones (32) and small blemishes are
+# left to the model. JWST: the pipeline's list of flags, where DO_NOT_USE says it all.
 DQ_BITS = {
     "JWST": (1, 2),
+    "WFPC2": (1 | 2 | 4 | 16 | 32 | 512 | 2048 | 4096, 8),
+    "WFC3 IR": (1 | 2 | 4 | 8 | 16 | 128 | 4096 | 8192, 256),
     "NICMOS": (1 | 16 | 32 | 128 | 512, 64),
     "STIS": (1 | 2 | 4 | 8 | 16 | 512 | 8192, 256),
     "HST": (1 | 2 | 4 | 8 | 16 | 128 | 4096 | 8192, 256 | 2048),
 }
-# Mask planes of HSC and LSST that are bad; the others tell of detections, of interpolation.
-BAD_PLANES, SATURATED_PLANE = ("BAD", "CR", "NO_DATA"), "SAT"
-# Codes of the community pipeline from version 3.5 on (saturated, and differences to a stack, are no
+# Mask planes of HSC and LSST that are bad; the others tell of detections, of interpolation. In a
+# coadd CR says that a cosmic ray was left out of one of many exposures, and the pixel is sound;
+# coadds have pixels of planes that no single exposure has. https://dp1.lsst.io/products/images
+BAD_PLANES, COSMIC_RAY_PLANE, SATURATED_PLANE = ("BAD", "NO_DATA"), "CR", "SAT"
+COADD_PLANES = ("CLIPPED", "INEXACT_PSF", "REJECTED", "SENSOR_EDGE")
+# https://community.lsst.org/t/decam-data-quality-masks/133, and the NOAO Data Handbook. Codes of the community pipeline from version 3.5 on (saturated, and differences to a stack, are no
 # faults), and the bits of earlier ones.
 CODE_SATURATED, CODE_DIFFERENCE, LAST_CODE = 3, 7, 8
 OLD_BAD, OLD_SATURATED = 1 | 16 | 64 | 128, 2
+FIRST_CODES = (3, 5)
 # Part of an error map that must be above 0: others have not been filled.
 FILLED = 0.5
 
@@ -155,10 +165,17 @@ def _in_the_file(image: FitsImage) -> _Found | None:
 
 
 def _dq_bits(image: FitsImage) -> tuple[int, int]:
-    headers = (image.header, image.primary)
-    names = [str(h.get(key, "")) for key in ("INSTRUME", "TELESCOP") for h in headers]
-    known = (DQ_BITS[name.strip().upper()] for name in names if name.strip().upper() in DQ_BITS)
-    return next(known, DQ_BITS["HST"])
+    instrument, detector, telescope = (
+        _card(image, key).upper() for key in ("INSTRUME", "DETECTOR", "TELESCOP")
+    )
+    names = (f"{instrument} {detector}", instrument, telescope, "HST")
+    return next(DQ_BITS[name] for name in names if name in DQ_BITS)
+
+
+def _card(image: FitsImage, key: str) -> str:
+    """Text of a card of the image or, where it has none, of the primary HDU."""
+    texts = (str(header.get(key, "")).strip() for header in (image.header, image.primary))
+    return next(filter(None, texts), "")
 
 
 def _name(header: fits.Header) -> str:
@@ -182,6 +199,16 @@ def _planes_of(header: fits.Header) -> dict[str, int]:
     }
 
 
+def _bits_of(planes: Mapping[str, int], names: tuple[str, ...]) -> int:
+    return sum(1 << planes[name] for name in names if name in planes)
+
+
+def _any_set(flags: FitsImage, bits: int) -> bool:
+    lines = _flagged(flags, lambda values: values & bits != 0)
+    lines = lines.reshape(-1, lines.shape[-1])
+    return any(lines[rows].any() for rows in row_strips(lines.shape))
+
+
 def _lsst(image: FitsImage) -> _Found | None:
     headers = image_hdus(image)
     mask, variance = headers.get(image.hdu + 1), headers.get(image.hdu + 2)
@@ -189,8 +216,11 @@ def _lsst(image: FitsImage) -> _Found | None:
     if not planes or _shape(mask) != _shape(headers[image.hdu]):
         return None
     flags = sibling(image, image.hdu + 1)
-    bad = sum(1 << planes[name] for name in BAD_PLANES if name in planes)
-    saturated = 1 << planes[SATURATED_PLANE] if SATURATED_PLANE in planes else 0
+    bad = _bits_of(planes, BAD_PLANES)
+    coadd = _bits_of(planes, COADD_PLANES)
+    if not (coadd and _any_set(flags, coadd)):
+        bad |= _bits_of(planes, (COSMIC_RAY_PLANE,))
+    saturated = _bits_of(planes, (SATURATED_PLANE,))
     found = _Found(
         mask=_flagged(flags, lambda bits: bits & bad != 0),
         saturated=_flagged(flags, lambda bits: bits & saturated != 0),
@@ -220,11 +250,19 @@ def _decam(image: FitsImage) -> _Found | None:
 
 def _conditions(codes: FitsImage) -> tuple[Callable, Callable]:
     """By which codes pixels are bad, and by which saturated."""
-    lines = codes.data.reshape(-1, codes.data.shape[-1])
-    if any((lines[rows] > LAST_CODE).any() for rows in row_strips(lines.shape)):
+    if _has_bits(codes):
         return lambda bits: bits & OLD_BAD != 0, lambda bits: bits & OLD_SATURATED != 0
     harmless = (0, CODE_SATURATED, CODE_DIFFERENCE)
     return lambda code: ~np.isin(code, harmless), lambda code: code == CODE_SATURATED
+
+
+def _has_bits(codes: FitsImage) -> bool:
+    """Whether the values are joined bits, by the pipeline's version or, without it, their range."""
+    version = re.search(r"(\d+)\.(\d+)", _card(codes, "PLVER"))
+    if version:
+        return (int(version[1]), int(version[2])) < FIRST_CODES
+    lines = codes.data.reshape(-1, codes.data.shape[-1])
+    return any((lines[rows] > LAST_CODE).any() for rows in row_strips(lines.shape))
 
 
 def _namesake(image: FitsImage, kind: str) -> FitsImage | None:

@@ -20,9 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import sep
-from scipy import ndimage
-from scipy.spatial import cKDTree
 
+from bgrem.filters import gaussian_filter, minimum_filter
 from bgrem.peaks import DETECTION, detection_table, local_maxima
 from bgrem.psf import matched_filter, noise_pixels, psf_fwhm
 
@@ -92,7 +91,7 @@ def _without_undershoot(rms, mesh, global_rms):
     ny, nx = rms.shape
     # The spline meets the boxes' values in their middles.
     rows, columns = (np.arange(min(mesh, size) // 2, size, mesh) for size in (ny, nx))
-    least = ndimage.minimum_filter(rms[np.ix_(rows, columns)], 3, mode="nearest")
+    least = minimum_filter(rms[np.ix_(rows, columns)], 3)
     row, column = (
         np.minimum(np.arange(size) // mesh, nodes.size - 1)
         for size, nodes in ((ny, rows), (nx, columns))
@@ -107,7 +106,9 @@ def _object_mask(residual, rms, bad):
         residual / rms, 2.0, mask=bad, filter_kernel=DEFAULT_CONV, filter_type="conv",
         segmentation_map=True, clean=False,
     )  # fmt: skip
-    return ndimage.binary_dilation(segments > 0, iterations=4)
+    from scipy.ndimage import binary_dilation
+
+    return binary_dilation(segments > 0, iterations=4)
 
 
 def _clean_input(data, mask):
@@ -161,7 +162,7 @@ def detect_on_sources(sources, rms, *, width=0.8, threshold=0.05, mask=None):
     structured array
         x, y, score; the score is the height of the smoothed plane.
     """
-    plane = ndimage.gaussian_filter(np.nan_to_num(sources / rms), width)
+    plane = gaussian_filter(np.nan_to_num(sources / rms), width, outside="mirror")
     return detect_peaks(plane, threshold=threshold, mask=mask)
 
 
@@ -183,8 +184,9 @@ def find_cosmic_rays(sky, psf, *, mask=None, gain=None):
     (ny, nx) bool
     """
     import astroscrappy
+    from scipy.ndimage import median_filter
 
-    light = np.maximum(ndimage.median_filter(sky.residual, 5), 0.0)
+    light = np.maximum(median_filter(sky.residual, 5), 0.0)
     extra = light / gain if gain else (0.05 * light) ** 2
     fwhm = psf_fwhm(psf)
     rays, _ = astroscrappy.detect_cosmics(
@@ -327,6 +329,8 @@ def join_runs(runs, thresholds, *, radius):
     structured array
         x, y, score.
     """
+    from scipy.spatial import cKDTree
+
     joined = np.empty(0, dtype=DETECTION)
     for i, (run, threshold) in enumerate(zip(runs, thresholds, strict=True)):
         new = run

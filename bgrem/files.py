@@ -1,6 +1,7 @@
 """Many files: each FITS image in, the same file with its sources out."""
 
 import glob
+import logging
 import os
 import statistics
 import time
@@ -47,6 +48,8 @@ __all__ = [
     "process_file",
     "process_files",
 ]
+
+logger = logging.getLogger(__name__)
 
 # What may be saved beside the sources: name -> (attribute of a Separation, EXTNAME).
 PLANES = {
@@ -327,6 +330,8 @@ def process_file(
             write_mosaic(output, image, hdus, lambda _: product, overwrite=overwrite)
     header, cards = shown[0]
     pages.write(path.name, header=header, cards=cards, warnings=tuple(warnings))
+    seconds = time.perf_counter() - started
+    logger.info("%s: %s, %.2f s", path, output, seconds)
     return Result(
         input=path,
         output=output,
@@ -334,7 +339,7 @@ def process_file(
         level=statistics.median(fact["level"] for fact in done),
         rms=statistics.median(fact["rms"] for fact in done),
         norm=done[0]["norm"],
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         warnings=tuple(warnings),
         report=pages.report,
         plot=pages.plot,

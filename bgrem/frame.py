@@ -8,8 +8,8 @@ training and in use, so that the network learns how far each can be trusted.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import maximum_filter
 
+from bgrem.filters import maximum_filter
 from bgrem.mode import half_sample_mode
 
 __all__ = ["FRAME_NAMES", "Frame", "equivalent_fwhm", "measure_frame"]

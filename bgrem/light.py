@@ -1,7 +1,6 @@
 """Light of known sources, added to an image as a detector would have seen it."""
 
 import numpy as np
-from scipy import ndimage
 
 #: Electrons below which photons are counted one by one.
 FEW = 1e3
@@ -41,9 +40,11 @@ def moved_psf(psf, x, y):
     left, bottom : int
         The pixel of the image that the stamp's first one falls on.
     """
+    from scipy.ndimage import shift
+
     half = psf.shape[0] // 2
     column, row = round(float(x)), round(float(y))
-    stamp = ndimage.shift(np.asarray(psf, np.float64), (y - row, x - column), order=3)
+    stamp = shift(np.asarray(psf, np.float64), (y - row, x - column), order=3)
     return stamp, column - half, row - half
 
 

@@ -1,7 +1,6 @@
 """Local maxima of a plane, their sub-pixel positions and their prominence."""
 
 import numpy as np
-from scipy import ndimage
 
 #: A detection: position in pixels (0-based, pixel centres at integers) and a score, higher is surer.
 DETECTION = np.dtype([("x", np.float64), ("y", np.float64), ("score", np.float64)])
@@ -48,15 +47,14 @@ def local_maxima(plane, *, threshold, usable=None):
     height = np.where(np.isfinite(plane), plane, -np.inf)
     if usable is not None:
         height = np.where(usable, height, -np.inf)
+    ny, nx = height.shape
+    around = np.pad(height, 1, constant_values=-np.inf)
+    peak = height > threshold
     # A plateau (a saturated or clipped plane) gives one maximum: the last pixel in reading order
     # must be passed strictly, the earlier ones not.
-    later = np.array([[0, 0, 0], [0, 0, 1], [1, 1, 1]], dtype=bool)
-    earlier = later[::-1, ::-1]
-    peak = height > threshold
-    peak &= height >= ndimage.maximum_filter(height, footprint=later, mode="constant", cval=-np.inf)
-    peak &= height > ndimage.maximum_filter(
-        height, footprint=earlier, mode="constant", cval=-np.inf
-    )
+    for y, x in ((1, 2), (2, 0), (2, 1), (2, 2)):
+        later, earlier = (around[i : i + ny, j : j + nx] for i, j in ((y, x), (2 - y, 2 - x)))
+        peak &= (height >= later) & (height > earlier)
     y, x = np.nonzero(peak)
     return detection_table(x + _vertex(plane, y, x, 1), y + _vertex(plane, y, x, 0), height[peak])
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import sep
-from scipy import ndimage, signal
 
 from bgrem.mode import half_sample_mode
 
@@ -89,7 +88,9 @@ def psf_fwhm(psf):
     float
         In pixels.
     """
-    fine = ndimage.zoom(psf, 5, order=3, grid_mode=True, mode="nearest")
+    from scipy.ndimage import zoom
+
+    fine = zoom(psf, 5, order=3, grid_mode=True, mode="nearest")
     return float(2.0 * np.sqrt(np.count_nonzero(fine > 0.5 * fine.max()) / np.pi) / 5.0)
 
 
@@ -113,11 +114,13 @@ def matched_filter(data, weight, psf):
     flux, error : (ny, nx) float64
         The error is inf where no pixel has weight.
     """
+    from scipy.signal import oaconvolve
+
     seen = np.where(weight > 0, data, 0.0) * weight
     # Correlation is convolution with the turned PSF.
     turned = psf[::-1, ::-1]
-    amount = signal.oaconvolve(seen, turned, mode="same")
-    information = signal.oaconvolve(np.asarray(weight, np.float64), turned**2, mode="same")
+    amount = oaconvolve(seen, turned, mode="same")
+    information = oaconvolve(np.asarray(weight, np.float64), turned**2, mode="same")
     # Fourier rounding must not be taken for information where all of the PSF is masked.
     good = information > 1e-9 * information.max()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -224,6 +227,8 @@ def _is_clear(i, x, y, flux, bad, reach):
 
 def _centred_stamp(data, x, y, half):
     """Square of 2 half + 1 pixels around (x, y), moved there by a cubic spline."""
+    from scipy.ndimage import shift
+
     row, column = round(float(y)), round(float(x))
     pad = 4
     low, size = half + pad, 2 * (half + pad) + 1
@@ -231,5 +236,5 @@ def _centred_stamp(data, x, y, half):
         np.take(data, np.arange(row - low, row - low + size), axis=0, mode="clip"),
         np.arange(column - low, column - low + size), axis=1, mode="clip",
     )  # fmt: skip
-    moved = ndimage.shift(window.astype(np.float64), (row - y, column - x), order=3, mode="nearest")
+    moved = shift(window.astype(np.float64), (row - y, column - x), order=3, mode="nearest")
     return moved[pad:-pad, pad:-pad]

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy import ndimage
 
 from bgrem.flags import ARTEFACT, SATURATED, UNSEEN
 from bgrem.tiling import row_strips
@@ -46,6 +45,17 @@ def _kept(flags: np.ndarray, rows: slice) -> np.ndarray:
     top = max(rows.start - 1, 0)
     near = flags[top : rows.stop + 1]
     saturated = (near & (SATURATED | UNSEEN)) == SATURATED
-    crowd = ndimage.convolve(saturated.view(np.uint8), np.ones((3, 3), np.uint8), mode="constant")
-    kept = saturated & ((near & ARTEFACT == 0) | (crowd > 1))
+    kept = saturated & ((near & ARTEFACT == 0) | _has_neighbour(saturated))
     return kept[rows.start - top : rows.stop - top]
+
+
+def _has_neighbour(where: np.ndarray) -> np.ndarray:
+    """Whether any of the eight pixels around each is True."""
+    ny, nx = where.shape
+    padded = np.pad(where, 1)
+    found = np.zeros(where.shape, bool)
+    for y in range(3):
+        for x in range(3):
+            if (y, x) != (1, 1):
+                found |= padded[y : y + ny, x : x + nx]
+    return found

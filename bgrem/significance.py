@@ -5,8 +5,8 @@ their chances are gathered. Bright sources are certain, whatever a network learn
 """
 
 import numpy as np
-from scipy import ndimage
 
+from bgrem.filters import gaussian_filter, maximum_filter
 from bgrem.tiling import row_strips
 
 __all__ = ["gather", "raise_bright"]
@@ -44,7 +44,7 @@ def gather(significance, fwhm) -> None:
     above = np.empty((0, significance.shape[1]), np.float32)  # chances that were there before
     for rows in row_strips(significance.shape, HEIGHT):
         chance = np.concatenate([above, _chance(significance[rows.start : rows.stop + margin])])
-        gathered = ndimage.gaussian_filter(chance, sigma, mode="constant")
+        gathered = gaussian_filter(chance, sigma)
         own = slice(len(above), len(above) + rows.stop - rows.start)
         significance[rows] = np.log(np.maximum(gathered[own] / whole, LEAST_CHANCE))
         above = chance[own][-margin:]
@@ -76,9 +76,10 @@ def raise_bright(significance, sources, rms_rows, artefact, fwhm) -> None:
     margin = int(4 * sigma) + 2  # as far as the Gaussian reaches
     for rows in row_strips(significance.shape, HEIGHT):
         top, bottom = max(rows.start - margin, 0), rows.stop + margin
-        near = ndimage.binary_dilation(artefact[top:bottom], np.ones((3, 3), bool))
-        seen = sources[top:bottom] / rms_rows(top, top + len(near))
-        snr = ndimage.gaussian_filter(np.where(near, 0, seen).astype(np.float32), sigma)
+        near = maximum_filter(np.asarray(artefact[top:bottom]), 3)
+        with np.errstate(invalid="ignore"):  # NumPy 1.26 may tell of one where there is none
+            seen = sources[top:bottom] / rms_rows(top, top + len(near))
+        snr = gaussian_filter(np.where(near, 0, seen).astype(np.float32), sigma, outside="mirror")
         # A Gaussian of unit sum leaves 1 / sqrt(4 pi sigma^2) of white noise.
         snr *= np.float32(np.sqrt(4 * np.pi) * sigma)
         bright = ~near & (snr > BRIGHT_SNR)

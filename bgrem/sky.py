@@ -12,7 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 import sep
-from scipy import ndimage
+
+from bgrem.filters import maximum_filter, median_filter, nearest_good
 
 __all__ = ["Mesh", "cell_edges", "center_and_scale", "estimate_mesh", "object_mask"]
 
@@ -452,8 +453,7 @@ def _fill(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Interpolate the cells that are not good: each is the mean of its neighbours."""
     if good.all() or not good.any():
         return values
-    nearest = ndimage.distance_transform_edt(~good, return_distances=False, return_indices=True)
-    values = values[tuple(nearest)]
+    values = values[nearest_good(good)]
     for _ in range(4 * max(values.shape)):
         mean = _neighbours_mean(np.pad(values, 1, mode="edge"))
         values = np.where(good, values, mean)
@@ -469,7 +469,7 @@ def _median_filter(values: np.ndarray) -> np.ndarray:
     deviate at all.
     """
     padded = np.pad(values, 1, mode="reflect", reflect_type="odd")
-    median = ndimage.median_filter(padded, 3)[1:-1, 1:-1]
+    median = median_filter(padded, 3)[1:-1, 1:-1]
     deviation = np.abs(values - median)
     bend = np.abs(values - _neighbours_mean(padded))
     usual = SIGMA_PER_MAD * np.median(deviation)
@@ -546,8 +546,7 @@ def _filling(x, mask, flat: np.ndarray) -> np.ndarray:
     In a map of few counts most blocks are such, and they are the sky; there the
     other pixels are mostly of one value as well.
     """
-    corners = ndimage.minimum_filter(flat, 2, mode="nearest")
-    filling = ndimage.maximum_filter(corners, 2, origin=-1, mode="nearest")
+    filling = _in_square(flat)
     if not filling.any():
         return filling
     stride = (int(np.sqrt(x.shape[0] * x.shape[1] / (1 << 16))) + 1) | 1
@@ -559,6 +558,15 @@ def _filling(x, mask, flat: np.ndarray) -> np.ndarray:
     if not kept.any() or np.ptp(np.percentile(values[kept], [25, 75])) == 0:
         return np.zeros_like(filling)
     return filling
+
+
+def _in_square(flat: np.ndarray) -> np.ndarray:
+    """Blocks that belong to a square of 2 x 2 such blocks; the edge goes on outside."""
+    corner = np.pad(flat, ((1, 0), (1, 0)), mode="edge")
+    corner = corner[:-1] & corner[1:]
+    corner = np.pad(corner[:, :-1] & corner[:, 1:], ((0, 1), (0, 1)), mode="edge")
+    corner = corner[:-1] | corner[1:]
+    return corner[:, :-1] | corner[:, 1:]
 
 
 def _object_blocks(blocks: _Blocks, mesh: Mesh) -> np.ndarray:
@@ -629,7 +637,7 @@ def _above(
         # One row more on both sides than is widened.
         first, last = max(top - 1, 0), min(bottom + 1, len(values))
         smooth, _ = _smoothed_rows(values, weights, first, last)
-        above[top:bottom] = ndimage.maximum_filter(smooth > limit, 3)[top - first : bottom - first]
+        above[top:bottom] = maximum_filter(smooth > limit, 3)[top - first : bottom - first]
     return above
 
 
@@ -656,6 +664,6 @@ def _smoothed_rows(values, weights, top: int, bottom: int) -> tuple[np.ndarray, 
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    for axis in (0, 1):
-        values = ndimage.correlate1d(values, [0.25, 0.5, 0.25], axis=axis, mode="nearest")
-    return values
+    padded = np.pad(values, 1, mode="edge")
+    down = (padded[:-2] + padded[2:]) / 4 + padded[1:-1] / 2
+    return (down[:, :-2] + down[:, 2:]) / 4 + down[:, 1:-1] / 2

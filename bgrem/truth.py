@@ -7,7 +7,6 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import ndimage
 
 #: Bits of a simulated frame's mask, as `bgrem.simulate` sets them.
 GAP, SATURATED, ARTEFACT = 1, 2, 4
@@ -139,9 +138,11 @@ def known_defects(sky):
     -------
     (ny, nx) bool
     """
+    from scipy.ndimage import binary_opening
+
     long_column = np.ones((33, 1), dtype=bool)
     artefact = (sky.mask & ARTEFACT) != 0
-    return ((sky.mask & GAP) != 0) | ndimage.binary_opening(artefact, long_column)
+    return ((sky.mask & GAP) != 0) | binary_opening(artefact, long_column)
 
 
 def grown(area, radius):
@@ -157,9 +158,11 @@ def grown(area, radius):
     -------
     (ny, nx) bool
     """
+    from scipy.ndimage import distance_transform_edt
+
     if not area.any():
         return area
-    return ndimage.distance_transform_edt(~area) <= radius
+    return distance_transform_edt(~area) <= radius
 
 
 def around(x, y, shape, radius):

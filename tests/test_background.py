@@ -6,6 +6,7 @@ import onnx
 import pytest
 from astropy import units as u
 from astropy.nddata import CCDData, NDData, StdDevUncertainty
+from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
 from conftest import toy_card, toy_onnx
 from hypothesis import given, settings
@@ -457,3 +458,12 @@ def test_the_uncertainty_is_corrected_by_the_card(toy_model_path, tmp_path):
     assert corrected.provenance["signif_10"] is None  # beyond the table
     raw = separate(data, model=str(path), calibrated=False)
     np.testing.assert_array_equal(raw.uncertainty, plain.uncertainty)
+
+
+@pytest.mark.parametrize("function", [remove_background, DiffusionBackground2D])
+def test_what_was_noticed_is_a_warning_of_the_callers_line(function, toy_model):
+    mask = np.zeros((200, 230), bool)
+    mask[:, :150] = True
+    with pytest.warns(AstropyUserWarning, match="65% of the pixels are bad") as told:
+        function(field(), mask=mask, model=toy_model)
+    assert told[0].filename == __file__

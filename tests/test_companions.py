@@ -63,7 +63,8 @@ def test_hubble(hubble):
 
 
 @pytest.mark.parametrize(
-    ("name", "bad", "sat"), [("NICMOS", 32, 64), ("JWST", 1, 2), ("STIS", 16, 256)]
+    ("name", "bad", "sat"),
+    [("NICMOS", 32, 64), ("JWST", 1, 2), ("STIS", 16, 256), ("WFPC2", 2048, 8), ("ACS", 16, 2048)],
 )
 def test_each_instrument_has_its_bits(hubble, name, bad, sat):
     with fits.open(hubble, mode="update") as hdus:
@@ -72,6 +73,15 @@ def test_each_instrument_has_its_bits(hubble, name, bad, sat):
     maps = found(hubble, "SCI,1")
     assert np.argwhere(maps.mask).tolist() == [[1, 2]]
     assert np.argwhere(maps.saturate).tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize(("detector", "saturated"), [("UVIS", 1), ("IR", 0)])
+def test_light_in_the_zero_read_is_no_saturation(hubble, detector, saturated):
+    with fits.open(hubble, mode="update") as hdus:
+        hdus[0].header["DETECTOR"] = detector
+        hdus["DQ", 1].data = flags(_2048=(3, 4))
+    maps = found(hubble, "SCI,1")
+    assert maps.saturate.sum() == saturated and not maps.mask.any()
 
 
 def drizzled(hubble):
@@ -109,6 +119,30 @@ def test_subaru(tmp_path):
     assert np.argwhere(maps.saturate).tolist() == [[2, 2]]
     assert (maps.weight == 25).all() and maps.weight_type == "variance"
     assert companion_hdus(read_image(tmp_path / "calexp.fits")) == {2, 3}
+
+
+def test_cosmic_rays_of_a_coadd_were_left_out(tmp_path):
+    header = fits.Header({"MP_BAD": 0, "MP_CR": 3, "HIERARCH MP_INEXACT_PSF": 6})
+    mask = flags(_1=(1, 1), _8=(3, 3))
+    path = tmp_path / "coadd.fits"
+    for further, expected in ((0, [[1, 1], [3, 3]]), (64, [[1, 1]])):
+        mask[9, 9] = further
+        units = [fits.PrimaryHDU(), fits.ImageHDU(sky()), fits.ImageHDU(mask, header)]
+        fits.HDUList(units).writeto(path, overwrite=True)
+        assert np.argwhere(found(path).mask).tolist() == expected
+
+
+@pytest.mark.parametrize(("version", "saturated"), [("V3.4.2", 2), ("V3.9", 3), ("V4.8.2a", 3)])
+def test_the_version_tells_the_codes_of_decam(decam, version, saturated):
+    path = decam.with_name(decam.name.replace("ooi", "ood"))
+    with fits.open(path) as hdus:
+        data = hdus[1].data
+    data[9, 9] = 2
+    primary = fits.PrimaryHDU(header=fits.Header({"PLVER": version}))
+    fits.HDUList([primary, fits.CompImageHDU(data, name="N15")]).writeto(path, overwrite=True)
+    maps = found(decam)
+    assert set(data[maps.saturate]) >= {saturated}
+    assert maps.mask[9, 9] == (saturated == 3)
 
 
 def test_decam(decam):

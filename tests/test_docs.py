@@ -1,5 +1,7 @@
 """The snippets of the documentation run as they stand."""
 
+import doctest
+import importlib
 import re
 from pathlib import Path
 
@@ -79,13 +81,31 @@ def test_pages_run_from_top_to_bottom(page, sky, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"data": sky.data, "weight": np.ones(sky.data.shape), "gain": 1.0}
     names |= {"quality": np.zeros(sky.data.shape, int), "x": [50.0], "y": [60.0]}
-    names["quality"][3, 4] = 4
+    names["quality"][3, 4] = 16
     for _, code in snippets(page):
         exec(code, names)  # noqa: S102 - it is the documentation's own
     parts = names["parts"]
     assert np.allclose(parts.sources + parts.background + parts.noise, sky.data, rtol=1e-5)
     if page == "masks.rst":
-        assert names["unusable"][3, 4] and (tmp_path / "bad.fits").exists()
+        assert names["unusable"][3, 4] and not names["artefacts"].all()
+
+
+EXAMPLES = [
+    ".".join(path.relative_to(DOCS.parent).with_suffix("").parts)
+    for path in sorted((DOCS.parent / "bgrem").rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("module", ["bgrem.background", "bgrem.background2d"])
+def test_the_examples_of_the_api_are_tested(module):
+    assert module in EXAMPLES
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
+def test_the_examples_of_docstrings_run(module):
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted and not result.failed
 
 
 def test_all_recipes_are_there():

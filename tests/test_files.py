@@ -364,3 +364,10 @@ def test_progress_runs_from_0_to_1(tmp_path, toy_model):
     assert seen[0] == "cube.fits"
     assert seen[1:] == sorted(seen[1:])
     assert seen[-1] == 1
+
+
+def test_what_is_written_is_logged(frame, run, caplog):
+    with caplog.at_level("INFO", logger="bgrem"):
+        result = run(frame)
+    assert [record.name for record in caplog.records] == ["bgrem.files"]
+    assert str(result.output) in caplog.text

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "bgrem"
 
 # Each room and its floor; a room imports only from floors below its own.
 FLOORS = {
-    "tiling": -1, "scratch": -1, "diffusion": 0, "peaks": 0, "truth": 0, "mode": -2, "calibration": 0,
+    "tiling": -1, "scratch": -1, "filters": -2, "diffusion": 0, "peaks": 0, "truth": 0, "mode": -2, "calibration": 0,
     "light": 0, "tables": 0, "pictures": 0, "borders": 0, "formats": 0, "photometry": 1, "target": 5,
     "inject": 6, "restore": 2, "flags": 1, "saturation": 2, "weights": 2, "maps": 2, "companions": 3, "bayer": 3,
     "sky": 1, "frame": -1, "fits": 1, "engines": 1, "model": 2, "psf": 1, "simulate": 1,
@@ -83,7 +83,7 @@ def test_imports_go_downwards(path):
         assert FLOORS[below] < FLOORS[room], f"{room} imports {below}, which is not below it"
 
 
-@pytest.mark.parametrize("room", ["tiling", "diffusion"])
+@pytest.mark.parametrize("room", ["tiling", "diffusion", "filters"])
 def test_the_ground_floor_needs_numpy_only(room):
     tops = {
         name.split(".")[0] for name in imported(ast.parse((PACKAGE / f"{room}.py").read_text()))
@@ -137,6 +137,14 @@ def test_public_names_are_sorted_and_typed():
     assert "py.typed" in project["tool"]["setuptools"]["package-data"]["bgrem"]
     stated = (PACKAGE / "__init__.py").read_text()
     assert all(f"import {name}" in stated or f", {name}" in stated for name in bgrem.__all__)
+
+
+def test_the_types_of_every_public_function_are_checked():
+    import bgrem
+
+    checked = (ROOT / "tests" / "check_types.py").read_text()
+    functions = {name for name in bgrem.__all__ if name[0].islower()}
+    assert not [name for name in functions if f"{name}(" not in checked]
 
 
 def test_every_option_has_its_row_in_the_readme():

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from bgrem.detect import detect_on_sources, detect_peaks, detect_sextractor_default
+from bgrem.filters import members
 from bgrem.photometry import aperture_fluxes, aperture_uncertainties
 from bgrem.separation import ARTEFACT, MASKED, NOT_FINITE, Separation
 
@@ -112,9 +112,22 @@ def _places(detections) -> np.ndarray:
 
 def _near(places: np.ndarray, others: np.ndarray, radius: float) -> np.ndarray:
     """Whether each place has one of the others within the radius."""
+    found = np.zeros(len(places), bool)
     if not (len(places) and len(others)):
-        return np.zeros(len(places), bool)
-    return np.isfinite(cKDTree(others).query(places, distance_upper_bound=radius)[0])
+        return found
+    # Cells as wide as the radius, numbered along rows: three neighbours in a row are one range.
+    corner = np.minimum(places.min(axis=0), others.min(axis=0)) - radius
+    own, theirs = (((xy - corner) // radius).astype(np.int64) for xy in (places, others))
+    width = max(own[:, 0].max(), theirs[:, 0].max()) + 2
+    number = theirs @ [1, width]
+    order = np.argsort(number, kind="stable")
+    for row in (-1, 0, 1):
+        middle = own @ [1, width] + row * width
+        first, last = np.searchsorted(number[order], [middle - 1, middle + 2])
+        place, other = members(first, last)
+        apart = places[place] - others[order[other]]
+        found[place[np.hypot(*apart.T) < radius]] = True
+    return found
 
 
 def _on_artefact(places: np.ndarray, mask: np.ndarray) -> np.ndarray:

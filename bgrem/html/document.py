@@ -93,7 +93,7 @@ def image_page(
     context = {
         "name": name,
         "output": output,
-        "titles": [str(header[key]).strip() for key in TITLES if str(header.get(key, "")).strip()],
+        "titles": _titles(header),
         "numbers": numbers,
         "warnings": list(warnings),
         "cards": cards,
@@ -157,6 +157,14 @@ def _numbers(parts: Separation, census: Census) -> dict[str, int]:
         "lost": len(census.lost),
         "artefacts": len(census.artefacts),
     }
+
+
+def _titles(header) -> list[str]:
+    """What the header says of the image, in words."""
+    said = {key: str(header.get(key, "")).strip() for key in TITLES}
+    if isinstance(header.get("EXPTIME"), int | float):
+        said["EXPTIME"] = f"{header['EXPTIME']:g} s"
+    return [text for text in said.values() if text]
 
 
 def _line(parts: Separation, numbers: dict[str, int], warnings: Sequence[str]) -> str:

@@ -5,6 +5,7 @@
   const element = (id) => document.getElementById(id);
   const [ny, nx] = view.shape;
   const COLOURS = { gained: "#35e0a1", lost: "#ff5566", artefacts: "#c79bff", both: "#ffffff" };
+  const ENTRIES = 65536;
   const VIRIDIS = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141],
     [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
 
@@ -62,7 +63,14 @@
     // A sky that falls far below its level would be black.
     const lowest = element("sky").checked ? view.zscale.data[0] / view.noise : 0;
     const low = Math.asinh(Math.min(-2, lowest)), gain = 255 / (Math.asinh(view.white * times / view.noise) - low);
-    return (number) => (Math.asinh(number / view.noise) - low) * gain;
+    // Between black and white from a table: millions of pixels are asked for.
+    const black = view.noise * Math.sinh(low), step = (view.white * times - black) / ENTRIES;
+    const table = Float32Array.from({ length: ENTRIES + 1 },
+      (_, i) => (Math.asinh((black + i * step) / view.noise) - low) * gain);
+    return (number) => {
+      const place = (number - black) / step;
+      return place <= 0 ? 0 : place >= ENTRIES ? 255 : table[place | 0];
+    };
   }
 
   function painted(kind, grey) {

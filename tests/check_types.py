@@ -1,0 +1,36 @@
+"""What a type checker knows of the public functions: mypy tests/check_types.py"""
+
+from typing import assert_type
+
+import numpy as np
+from astropy.nddata import CCDData
+from astropy.units import Quantity
+
+from bgrem import (
+    available_models,
+    load_model,
+    process_file,
+    process_files,
+    remove_background,
+    separate,
+    undo,
+)
+from bgrem.files import Failure, Result
+from bgrem.model import Model
+from bgrem.separation import Separation
+
+
+def check(image: np.ndarray, quantity: Quantity, ccd: CCDData) -> None:
+    """Never called: types are all that is looked at."""
+    sources: np.ndarray = remove_background(image)  # Any to mypy, which knows no Quantity
+    assert_type(remove_background(quantity), Quantity)
+    assert_type(remove_background(ccd), CCDData)
+    sources = remove_background([[1.0, 2.0]])
+    assert_type(separate(image), Separation)
+    assert_type(separate(sources).background, np.ndarray)
+    assert_type(process_file("image.fits"), Result)
+    for outcome in process_files(["image.fits"]):
+        assert_type(outcome, Result | Failure)
+    assert_type(load_model(available_models()[0]), Model)
+    undo("BGRem_image.fits").exists()
+    remove_background(image, steps="two")  # type: ignore[call-overload]

@@ -12,11 +12,11 @@ from threading import Lock
 import numpy as np
 
 from bgrem.background import separate
+from bgrem.engines import cores
 from bgrem.files import Failure, Result, process_files
 from bgrem.journal import named_file
 from bgrem.model import Model, load_model
 from bgrem.separation import MAPS
-from bgrem.workers import cores
 
 __all__ = ["map_blocks", "process_on_cluster"]
 

@@ -15,6 +15,7 @@ The file that an engine is given is the same ONNX file for all; torch takes the 
 """
 
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ __all__ = [
     "EngineWarning",
     "ModelError",
     "ModelFile",
+    "cores",
     "start_engine",
 ]
 
@@ -237,6 +239,13 @@ ENGINES: dict[str, type[Engine]] = {
 DEVICES = ("cpu", "cuda")
 
 
+def cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def start_engine(
     file: ModelFile, *, engine: str = "auto", device: str = "auto", threads: int | None = None
 ) -> Engine:
@@ -330,7 +339,8 @@ def _session(file: ModelFile, threads: int | None, providers: list):
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads or 0
+    # Left to itself it counts cores that this process may not use.
+    options.intra_op_num_threads = threads or cores()
     options.log_severity_level = 3
     # Between two tiles the threads of the network leave the processor to the rest of the path.
     options.add_session_config_entry("session.force_spinning_stop", "1")

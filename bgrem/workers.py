@@ -5,7 +5,6 @@ another process once more, then it is said to have failed, and the others go on.
 """
 
 import multiprocessing
-import os
 import signal
 import warnings
 from collections import deque
@@ -15,21 +14,14 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from bgrem.engines import EngineWarning
+from bgrem.engines import EngineWarning, cores
 from bgrem.files import Failure, Result, process_files
 from bgrem.model import Model, load_model
 
-__all__ = ["cores", "process_locally"]
+__all__ = ["process_locally"]
 
 ATTEMPTS = 2  # to process an image, when processes are killed over it
 PATIENCE = 10.0  # seconds that a process has to clean up when it is told to end
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def process_locally(

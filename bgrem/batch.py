@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bgrem import __version__
-from bgrem.files import Failure, Result, check_output, expanded_paths, output_path
 from bgrem.journal import Journal, fingerprint
 from bgrem.log import record, restored
 from bgrem.model import Model, load_model
+from bgrem.outcome import Failure, Result
+from bgrem.paths import check_output, expanded_paths, output_path
 from bgrem.workers import process_locally
 
 __all__ = ["process_batch"]

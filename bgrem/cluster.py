@@ -13,9 +13,10 @@ import numpy as np
 
 from bgrem.background import separate
 from bgrem.engines import cores
-from bgrem.files import Failure, Result, process_files
+from bgrem.files import process_files
 from bgrem.journal import named_file
 from bgrem.model import Model, load_model
+from bgrem.outcome import Failure, Result
 from bgrem.separation import MAPS
 
 __all__ = ["map_blocks", "process_on_cluster"]

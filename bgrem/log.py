@@ -6,8 +6,8 @@ import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from bgrem.files import Failure, Result
 from bgrem.fits import is_fits_name
+from bgrem.outcome import Failure, Result
 
 __all__ = ["Log", "record", "restored"]
 

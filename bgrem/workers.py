@@ -15,8 +15,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from bgrem.engines import EngineWarning, cores
-from bgrem.files import Failure, Result, process_files
+from bgrem.files import process_files
 from bgrem.model import Model, load_model
+from bgrem.outcome import Failure, Result
 
 __all__ = ["process_locally"]
 

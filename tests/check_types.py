@@ -15,8 +15,8 @@ from bgrem import (
     separate,
     undo,
 )
-from bgrem.files import Failure, Result
 from bgrem.model import Model
+from bgrem.outcome import Failure, Result
 from bgrem.separation import Separation
 
 

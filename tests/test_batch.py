@@ -15,8 +15,9 @@ import pytest
 from astropy.io import fits
 
 from bgrem.batch import process_batch
-from bgrem.files import Failure, Result, process_file
+from bgrem.files import process_file
 from bgrem.model import load_model
+from bgrem.outcome import Failure, Result
 from bgrem.workers import process_locally
 
 ROOT = Path(__file__).resolve().parents[1]

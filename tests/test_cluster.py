@@ -18,8 +18,9 @@ da = pytest.importorskip("dask.array")
 from bgrem.background import separate
 from bgrem.batch import process_batch
 from bgrem.cluster import map_blocks
-from bgrem.files import Failure, Result, process_file
+from bgrem.files import process_file
 from bgrem.model import load_model
+from bgrem.outcome import Failure, Result
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

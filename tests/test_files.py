@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from bgrem.files import Failure, Result, output_path, process_file, process_files
+from bgrem.files import process_file, process_files
 from bgrem.fits import FitsError
+from bgrem.outcome import Failure, Result
+from bgrem.paths import output_path
 
 SHAPE = (70, 90)
 ALL_PLANES = ("background", "noise", "rms", "mask", "uncertainty", "significance")
@@ -305,7 +307,7 @@ def test_a_bad_file_does_not_stop_the_others(frame, tmp_path, toy_model):
 
 
 def test_a_fault_of_ours_does_not_stop_the_others(frame, toy_model, monkeypatch):
-    monkeypatch.setattr("bgrem.files.separate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("bgrem.products.separate", lambda *_, **__: 1 / 0)
     (failure,) = outcomes([frame], toy_model)
     assert "unexpected ZeroDivisionError" in failure.message
 

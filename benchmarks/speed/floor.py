@@ -30,7 +30,7 @@ from stages import REST, STAGES, time_stages
 from suite import SCENE, report, scene, write_frame
 
 from bgrem.model import load_model
-from bgrem.workers import cores
+from bgrem.engines import cores
 
 __all__ = ["Operations", "count_operations", "measure_rates"]
 

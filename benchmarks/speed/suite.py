@@ -41,7 +41,7 @@ from bgrem.detect import DEFAULT_CONV, source_extractor_program
 from bgrem.model import load_model
 from bgrem.simulate import Scene, draw
 from bgrem.tables import text_table, write_json
-from bgrem.workers import cores
+from bgrem.engines import cores
 
 HERE = Path(__file__).resolve().parent
 # The code that is measured is that of this checkout.

@@ -264,7 +264,7 @@ def _prefix(text: str) -> str:
 
 
 def _planes(text: str) -> tuple[str, ...]:
-    from bgrem.files import PLANES
+    from bgrem.products import PLANES
 
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
     unknown = [name for name in names if name not in PLANES]
@@ -346,8 +346,8 @@ def _outcomes(options: argparse.Namespace, model) -> Iterator:
 
 def _report(outcomes: Iterator, options: argparse.Namespace, log) -> int:
     """Say what becomes of each image; the exit code."""
-    from bgrem.files import Failure
     from bgrem.html.pages import write_index
+    from bgrem.outcome import Failure
 
     began = time.perf_counter()
     counts, pages = Counter(), []

@@ -296,8 +296,8 @@ def train(
     """Train, with checkpoints and a log, and export the model.
 
     The log, ``log.jsonl``, has a line of losses every `report` steps and a line of
-    `bgrem.validate.validate` every `validation` steps, the first before any where the training starts
-    from weights.
+    `bgrem.validate.validate` every `validation` steps and at the end, the first before any where the
+    training starts from weights.
 
     Parameters
     ----------
@@ -350,7 +350,9 @@ def train(
                 log.add(training.advance(window))
                 if progress:
                     progress(training.step)
-                if validation and training.step % validation == 0:
+                if validation and (
+                    training.step % validation == 0 or training.step == config.steps
+                ):
                     log.write(validate(training.average, held_out))
                 if training.step % save == 0:
                     training.save(checkpoint)

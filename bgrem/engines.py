@@ -163,11 +163,15 @@ class OpenVino(Engine):
     ) -> None:
         if device == "cuda":
             raise Unavailable("openvino runs on no CUDA device")
-        self._core = _library("openvino").Core()
+        library = _library("openvino")
+        try:
+            self._core = library.Core()
+            able = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        except Exception as error:  # noqa: BLE001 - its exceptions share no base
+            raise Unavailable(f"openvino cannot be started ({_first_line(error)})") from None
         self._file = file
         reference = OnnxRuntime(file, device="cpu", threads=1)
         self.metadata = reference.metadata
-        able = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = precision or ("bfloat16" if able else "float32")
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",

@@ -14,17 +14,17 @@ mirrored. Where sources were seen, the noise of another place of the frame takes
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from bgrem.background import separate
+from bgrem.bayer import is_bayer
 from bgrem.fits import as_planes, read_image
 from bgrem.flags import ARTEFACT as DEFECT
 from bgrem.flags import UNSEEN
 from bgrem.light import add_light
-from bgrem.model import load_model
+from bgrem.model import INCLUDED, Model, load_model
 from bgrem.parents import simulated_sky
 from bgrem.peaks import local_maxima
 from bgrem.psf import GAUSSIAN_FWHM
@@ -36,9 +36,11 @@ from bgrem.truth import grown
 
 __all__ = ["OwnSkies", "OwnSky", "draw_own", "make_own_sky", "read_own_sky", "skies_of"]
 
+PACKAGED = INCLUDED / "optical.onnx"  # tells sources from artefacts
 MULTIPLE = 64  # px: sides of skies are multiples of it, as networks ask for
 SMALLEST = 192  # px: a narrower frame holds no training tile
-LARGEST = 4096  # px: of a larger frame the middle
+LARGEST = 2048  # px: of a larger frame the middle
+MOST_BAD = 0.5  # part of a frame; of one with more the training would see little
 SEEN_LIGHT = 0.5  # sky rms: pixels with more light of sources are none of the sky
 SATURATED = (
     0.8  # of the brightest pixel: the cores of bright stars, whatever the model takes them for
@@ -152,25 +154,30 @@ def read_own_sky(path):
     Raises
     ------
     ValueError
-        In one sentence with the file: no image, too small, too few stars for the PSF, or hardly any
-        sky.
+        In one sentence with the file: no image, an output of bgrem, a Bayer mosaic, too small, too
+        many bad pixels, too few stars for the PSF, or hardly any sky.
     """
     image = read_image(path, None)
     plane = middle_of(as_planes(image.data)[0], LARGEST)
+    if "BGR_VERS" in image.header:
+        raise ValueError(f"{path}: an output of bgrem, whose noise is gone: give the original")
+    if is_bayer(image.data, image.header):
+        raise ValueError(f"{path}: a Bayer mosaic; train on one colour of it, a file of its own")
     if min(plane.shape) < SMALLEST:
         raise ValueError(f"{path}: narrower than {SMALLEST} pixels, too small to train on")
     gain, _ = gain_of_header(image.header)
-    return make_own_sky(plane, name=Path(path).name, gain=gain)
+    try:
+        return make_own_sky(plane, gain=gain)
+    except ValueError as error:
+        raise ValueError(f"{path}: {str(error).removesuffix(': give its FWHM')}") from None
 
 
-def make_own_sky(data, *, name="frame", gain=None, model="optical"):
+def make_own_sky(data, *, gain=None, model=PACKAGED):
     """Take what is needed of an image.
 
     Parameters
     ----------
     data : (ny, nx) array
-    name : str
-        For messages.
     gain : float, optional
         Electrons per data unit.
     model : str, path or `~bgrem.model.Model`
@@ -183,21 +190,23 @@ def make_own_sky(data, *, name="frame", gain=None, model="optical"):
     Raises
     ------
     ValueError
-        If there are too few stars for the PSF, or there is hardly any sky.
+        If there are too many bad pixels, too few stars for the PSF, or there is hardly any sky.
     """
-    network = load_model(model, threads=1) if isinstance(model, str) else model
+    network = model if isinstance(model, Model) else load_model(model, threads=1)
     parts = separate(data, model=network)
     rms = np.float32(parts.provenance["rms"])
     bad = (parts.mask & UNSEEN) != 0
+    if bad.mean() > MOST_BAD:
+        raise ValueError(f"{bad.mean():.0%} of its pixels are bad")
     rest = np.where(bad, 0.0, (data - parts.background) / rms).astype(np.float32)
     saturated = rest >= SATURATED * rest.max()
     defect = ((parts.mask & DEFECT) != 0) & ~saturated
     # Hot pixels must not be taken for sharp stars.
-    target = make_target(data, name=name, mask=defect, gain=gain)
+    target = make_target(data, mask=defect, gain=gain)
     seen = (target.significance >= SEEN_SIGMA) | (parts.sources > SEEN_LIGHT * parts.rms)
     sky = ~grown((seen & ~defect) | saturated, target.fwhm) & ~bad
     if sky.mean() < LEAST_SKY:
-        raise ValueError(f"{name}: hardly any sky is left between its sources ({sky.mean():.0%})")
+        raise ValueError(f"hardly any sky is left between its sources ({sky.mean():.0%})")
     stars, slope, brightest = _counts(target)
     return OwnSky(
         noise=np.where(defect, rest, -rest),
@@ -266,7 +275,9 @@ def draw_own(own, rng, size):
     background, bad = own.background[cut], own.bad[cut]
     scene = _scene(own, side, rng)
     sources, truth = draw_sources(scene, own.psf, rng)
-    data = add_light(background + noise, sources, rng=rng, gain=own.gain, step=own.step)
+    data = add_light(background + noise, sources, rng=rng, gain=own.gain)
+    if own.step:  # mirrored at a smooth level, the noise has left its grid
+        data = (np.rint(data / own.step) * own.step).astype(np.float32)
     data[bad] = background[bad]
     sources[bad] = 0.0
     return Sky(

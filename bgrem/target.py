@@ -35,8 +35,9 @@ SPACING, LEAST_SPACING = 8.0, 12.0
 MOST = 1500
 #: Something is there from this S/N of the matched filter on.
 SEEN_SIGMA = 3.5
-#: Keywords that observatories use for electrons per data unit.
-GAIN_KEYWORDS = ("GAIN", "EGAIN", "ATODGAIN", "CCDGAIN", "GAINA", "GAIN1")
+#: Keywords that observatories use for electrons per data unit; where there is EGAIN, GAIN is a
+#: setting of the camera.
+GAIN_KEYWORDS = ("EGAIN", "GAIN", "ATODGAIN", "CCDGAIN", "GAINA", "GAIN1")
 #: Sky level in units of its noise from which a frame is taken to hold all its photons.
 RAW_LEVEL = 5.0
 STAR, GALAXY = 0, 1

@@ -196,8 +196,11 @@ class Training:
 
     def _changed(self, then):
         """Names of the options, but for labels, that another configuration had otherwise."""
-        now = json.loads(json.dumps(asdict(self.config)))
-        return {name for name in now.keys() - LABELS if then.get(name) != now[name]}
+        now, usual = (
+            json.loads(json.dumps(asdict(one))) for one in (self.config, type(self.config)())
+        )
+        # An older checkpoint lacks the options that there were not yet.
+        return {n for n in now.keys() - LABELS if then.get(n, usual[n]) != now[n]}
 
 
 def load_weights(network, *paths):

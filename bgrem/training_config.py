@@ -13,6 +13,7 @@ __all__ = ["EXTENDABLE", "LABELS", "TrainingConfig", "fine_tuning_config", "load
 
 LABELS = {"name", "description", "licence", "inference"}  # say how a model is used, not what it is
 EXTENDABLE = {"steps", "decay"}  # have no effect before the learning rate falls
+MOST_FRAMES = 16  # of one's own: each process that draws keeps them in memory
 FINE_TUNING = {
     "seed": 11,
     "steps": 1500,
@@ -149,7 +150,7 @@ def fine_tuning_config(frames, *, name="own"):
     Parameters
     ----------
     frames : sequence of path-like
-        FITS files.
+        FITS files; of more than `MOST_FRAMES`, so many evenly spread ones are taken.
     name : str
         Of the model.
 
@@ -161,9 +162,15 @@ def fine_tuning_config(frames, *, name="own"):
         name=name,
         description=f"optical, trained further on {len(frames)} frames of one telescope",
         start=str(INCLUDED / "optical.safetensors"),
-        frames=tuple(str(Path(frame).resolve()) for frame in frames),
+        frames=tuple(str(Path(frame).resolve()) for frame in _spread(frames)),
         **FINE_TUNING,
     )
+
+
+def _spread(frames):
+    """At most `MOST_FRAMES` of a sequence, evenly spread."""
+    step = max(1, -(-len(frames) // MOST_FRAMES))
+    return frames[::step]
 
 
 def _config(entries):
@@ -214,6 +221,8 @@ def _check_range(config):
             raise ValueError(f"option {name} must be above 0")
     if not 0 <= config.decay <= config.steps:
         raise ValueError("option decay must be between 0 and steps")
+    if not all(isinstance(path, str) for path in config.frames):
+        raise ValueError("option frames must be a list of file names")
     if not 0 <= config.own <= 1:
         raise ValueError("option own must be between 0 and 1")
     if config.tile % multiple or config.tile > config.parent:

@@ -1,6 +1,7 @@
 """Skies made of frames that have no truth: what is taken of them, and what is not."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,12 +165,44 @@ def test_frames_that_cannot_be_used_are_refused_in_one_sentence(tmp_path, capsys
     code = main(["--from-fits", str(path), "--output-dir", str(tmp_path / "out")])
     err = capsys.readouterr().err
     assert code == 1 and err.count("\n") == 1 and "small.fits" in err and "192" in err
+    noise = np.random.default_rng(0).normal(1000, 10, (256, 256))
     with pytest.raises(ValueError, match="few"):
-        make_own_sky(np.random.default_rng(0).normal(size=(256, 256)), name="empty")
+        make_own_sky(noise)
+    holes = np.where(np.arange(256) < 150, np.nan, noise)
+    cases = {"few": noise, "bad": holes, "output": noise, "mosaic": noise}
+    cards = {"output": {"BGR_VERS": "1"}, "mosaic": {"BAYERPAT": "RGGB"}}
+    for word, data in cases.items():
+        path = tmp_path / f"{word}.fits"
+        fits.writeto(path, data.astype("f4"), fits.Header(cards.get(word, {})))
+        assert main(["--from-fits", str(path), "--output-dir", str(tmp_path / "out")]) == 1
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and str(path) in err and word in err
+
+
+def test_a_drawn_sky_has_the_steps_of_its_frame():
+    scene = replace(SCENE, quantisation=0.4, sky=30.0, read_noise=2.0)
+    frame = draw(scene, np.random.default_rng(6))
+    whole = np.rint(frame.data + np.linspace(0, 20, 352, dtype=np.float32))
+    own = make_own_sky(whole, gain=1.0)
+    assert own.step > 0.1
+    sky = draw_own(own, np.random.default_rng(0), 320)
+    steps = sky.data / own.step
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-2)
+
+
+def test_of_many_frames_some_are_taken():
+    many = [f"{i}.fits" for i in range(100)]
+    assert 8 <= len(fine_tuning_config(many).frames) <= 16
+    assert len(fine_tuning_config(many[:16]).frames) == 16
 
 
 def test_usage(capsys, tmp_path):
-    for words in ([], ["a.toml", "--from-fits", "b.fits"], ["a.toml", "--name", "b"]):
+    for words in (
+        [],
+        ["a.toml", "--from-fits", "b.fits"],
+        ["a.toml", "--name", "b"],
+        ["--from-fits", "b.fits", "--name", "a/b"],
+    ):
         with pytest.raises(SystemExit) as stop:
             main([*words, "--output-dir", str(tmp_path)])
         assert stop.value.code == 2

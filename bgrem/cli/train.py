@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("give either CONFIG.toml or --from-fits IMG ...")
     if options.name and not options.from_fits:
         parser.error("--name goes with --from-fits: CONFIG.toml has a name")
+    if options.name and not re.fullmatch(r"[\w-]+", options.name):
+        parser.error(f"--name {options.name} must be of letters, digits, - and _")
     return _run(options)
 
 

@@ -38,10 +38,10 @@ from rivals import RIVALS
 from stages import REST, STAGES, time_stages
 
 from bgrem.detect import DEFAULT_CONV, source_extractor_program
+from bgrem.engines import cores
 from bgrem.model import load_model
 from bgrem.simulate import Scene, draw
 from bgrem.tables import text_table, write_json
-from bgrem.engines import cores
 
 HERE = Path(__file__).resolve().parent
 # The code that is measured is that of this checkout.

@@ -46,7 +46,6 @@ __all__ = [
     "sibling",
     "stored_pixels",
     "write_mosaic",
-    "write_products",
     "write_restored",
 ]
 
@@ -287,46 +286,6 @@ def stored_pixels(image: FitsImage) -> np.ndarray:
         return _stored_pixels(image._contents, image._units[image.hdu], image.path, image.store)[0]
 
 
-def write_products(
-    path: str | os.PathLike,
-    image: FitsImage,
-    sources: np.ndarray,
-    *,
-    planes: Mapping[str, np.ndarray] | None = None,
-    cards: Sequence[tuple[str, object, str]] = (),
-    history: Sequence[str] = (),
-    overwrite: bool = False,
-) -> None:
-    """Write the file of ``image`` again with ``sources`` in the place of the image.
-
-    The image HDU keeps its place, its header (less the cards that would lie) and its form: what was
-    tile-compressed is so again, by the lossless GZIP_2. Every other HDU is copied byte for byte. The
-    whole file is compressed as the name ends (.gz, .bz2), written under a temporary name in the same
-    folder (made where missing), and renamed when complete.
-
-    Parameters
-    ----------
-    path : path
-    image : FitsImage
-    sources : ndarray
-        Of the shape of ``image.data``; float32 or float64.
-    planes : mapping of EXTNAME to ndarray, optional
-        Further images of that shape, appended after all other HDUs.
-    cards : sequence of (keyword, value, comment), optional
-        Provenance.
-    history : sequence of str, optional
-    overwrite : bool
-        Replace an existing file.
-
-    Raises
-    ------
-    FitsError
-        Where ``path`` exists, is the input, or cannot be written.
-    """
-    product = Product(image, sources, planes or {}, cards, history)
-    write_mosaic(path, image, [image.hdu], lambda _: product, overwrite=overwrite)
-
-
 def write_mosaic(
     path: str | os.PathLike,
     image: FitsImage,
@@ -335,9 +294,13 @@ def write_mosaic(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write the file of ``image`` again with products in the place of several of its images.
+    """Write the file of ``image`` again with products in the place of one or several of its images.
 
-    As `write_products`, one image after the other: the products of one are in memory at a time.
+    An image HDU keeps its place, its header (less the cards that would lie) and its form: what was
+    tile-compressed is so again, by the lossless GZIP_2. Every other HDU is copied byte for byte. The
+    whole file is compressed as the name ends (.gz, .bz2), written under a temporary name in the same
+    folder (made where missing), and renamed when complete. The images come one after the other: the
+    products of one are in memory at a time.
 
     Parameters
     ----------
@@ -354,17 +317,12 @@ def write_mosaic(
     Raises
     ------
     FitsError
-        As `write_products` does.
+        Where ``path`` exists, is the input, or cannot be written.
     """
     path = Path(path)
-    if path.exists() and path.samefile(image.path):
-        raise FitsError(f"{path}: would overwrite the input")
     several = len(hdus) > 1
     with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        stack.enter_context(_header_faults(image))
-        warnings.simplefilter("ignore", AstropyWarning)
-        stream = stack.enter_context(_replacing(path, overwrite))
+        stream = stack.enter_context(_rewriting(path, image, overwrite))
         # The planes of all images come last; those of several wait on the disk.
         spool = stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) if several else None
         product = None
@@ -407,24 +365,19 @@ def write_restored(
     Raises
     ------
     FitsError
-        As `write_products` does.
+        As `write_mosaic` does.
     """
-    path = Path(path)
-    if path.exists() and path.samefile(image.path):
-        raise FitsError(f"{path}: would overwrite the input")
-    with warnings.catch_warnings(), _header_faults(image):
-        warnings.simplefilter("ignore", AstropyWarning)
-        with _replacing(path, overwrite) as stream:
-            for unit in image._units[:count]:
-                if unit.index not in restored:
-                    _copy_unit(stream, image._contents, unit)
-                    continue
-                pixels, header = restored[unit.index]()
-                if unit.compressed:
-                    _write_tiles(stream, pixels, header, image.store)
-                else:
-                    stream.write(header.tostring().encode("ascii"))
-                    _write_pixels(stream, pixels)
+    with _rewriting(Path(path), image, overwrite) as stream:
+        for unit in image._units[:count]:
+            if unit.index not in restored:
+                _copy_unit(stream, image._contents, unit)
+                continue
+            pixels, header = restored[unit.index]()
+            if unit.compressed:
+                _write_tiles(stream, pixels, header, image.store)
+            else:
+                stream.write(header.tostring().encode("ascii"))
+                _write_pixels(stream, pixels)
 
 
 # --- the file: its bytes and its HDUs
@@ -705,6 +658,17 @@ def _sum_matches(contents, unit: _Unit) -> bool:
 
 
 # --- writing
+
+
+@contextlib.contextmanager
+def _rewriting(path: Path, image: FitsImage, overwrite: bool) -> Iterator[io.BufferedIOBase]:
+    """A stream to a file that is that of ``image``, changed, and never in its place."""
+    if path.exists() and path.samefile(image.path):
+        raise FitsError(f"{path}: would overwrite the input")
+    with warnings.catch_warnings(), _header_faults(image):
+        warnings.simplefilter("ignore", AstropyWarning)
+        with _replacing(path, overwrite) as stream:
+            yield stream
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import onnx
 import pytest
+from astropy.io import fits
 from onnx import TensorProto, helper, numpy_helper
 
 from bgrem.model import ModelCard
@@ -137,3 +138,20 @@ def trained(one_thread, tiny_config, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("trained")
     return folder, train(tiny_config, folder, workers=0, report=10, save=25, validation=0)
+
+
+def write_frame(path, seed=0):
+    """A small frame of nothing but noise."""
+    data = np.random.default_rng(seed).normal(200, 3, (64, 80)).astype(np.float32)
+    fits.PrimaryHDU(data).writeto(path)
+    return path
+
+
+@pytest.fixture
+def night(tmp_path):
+    """A folder of four frames."""
+    folder = tmp_path / "night"
+    folder.mkdir()
+    for i in range(4):
+        write_frame(folder / f"f{i}.fits", i)
+    return folder

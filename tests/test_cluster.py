@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from conftest import write_frame
 
 distributed = pytest.importorskip("distributed")
 da = pytest.importorskip("dask.array")
@@ -35,21 +36,6 @@ def cluster():
         ) as running,
     ):  # fmt: skip
         yield running
-
-
-def write_frame(path, seed=0):
-    data = np.random.default_rng(seed).normal(200, 3, (64, 80)).astype(np.float32)
-    fits.PrimaryHDU(data).writeto(path)
-    return path
-
-
-@pytest.fixture
-def night(tmp_path):
-    folder = tmp_path / "night"
-    folder.mkdir()
-    for i in range(4):
-        write_frame(folder / f"f{i}.fits", i)
-    return folder
 
 
 @pytest.fixture

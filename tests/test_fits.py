@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from bgrem.fits import (
     FitsError,
+    Product,
     _encoded,
     _ones_complement_sum,
     as_planes,
     is_fits_name,
     read_image,
-    write_products,
+    write_mosaic,
 )
 
 SHAPE = (31, 43)
@@ -49,9 +50,15 @@ def stored_with(path, raw, **cards):
     return path
 
 
+def write_one(path, image, sources, *, planes=None, cards=(), history=(), overwrite=False):
+    """The file of an image with sources in its place."""
+    product = Product(image, sources, planes or {}, cards, history)
+    write_mosaic(path, image, [image.hdu], lambda _: product, overwrite=overwrite)
+
+
 def copy_of(source, path, **options):
     image = read_image(source)
-    write_products(path, image, image.data, **options)
+    write_one(path, image, image.data, **options)
     return image
 
 
@@ -368,7 +375,7 @@ def test_tile_compressed_stays_so_without_loss(tmp_path, dtype):
     fits.HDUList([fits.PrimaryHDU(), unit]).writeto(tmp_path / "a.fits.fz", checksum=True)
     image = read_image(tmp_path / "a.fits.fz")
     out = np.random.default_rng(3).normal(0, 1, SHAPE).astype(dtype)
-    write_products(
+    write_one(
         tmp_path / "b.fits.fz", image, out, planes={"NOISE": out, "MASK": (out > 0).view(np.uint8)}
     )
     with fits.open(tmp_path / "b.fits.fz", disable_image_compression=True, checksum=True) as hdus:
@@ -437,15 +444,15 @@ def test_nothing_is_left_of_a_failed_write(tmp_path, pixels):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_products(tmp_path / "b.fits", image, pixels.view(Interrupted))
+        write_one(tmp_path / "b.fits", image, pixels.view(Interrupted))
     assert [p.name for p in tmp_path.iterdir()] == ["a.fits"]
     with pytest.raises(FitsError, match="cannot be written"):
-        write_products(tmp_path / "a.fits" / "b.fits", image, pixels)
+        write_one(tmp_path / "a.fits" / "b.fits", image, pixels)
     with pytest.raises(FitsError, match="would overwrite the input"):
-        write_products(path, image, pixels, overwrite=True)
+        write_one(path, image, pixels, overwrite=True)
     other = write(tmp_path / "c.fits", pixels)
     with pytest.raises(FitsError, match="exists already"):
-        write_products(other, image, pixels)
+        write_one(other, image, pixels)
 
 
 # --- checksums
@@ -473,7 +480,7 @@ def test_checksums_agree_with_astropy(tmp_path_factory, ny, nx, dtype):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(image.header, "NAXIS1", nx)
         patch.setitem(image.header, "NAXIS2", ny)
-        write_products(folder / "b.fits", image, data)
+        write_one(folder / "b.fits", image, data)
     with fits.open(io.BytesIO((folder / "b.fits").read_bytes()), checksum=True) as hdus:
         assert hdus[0].verify_checksum() == hdus[0].verify_datasum() == 1
         np.testing.assert_array_equal(hdus[0].data, data)

@@ -124,6 +124,12 @@ def draw_psf(
     beta,
     ellipticity=0.0,
     angle=0.0,
+    diffraction=0.0,
+    obscuration=0.0,
+    defocus=0.0,
+    astigmatism=0.0,
+    trefoil=0.0,
+    lens_coma=0.0,
     trail=0.0,
     coma=0.0,
     tail=0.0,
@@ -143,7 +149,16 @@ def draw_psf(
     ellipticity : float
         1 - b/a.
     angle : float
-        Direction of the long axis and of the trail, in radians from the x axis.
+        Direction of the long axis, of both comas and of the trail, in radians from the x axis.
+    diffraction : float
+        Wavelength over diameter in pixels: the Moffat profile, which stands for the seeing, or for
+        the jitter and the diffusion of a telescope in space, is convolved with the image of the
+        aperture. 0 for none.
+    obscuration : float
+        Of the aperture, as a fraction of its diameter.
+    defocus, astigmatism, trefoil, lens_coma : float
+        Aberrations of the aperture in waves: coefficients of Noll's Zernike polynomials (Noll
+        1976, JOSA 66, 207). The astigmatism and the trefoil lie along ``spike_angle``.
     trail : float
         Length of the track of an unguided exposure, in pixels.
     coma : float
@@ -164,11 +179,24 @@ def draw_psf(
     """
     profile = galsim.Moffat(beta=beta, fwhm=fwhm)
     profile = profile.shear(g=_shear(ellipticity), beta=angle * galsim.radians)
+    if diffraction > 0:
+        aperture = galsim.OpticalPSF(
+            lam_over_diam=diffraction,
+            obscuration=obscuration,
+            defocus=defocus,
+            astig1=astigmatism * np.cos(2 * spike_angle),
+            astig2=astigmatism * np.sin(2 * spike_angle),
+            coma1=lens_coma * np.sin(angle),
+            coma2=lens_coma * np.cos(angle),
+            trefoil1=trefoil * np.sin(3 * spike_angle),
+            trefoil2=trefoil * np.cos(3 * spike_angle),
+        )
+        profile = _peak_centred(galsim.Convolve(profile, aperture))
     if coma > 0:
         beside = galsim.Moffat(beta=beta, fwhm=1.8 * fwhm)
         beside = beside.shift(0.9 * fwhm * np.cos(angle), 0.9 * fwhm * np.sin(angle))
         profile = (1 - coma) * profile + coma * beside
-    radius = int(np.clip(np.ceil(4.5 * fwhm + trail / 2), 8, 30))
+    radius = int(np.clip(np.ceil(4.5 * np.hypot(fwhm, diffraction) + trail / 2), 8, 30))
     fine = _pixel_core(profile, radius, trail, angle)
     if tail > 0:
         fine = _with_tail(fine, tail, angle)
@@ -176,6 +204,15 @@ def draw_psf(
     kept = 1.0 - aureole - spikes
     core = fine * np.float32(kept)
     return _normalised(core, wings)
+
+
+def _peak_centred(profile):
+    """A profile moved so that its peak is where a star is: coma moves it off the axis."""
+    size = 2 * 8 * PHASES + 1
+    drawn = profile.drawImage(nx=size, ny=size, scale=1.0 / PHASES, method="no_pixel", dtype=float)
+    seen = _box_mean(drawn.array)
+    row, column = np.unravel_index(seen.argmax(), seen.shape)
+    return profile.shift((size // 2 - column) / PHASES, (size // 2 - row) / PHASES)
 
 
 def _shear(ellipticity):

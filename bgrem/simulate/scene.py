@@ -25,6 +25,12 @@ LIMITS = {
     "angle": (-np.inf, np.inf),
     "spike_angle": (-np.inf, np.inf),
     "trail": (0.0, 40.0),
+    "diffraction": (0.0, 20.0),
+    "obscuration": (0.0, 0.95),
+    "defocus": (-1.0, 1.0),
+    "astigmatism": (-1.0, 1.0),
+    "trefoil": (-1.0, 1.0),
+    "lens_coma": (-1.0, 1.0),
     "star_slope": (0.05, 10.0),
     "galaxy_slope": (0.05, 10.0),
     "clustered": (0.0, 1.0),
@@ -71,7 +77,8 @@ class Scene:
     ----------
     shape : tuple of int
         (ny, nx) in pixels.
-    fwhm, beta, ellipticity, angle, trail, coma, tail, aureole, spikes, spike_angle
+    fwhm, beta, ellipticity, angle, trail, coma, tail, aureole, spikes, spike_angle, diffraction, \
+obscuration, defocus, astigmatism, trefoil, lens_coma
         The point-spread function, see `draw_psf`. 4.5 px are 2.5 arcsec; Moffat beta 3 is
         usual for seeing (Trujillo et al. 2001, MNRAS 328, 977).
     stars : float
@@ -169,6 +176,12 @@ class Scene:
     aureole: float = 0.01
     spikes: float = 0.005
     spike_angle: float = 0.8
+    diffraction: float = 0.0
+    obscuration: float = 0.0
+    defocus: float = 0.0
+    astigmatism: float = 0.0
+    trefoil: float = 0.0
+    lens_coma: float = 0.0
     stars: float = 1200.0
     star_slope: float = 0.8
     clustered: float = 0.0

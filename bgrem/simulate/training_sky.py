@@ -32,11 +32,12 @@ def random_scene(rng, *, shape=(768, 768)):
     chosen = {"shape": tuple(shape)}
     for part in parts:
         chosen |= part(rng)
-    if kind < 0.18:
+    if kind < 0.2:
         chosen |= _undersampled_crowd(rng)
     # Stacks are sampled well enough that noise stays sharper than stars.
-    share = 0.25 if chosen["fwhm"] < 5.0 else 0.35
-    chosen["correlation"] = min(chosen["correlation"], share * chosen["fwhm"])
+    width = np.hypot(chosen["fwhm"], chosen.get("diffraction", 0.0))
+    share = 0.25 if width < 5.0 else 0.35
+    chosen["correlation"] = min(chosen["correlation"], share * width)
     return Scene(**chosen)
 
 
@@ -72,8 +73,8 @@ def _survey_scene(rng, shape):
 def _optics(rng):
     """Seeing, optics and guiding."""
     fwhm = _log(rng, 1.1, 8.0)
-    return {
-        "fwhm": fwhm,
+    aperture = _aperture(rng, 0.4, 3.0) if rng.random() < 0.2 else {"fwhm": fwhm}
+    return aperture | {
         "beta": float(rng.uniform(2.2, 5.0)),
         "ellipticity": float(np.clip(abs(rng.normal(0, 0.1)), 0, 0.4)),
         "angle": float(rng.uniform(0, np.pi)),
@@ -83,6 +84,20 @@ def _optics(rng):
         "aureole": _maybe(rng, 0.5, 0.002, 0.03),
         "spikes": _maybe(rng, 0.3, 0.001, 0.02),
         "spike_angle": float(rng.uniform(0, np.pi)),
+    }
+
+
+def _aperture(rng, finest, coarsest):
+    """A telescope above the seeing: the image of its aperture, with rings, and its aberrations."""
+    diffraction = _log(rng, finest, coarsest)
+    aberrations = rng.standard_normal(4) * _log(rng, 0.02, 0.15)
+    names = ("defocus", "astigmatism", "trefoil", "lens_coma")
+    return {
+        # Jitter and the diffusion of charge; both together are no sharper than a pixel.
+        "fwhm": max(_log(rng, 0.5, 1.5), 1.0 - diffraction),
+        "diffraction": diffraction,
+        "obscuration": float(rng.uniform(0.0, 0.4)),
+        **{name: float(np.clip(v, -0.5, 0.5)) for name, v in zip(names, aberrations, strict=True)},
     }
 
 
@@ -111,8 +126,8 @@ def _population(rng):
 
 def _undersampled_crowd(rng):
     """Stars of a pixel or two side by side: wide-field and space telescopes on the Milky Way."""
-    return {
-        "fwhm": _log(rng, 1.1, 1.9),
+    sharp = {"fwhm": _log(rng, 1.1, 1.9), "diffraction": 0.0}
+    return (_aperture(rng, 0.4, 1.2) if rng.random() < 0.6 else sharp) | {
         "trail": 0.0,
         "stars": _log(rng, 5e3, 6e4),
         "star_slope": float(rng.uniform(0.4, 0.9)),
@@ -133,7 +148,7 @@ def _empty_sky(rng):
 
 def _exposure(rng):
     """Photons, read noise, units, resampling."""
-    low = rng.random() < 0.08
+    low = rng.random() < 0.13
     sky = _log(rng, 0.02, 10.0) if low else _log(rng, 10.0, 2e4)
     read = 0.0 if low and rng.random() < 0.7 else _log(rng, 1.0, 20.0)
     rms = np.hypot(np.sqrt(sky), read)

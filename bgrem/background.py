@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from bgrem import __version__
 from bgrem.absorption import absorbed_light
+from bgrem.budget import calls_within
 from bgrem.containers import unwrap
 from bgrem.diffusion import noise_rates, reverse_diffusion
 from bgrem.flags import ARTEFACT, NOT_FINITE, SATURATED, UNSEEN, flag_pixels
@@ -26,7 +28,7 @@ from bgrem.scratch import MEMORY, Derived, Memory
 from bgrem.separation import MAPS, Separation, SkyMap
 from bgrem.significance import gather, raise_bright
 from bgrem.sky import center_and_scale, estimate_mesh
-from bgrem.tiling import map_tiles, row_strips
+from bgrem.tiling import map_tiles, row_strips, tile_grid
 from bgrem.weights import noise_of_weight, weighted
 
 __all__ = ["remove_background", "separate", "warn_of"]
@@ -133,6 +135,11 @@ def separate(
     _check(data, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box, maps=maps)
     model = model if isinstance(model, Model) else load_model(model)
     card = model.card
+    calls = calls_within(store, data.shape, model, maps, tile)
+    tiling = {"tile": tile or card.tile, "overlap": card.overlap, "multiple": card.multiple}
+    sides, _ = tile_grid(data.shape, **tiling)
+    ready = Thread(target=model.prepare, args=(sides, calls))  # while the sky is measured
+    ready.start()
     noise = None
     if weight is not None:
         noise = noise_of_weight(weight, weight_type, data.shape, store=store)
@@ -154,16 +161,21 @@ def separate(
     frame = measure_frame(x, bad, step=sky.mesh.quantisation, fwhm=fwhm)
 
     vector, unlike = _frame_vector(frame, card)
-    network = partial(model, frame=vector)  # of (x, rate)
+    network = partial(model, frame=vector, calls=calls)  # of (x, rate)
     channels = [name for name in card.channels if PART_OF_CHANNEL.get(name) in (*PARTS, *maps)]
     places = [card.channels.index(name) for name in channels]
+
+    def wanted_of(part: np.ndarray) -> list[np.ndarray]:
+        found = reverse_diffusion(network, part[None, None], steps=steps)[0]
+        return [found[i] for i in places]
+
+    ready.join()
     strips = map_tiles(
-        lambda tiles: reverse_diffusion(network, tiles[:, None], steps=steps)[:, places],
+        wanted_of,
         (x[rows] for rows in row_strips(data.shape)),
         data.shape,
-        tile=tile or card.tile,
-        overlap=card.overlap,
-        multiple=card.multiple,
+        **tiling,
+        calls=calls,
     )
     parts = _empty_parts(channels, x, _dtype(data), flags, store)
     calibration = card.calibration if calibrated else None
@@ -299,7 +311,7 @@ def _standardised(
         minpix = 0.0 if center > RAW_LEVEL * scale else None
     x = store.empty(data.shape, np.float32)
     raised = _raised(data, minpix)
-    for rows in row_strips(data.shape):
+    for rows in row_strips(data.shape, THIN):
         strip = raised[rows].astype(np.float64)
         strip -= center
         strip /= scale

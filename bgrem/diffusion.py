@@ -70,13 +70,14 @@ def reverse_diffusion(
         float32 of shape (n, c, h, w). The first channel holds the sources; the others
         are those of the first step, the only one that sees the observed image.
     """
-    rates = noise_rates(steps)
     first = None
-    for rate, lower in pairwise(rates):
+    for rate, lower in pairwise(noise_rates(steps)):
         channels = network(x, float(rate))
         first = channels if first is None else first
-        residual = channels[:, :1]
-        sources = x - np.float32(rate) * residual
-        x = sources + np.float32(lower) * residual
+        sources = channels[:, :1]
+        sources *= np.float32(-rate)
+        sources += x
+        if lower:
+            x = sources + np.float32(lower / rate) * (x - sources)
     first[:, :1] = sources
     return first

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ __all__ = [
 CUDA = "CUDAExecutionProvider"
 # From onnxruntime on an image of noise of unit deviation: rounding makes a tenth of it.
 LARGEST_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.5}
+AT_ONCE = 2  # more take more memory: 0.25 GB each with the tiles of the optical model
 
 
 class ModelError(ValueError):
@@ -74,6 +76,9 @@ class Engine:
         "float32" or "bfloat16", of the convolutions.
     libraries : float
         Bytes of memory that its libraries take beyond those of onnxruntime.
+    at_once : int
+        Calls that are best made at once, each with its part of the threads: on a processor two
+        are faster than one with all of them, whose slowest thread the others wait for.
     metadata : dict of str to str
         That of the ONNX file.
     """
@@ -82,18 +87,32 @@ class Engine:
     device = "cpu"
     precision = "float32"
     libraries = 0.0
+    at_once = 1
     metadata: dict[str, str]
 
     def __str__(self) -> str:
         return f"{self.name} {self.device} {self.precision}"
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def prepare(self, shape: tuple[int, ...], calls: int) -> None:
+        """Do before the first call what need not wait for it; no more than a gain of time.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of the images "x".
+        calls : int
+            As for a call.
+        """
+
+    def __call__(self, inputs: Mapping[str, np.ndarray], calls: int = 1) -> np.ndarray:
         """Run the network.
 
         Parameters
         ----------
         inputs : mapping of str to `~numpy.ndarray`
             float32: "x" of shape (n, 1, h, w), "rate" (1,) and "frame" (1, k).
+        calls : int
+            How many are made at once, by as many threads, this one included.
 
         Returns
         -------
@@ -123,23 +142,38 @@ class OnnxRuntime(Engine):
         if device != "cpu" and CUDA in onnxruntime.get_available_providers():
             # Its GPU build is often installed where there is no GPU, or no driver.
             with suppress(Exception):
-                session = _session(file, threads, [(CUDA, {"use_tf32": "0"})])
+                session = _session(file, threads or cores(), [(CUDA, {"use_tf32": "0"})])
         if session is not None and CUDA in session.get_providers():
             self.device = "cuda"
         elif device == "cuda":
             raise Unavailable("onnxruntime has no CUDA device")
-        else:
-            session = _session(file, threads, [])
-        self._session = session
-        self.metadata = session.get_modelmeta().custom_metadata_map
+        self._file = file
+        self._threads = threads or cores()  # left to itself it counts those that others have
+        self._lock = Lock()
+        # By the threads that each has; with a GPU there is one.
+        self._sessions = {self._threads: session or _session(file, self._threads, [])}
+        if self.device == "cpu":
+            self.at_once = min(AT_ONCE, self._threads)
+        self.metadata = self._session().get_modelmeta().custom_metadata_map
 
     @property
     def entries(self) -> int:
         """Length of the frame vector."""
-        return next(node.shape[1] for node in self._session.get_inputs() if node.name == "frame")
+        return next(node.shape[1] for node in self._session().get_inputs() if node.name == "frame")
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        return self._session.run(["channels"], dict(inputs))[0]
+    def prepare(self, shape: tuple[int, ...], calls: int) -> None:
+        self._session(calls)
+
+    def __call__(self, inputs: Mapping[str, np.ndarray], calls: int = 1) -> np.ndarray:
+        return self._session(calls).run(["channels"], dict(inputs))[0]
+
+    def _session(self, calls: int = 1):
+        """The session that has its part of the threads."""
+        threads = self._threads if self.device == "cuda" else -(-self._threads // calls)
+        with self._lock:
+            if threads not in self._sessions:
+                self._sessions[threads] = _session(self._file, threads, [])
+            return self._sessions[threads]
 
 
 class OpenVino(Engine):
@@ -171,37 +205,51 @@ class OpenVino(Engine):
             raise Unavailable(f"openvino cannot be started ({_first_line(error)})") from None
         self._file = file
         reference = OnnxRuntime(file, device="cpu", threads=1)
-        self.metadata = reference.metadata
+        self.metadata, self._entries = reference.metadata, reference.entries
         self.precision = precision or ("bfloat16" if able else "float32")
         self._settings = {
-            "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": {"bfloat16": "bf16", "float32": "f32"}[self.precision],
             # Pinned, the threads of several processes would all be on the same few cores.
             "ENABLE_CPU_PINNING": False,
         }
-        if threads:
-            self._settings["INFERENCE_NUM_THREADS"] = threads
-        self._shape: tuple[int, ...] = ()
-        self._lock = Lock()  # a request serves one thread at a time
+        threads = threads or cores()
+        self._settings["INFERENCE_NUM_THREADS"] = threads
+        self.at_once = min(AT_ONCE, threads)
+        self._lock = Lock()
+        self._ready: tuple = ()  # for which images, and how many at once
         if not _agree(self, reference):
             raise Unavailable(f"openvino does not run {file.path.name} as it should")
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        with self._lock:
-            if inputs["x"].shape != self._shape:
-                self._request, self._shape = None, ()  # the next one takes its memory
-                self._request = self._compiled(inputs)
-                self._shape = inputs["x"].shape
-            return self._request.infer(dict(inputs))["channels"]
+    def prepare(self, shape: tuple[int, ...], calls: int) -> None:
+        self._requests_for(shape, calls)
 
-    def _compiled(self, inputs: Mapping[str, np.ndarray]):
+    def __call__(self, inputs: Mapping[str, np.ndarray], calls: int = 1) -> np.ndarray:
+        requests = self._requests_for(inputs["x"].shape, calls)
+        request = requests.get()
+        try:
+            return request.infer(dict(inputs))["channels"]
+        finally:
+            requests.put(request)
+
+    def _requests_for(self, shape: tuple[int, ...], calls: int) -> SimpleQueue:
+        """Requests that are free; each serves one thread at a time."""
+        with self._lock:
+            if self._ready != (shape, calls):
+                self._requests, self._ready = SimpleQueue(), ()  # the next take the memory of these
+                network = self._compiled(shape, calls)
+                for _ in range(calls):
+                    self._requests.put(network.create_infer_request())
+                self._ready = shape, calls
+            return self._requests
+
+    def _compiled(self, shape: tuple[int, ...], calls: int):
         """The network for one shape of images: all tiles of one have the same.
 
         For images of any shape, OpenVINO 2026.4 gives wrong numbers on some (3 rms on 192 x 192).
         """
         network = self._core.read_model(self._file.content)
-        network.reshape({name: array.shape for name, array in inputs.items()})
-        return self._core.compile_model(network, "CPU", self._settings).create_infer_request()
+        network.reshape({"x": shape, "rate": (1,), "frame": (1, self._entries)})
+        return self._core.compile_model(network, "CPU", {**self._settings, "NUM_STREAMS": calls})
 
 
 class Torch(Engine):
@@ -227,7 +275,7 @@ class Torch(Engine):
             weights = _weights(file.path).name
             raise Unavailable(f"the weights in {weights} are not those of {file.path.name}")
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def __call__(self, inputs: Mapping[str, np.ndarray], calls: int = 1) -> np.ndarray:
         torch = self._torch
         # TF32, which cuDNN takes by default, has 10 bits.
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
@@ -338,13 +386,14 @@ def _agree(engine: Engine, reference: OnnxRuntime) -> bool:
 # --- onnxruntime
 
 
-def _session(file: ModelFile, threads: int | None, providers: list):
+def _session(file: ModelFile, threads: int, providers: list):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Left to itself it counts cores that this process may not use.
-    options.intra_op_num_threads = threads or cores()
+    options.intra_op_num_threads = threads
+    # Planned ahead, the memory of all layers is one block, in which little is used twice.
+    options.enable_mem_pattern = False
     options.log_severity_level = 3
     # Between two tiles the threads of the network leave the processor to the rest of the path.
     options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -32,7 +32,7 @@ from bgrem.outcome import Failure, Result
 from bgrem.paths import check_output, existing_folder, expanded_paths, output_path
 from bgrem.products import PLANES, product_of, separate_planes
 from bgrem.provenance import warnings_of
-from bgrem.scratch import MEMORY, Memory, Scratch
+from bgrem.scratch import MAPPED, MEMORY, Memory, Scratch
 from bgrem.separation import MAPS, Separation
 
 __all__ = ["process_file", "process_files"]
@@ -199,7 +199,9 @@ def process_file(
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     check_output(output, path, overwrite)
-    store = Scratch(existing_folder(output.parent), memory) if memory else MEMORY
+    store: Memory = MEMORY if report or plot else MAPPED  # a page draws the whole image
+    if memory:
+        store = Scratch(existing_folder(output.parent), memory)
     pages = Pages(output, report=report, plot=plot, overwrite=overwrite)
     every = str(hdu).strip().lower() == "all"
     image = read_image(path, None if every else hdu, store=store)

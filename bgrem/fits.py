@@ -131,7 +131,8 @@ class FitsImage:
         Index of the HDU.
     data : ndarray or Stored
         Physical values (BSCALE and BZERO applied, BLANK as NaN) in the shape in which they are
-        stored, native float32; float64 for float64 pixels and for integers beyond 24 bits.
+        stored, native float32; float64 for float64 pixels and for integers beyond 24 bits. Floats
+        without BSCALE and BZERO may stay in the file.
     header : astropy.io.fits.Header
     notes : tuple of str
         What the reader decided or noticed.
@@ -611,6 +612,8 @@ def _physical(raw, header: fits.Header, label: str, store: Memory):
             convert = partial(convert, zero=0, blank=blank)
         extremes = [abs(float(stored) + zero / scale) for stored in _extremes(raw)]
         dtype = np.float32 if max(extremes) <= FLOAT32_INTEGERS else np.float64
+    if convert is None and store.in_file:
+        return raw
     data = store.empty(raw.shape, np.dtype(dtype).newbyteorder("="))
     for place in _places(raw.shape):
         data[place] = raw[place] if convert is None else convert(raw[place])

@@ -7,6 +7,7 @@ it wants to be used and nothing about it is written in this package.
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
@@ -205,7 +206,14 @@ class Model:
     def __repr__(self) -> str:
         return f"<Model {self.card.name} {self.card.version}, {self.path}>"
 
-    def __call__(self, x: np.ndarray, rate: float, frame: np.ndarray) -> np.ndarray:
+    def prepare(self, shape: tuple[int, int], calls: int) -> None:
+        """Make ready for images of shape (h, w), of which so many come at once; it only saves time."""
+        with suppress(Exception):  # a call will tell what is wrong
+            self.engine.prepare((1, 1, *shape), calls)
+
+    def __call__(
+        self, x: np.ndarray, rate: float, frame: np.ndarray, *, calls: int = 1
+    ) -> np.ndarray:
         """Run the network.
 
         Parameters
@@ -217,6 +225,8 @@ class Model:
             Noise rate, in (0, 1].
         frame : `~numpy.ndarray`
             The frame vector, float32 of shape (k,), in the order of ``card.frame``.
+        calls : int
+            How many are made at once, by as many threads; each has its part of the cores.
 
         Returns
         -------
@@ -228,7 +238,7 @@ class Model:
             "rate": np.array([rate], dtype=np.float32),
             "frame": np.asarray(frame, dtype=np.float32)[None],
         }
-        return self.engine(inputs)
+        return self.engine(inputs, calls)
 
 
 def _folders() -> list[Path]:

@@ -13,14 +13,32 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["MEMORY", "Derived", "Memory", "Scratch", "Stored", "as_rows", "release", "worked_out"]
+__all__ = [
+    "MAPPED",
+    "MEMORY",
+    "Derived",
+    "Memory",
+    "Scratch",
+    "Stored",
+    "as_rows",
+    "release",
+    "worked_out",
+]
 
 CHUNK = 1 << 24  # bytes that are mapped at once while rows are copied
 SHARE = 8  # whole images take at most this part of the memory; the rest is for the work on them
 
 
 class Memory:
-    """Whole images in memory."""
+    """Whole images in memory.
+
+    Attributes
+    ----------
+    in_file : bool
+        Whether images that are read from a file may stay there, where it holds them as they are.
+    """
+
+    in_file = False
 
     def empty(self, shape: tuple[int, ...], dtype) -> np.ndarray:
         """Room for an image."""
@@ -35,7 +53,13 @@ class Memory:
         return stream.read()
 
 
-MEMORY = Memory()
+class Mapped(Memory):
+    """Whole images in memory; those of the input stay in its file where it holds them as they are."""
+
+    in_file = True
+
+
+MEMORY, MAPPED = Memory(), Mapped()
 
 
 class Scratch(Memory):
@@ -48,6 +72,8 @@ class Scratch(Memory):
     limit : float
         Bytes of memory that all the work may take.
     """
+
+    in_file = True
 
     def __init__(self, folder: Path, limit: float) -> None:
         self._folder = folder

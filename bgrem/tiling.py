@@ -7,13 +7,15 @@ smoothly into the next. The image itself is continued by reflection, so that non
 of its pixels is near a border.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-__all__ = ["map_tiles", "row_strips", "tile_shape"]
+__all__ = ["map_tiles", "row_strips", "tile_grid"]
 
 STRIP = 64  # rows that are worked on at once
 
@@ -26,7 +28,7 @@ def map_tiles(
     tile: int,
     overlap: int,
     multiple: int = 32,
-    batch: int = 1,
+    calls: int = 1,
 ) -> Iterator[np.ndarray]:
     """Apply a function to overlapping tiles of an image and merge what it returns.
 
@@ -37,7 +39,7 @@ def map_tiles(
     Parameters
     ----------
     function : callable
-        Takes float32 of shape (n, h, w), returns float32 of shape (n, c, h, w).
+        Takes float32 of shape (h, w), returns c such arrays, or one of shape (c, h, w).
     strips : iterable of array_like
         The rows of the image in order: arrays of shape (rows, nx), of any heights.
     shape : tuple of int
@@ -49,8 +51,9 @@ def map_tiles(
     multiple : int
         Sides of tiles and distances between them are multiples of it: a network that
         downsamples gives the same answer at such shifts only.
-    batch : int
-        Number of tiles that the function gets at once.
+    calls : int
+        Calls of the function that run at once, each in a thread of its own, while this one reads
+        the next rows and merges the last; with 1, all is done in the caller's.
 
     Yields
     ------
@@ -66,8 +69,8 @@ def map_tiles(
     ny, nx = shape
     down = _Axis.cover(ny, tile, overlap, multiple)
     across = _Axis.cover(nx, tile, overlap, multiple)
-    bands = _bands(strips, shape, down, across)
-    for j, merged in enumerate(_merge_rows(bands, function, down, across, batch)):
+    results = _in_order(function, _tiles(strips, shape, down, across), calls)
+    for j, merged in enumerate(_merge_rows(results, down, across)):
         start = down.origin(j)
         stop = start + merged.shape[1]
         top, bottom = max(start, 0), min(stop, ny)
@@ -77,10 +80,10 @@ def map_tiles(
             yield merged[:, rows, across.margin : across.margin + nx].copy()
 
 
-def tile_shape(
+def tile_grid(
     shape: tuple[int, int], *, tile: int, overlap: int, multiple: int = 32
-) -> tuple[int, int]:
-    """Sides (down, across) of the tiles that `map_tiles` takes of an image.
+) -> tuple[tuple[int, int], int]:
+    """Sides (down, across) of the tiles that `map_tiles` takes of an image, and their number.
 
     Parameters
     ----------
@@ -91,7 +94,8 @@ def tile_shape(
 
     Returns
     -------
-    tuple of int
+    sides : tuple of int
+    number : int
 
     Raises
     ------
@@ -99,7 +103,7 @@ def tile_shape(
         As for `map_tiles`.
     """
     down, across = (_Axis.cover(length, tile, overlap, multiple) for length in shape)
-    return down.size, across.size
+    return (down.size, across.size), down.count * across.count
 
 
 @dataclass(frozen=True)
@@ -156,91 +160,130 @@ class _Axis:
         return (t * t * (3 - 2 * t)).astype(np.float32)
 
 
-def _bands(strips, shape, down: _Axis, across: _Axis) -> Iterator[np.ndarray]:
-    """Collect the rows of each row of tiles, continued by reflection on all sides."""
-    ny, nx = shape
+def _tiles(strips, shape, down: _Axis, across: _Axis) -> Iterator[np.ndarray]:
+    """The tiles row by row, the image continued by reflection on all sides."""
+    nx = shape[1]
     rows, columns = down.pixels(), across.pixels()
-    strips = iter(strips)
-    held = np.empty((0, nx), dtype=np.float32)
-    first = 0  # row of the image that is the first of those held
+    needed = [rows[j * down.step :][: down.size] for j in range(down.count)]
+    last = [wanted.max() + 1 for wanted in needed]
+    # Reflection at the lower end may need rows from above the tiles there.
+    first = np.minimum.accumulate([wanted.min() for wanted in needed][::-1])[::-1]
+    held = np.empty((np.max(last - first), nx), dtype=np.float32)
+    source = _Rows(strips, shape)
+    top = 0  # row of the image that is the first of those held
     for j in range(down.count):
-        wanted = rows[j * down.step : j * down.step + down.size]
-        new = [held]
-        last = first + len(held)
-        while last <= wanted.max():
-            strip = _next_strip(strips, last, shape)
-            new.append(strip)
-            last += len(strip)
-        held = np.concatenate(new)
-        del new
-        wide = _widened(held, wanted - first, columns, across.margin)
-        # Reflection at the lower end may need rows from above the next tiles.
-        needed = rows[(j + 1) * down.step :].min() if j + 1 < down.count else last
-        held = held[needed - first :].copy()
-        first = needed
-        yield wide
-        del wide
-    if last != ny or next(strips, None) is not None:
-        raise ValueError(f"the strips have more rows than the image, which has {ny}")
+        kept = max(source.read - first[j], 0)
+        held[:kept] = held[first[j] - top :][:kept]
+        top = first[j]
+        source.into(held[kept : last[j] - top])
+        for i in range(across.count):
+            yield _part(held, needed[j] - top, columns[i * across.step :][: across.size])
+    source.end()
 
 
-def _widened(held: np.ndarray, wanted: np.ndarray, columns: np.ndarray, margin: int) -> np.ndarray:
-    """The wanted rows of those held, continued on both sides; the middle is copied as a whole."""
-    stop = margin + held.shape[1]
-    wide = np.empty((len(wanted), columns.size), dtype=np.float32)
-    for place in row_strips(wide.shape):
-        rows = held[wanted[place]]
-        wide[place, margin:stop] = rows
-        wide[place, :margin] = rows[:, columns[:margin]]
-        wide[place, stop:] = rows[:, columns[stop:]]
-    return wide
+class _Rows:
+    """The rows of an image, from strips of any heights."""
+
+    def __init__(self, strips: Iterable[np.ndarray], shape: tuple[int, int]) -> None:
+        self._strips = iter(strips)
+        self._shape = shape
+        self._rest = np.empty((0, shape[1]), dtype=np.float32)
+        self.read = 0
+
+    def into(self, rows: np.ndarray) -> None:
+        """Fill an array with the next rows."""
+        while len(rows):
+            if not len(self._rest):
+                self._rest = self._next()
+            part = self._rest[: len(rows)]
+            rows[: len(part)] = part
+            self._rest, rows = self._rest[len(part) :], rows[len(part) :]
+            self.read += len(part)
+
+    def end(self) -> None:
+        """Refuse what goes on after the last row."""
+        if self.read != self._shape[0] or len(self._rest) or next(self._strips, None) is not None:
+            raise ValueError(
+                f"the strips have more rows than the image, which has {self._shape[0]}"
+            )
+
+    def _next(self) -> np.ndarray:
+        strip = next(self._strips, None)
+        if strip is None:
+            raise ValueError(
+                f"the strips end after {self.read} rows of an image of {self._shape[0]}"
+            )
+        strip = np.asarray(strip, dtype=np.float32)
+        if strip.ndim != 2 or strip.shape[1] != self._shape[1]:
+            width = self._shape[1]
+            raise ValueError(f"a strip has shape {strip.shape}; the image is {width} pixels wide")
+        return strip
 
 
-def _next_strip(strips: Iterator[np.ndarray], row: int, shape: tuple[int, int]) -> np.ndarray:
-    strip = next(strips, None)
-    if strip is None:
-        raise ValueError(f"the strips end after {row} rows of an image of {shape[0]}")
-    strip = np.asarray(strip, dtype=np.float32)
-    if strip.ndim != 2 or strip.shape[1] != shape[1]:
-        raise ValueError(f"a strip has shape {strip.shape}; the image is {shape[1]} pixels wide")
-    return strip
+def _part(held: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """A copy of rows and columns, which are neighbours but where they are reflected."""
+    scattered = []
+    for axis, wanted in enumerate((rows, columns)):
+        if wanted[-1] - wanted[0] == wanted.size - 1:
+            held = held[(slice(None),) * axis + (slice(wanted[0], wanted[-1] + 1),)]
+        else:
+            scattered.append((axis, wanted))
+    for axis, wanted in scattered:
+        held = held.take(wanted, axis)
+    return np.array(held, order="C")
 
 
-def _merge_rows(bands, function, down: _Axis, across: _Axis, batch: int) -> Iterator[np.ndarray]:
+def _in_order(function, tiles: Iterable[np.ndarray], calls: int) -> Iterator[np.ndarray]:
+    """What the function makes of each tile; so many calls run at once, and one tile waits."""
+    if calls == 1:
+        yield from map(function, tiles)
+        return
+    with ThreadPoolExecutor(calls, "tile") as pool:
+        waiting: deque = deque()
+        try:
+            for tile in tiles:
+                waiting.append(pool.submit(function, tile))
+                if len(waiting) > calls:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _merge_rows(results, down: _Axis, across: _Axis) -> Iterator[np.ndarray]:
     """Blend each row of tiles with the one above it; yields what no later one touches."""
     ramp = down.ramp[:, None]
     merged = carried = None
-    left = down.count
-    for band in bands:
-        merged = _merge_columns(band, function, across, batch, merged)
-        del band  # so that the next one takes its memory
-        left -= 1
+    for j in range(down.count):
+        merged = _merge_columns(results, across, merged)
         if carried is not None:
             merged[:, : down.overlap] *= ramp
             merged[:, : down.overlap] += carried
-        if left == 0:
+        if j == down.count - 1:
+            next(results, None)  # there is none, but the strips must end, too
             yield merged
         else:
             carried = merged[:, down.step :] * (1 - ramp)
             yield merged[:, : down.step]
 
 
-def _merge_columns(band: np.ndarray, function, across: _Axis, batch: int, merged) -> np.ndarray:
-    """Send one row of tiles through the function: (h, w) to (c, h, w), in the place of the last."""
+def _merge_columns(results, across: _Axis, merged: np.ndarray | None) -> np.ndarray:
+    """Blend one row of tiles into (c, h, w), in the place of the last row."""
     ramp = across.ramp
-    for first in range(0, across.count, batch):
-        starts = range(0, band.shape[1] - across.overlap, across.step)[first : first + batch]
-        results = function(np.stack([band[:, s : s + across.size] for s in starts]))
+    for i in range(across.count):
+        result = next(results)
         if merged is None:
-            merged = np.empty((results.shape[1], *band.shape), dtype=np.float32)
-        for start, result in zip(starts, results, strict=True):
-            middle = start + across.overlap
+            merged = np.empty((len(result), len(result[0]), across.covered), dtype=np.float32)
+        start = i * across.step
+        middle = start + across.overlap
+        for whole, tile in zip(merged, result, strict=True):
             if start > 0:
-                merged[:, :, start:middle] *= 1 - ramp
-                merged[:, :, start:middle] += ramp * result[:, :, : across.overlap]
+                whole[:, start:middle] *= 1 - ramp
+                whole[:, start:middle] += ramp * tile[:, : across.overlap]
             else:
-                merged[:, :, :middle] = result[:, :, : across.overlap]
-            merged[:, :, middle : start + across.size] = result[:, :, across.overlap :]
+                whole[:, :middle] = tile[:, : across.overlap]
+            whole[:, middle : start + across.size] = tile[:, across.overlap :]
     return merged
 
 

@@ -323,7 +323,7 @@ def test_torch_leaves_the_threads_of_the_process(small):
 def test_openvino_takes_the_threads_it_is_given_and_pins_none(toy_model_path):
     engine = started("openvino", toy_model_path)
     engine(inputs_of(8, 64))
-    network = engine._request.get_compiled_model()
+    network = engine._requests.get().get_compiled_model()
     assert network.get_property("INFERENCE_NUM_THREADS") == 1
     assert network.get_property("ENABLE_CPU_PINNING") is False
 

@@ -24,8 +24,8 @@ def run(function, image, heights=(64,), **options):
     )
 
 
-def identity(tiles):
-    return tiles[:, None]
+def identity(tile):
+    return tile[None]
 
 
 def texture(shape, seed=0):
@@ -39,13 +39,13 @@ def texture(shape, seed=0):
     tile=st.integers(64, 160),
     overlap=st.integers(0, 32),
     multiple=st.sampled_from([1, 8, 16, 32]),
-    batch=st.integers(1, 5),
+    calls=st.integers(1, 3),
     heights=st.lists(st.integers(1, 120), min_size=1, max_size=4),
 )
-def test_identity_gives_the_image_back(ny, nx, tile, overlap, multiple, batch, heights):
+def test_identity_gives_the_image_back(ny, nx, tile, overlap, multiple, calls, heights):
     image = texture((ny, nx))
     result = run(
-        identity, image, heights, tile=tile, overlap=overlap, multiple=multiple, batch=batch
+        identity, image, heights, tile=tile, overlap=overlap, multiple=multiple, calls=calls
     )
     assert result.dtype == np.float32
     assert result.shape == (1, ny, nx)
@@ -57,46 +57,46 @@ def test_identity_gives_the_image_back(ny, nx, tile, overlap, multiple, batch, h
 def test_height_of_strips_makes_no_difference(heights):
     image = texture((257, 131))
 
-    def smooth(tiles):
-        return ndimage.uniform_filter(tiles, (1, 5, 5), mode="constant")[:, None]
+    def smooth(tile):
+        return ndimage.uniform_filter(tile, 5, mode="constant")[None]
 
     np.testing.assert_array_equal(run(smooth, image, heights), run(smooth, image, (257,)))
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_a_local_function_leaves_no_seam(batch):
+@pytest.mark.parametrize("calls", [1, 3])
+def test_a_local_function_leaves_no_seam(calls):
     """A filter that reaches less far than a quarter of the overlap cannot see the tiles."""
     image = texture((301, 233))
 
-    def smooth(tiles):
-        return ndimage.uniform_filter(tiles, (1, 15, 15), mode="constant")[:, None]
+    def smooth(tile):
+        return ndimage.uniform_filter(tile, 15, mode="constant")[None]
 
     expected = ndimage.uniform_filter(image, 15, mode="mirror")
-    np.testing.assert_allclose(run(smooth, image, batch=batch)[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(run(smooth, image, calls=calls)[0], expected, rtol=1e-5)
 
 
 def test_tiles_sit_on_one_grid_and_are_no_larger_than_needed():
     seen = []
 
-    def watch(tiles):
-        seen.append(tiles.shape)
-        return tiles[:, None]
+    def watch(tile):
+        seen.append(tile.shape)
+        return tile[None]
 
     run(watch, texture((100, 400)), tile=128, overlap=32, multiple=32)
     # 100 rows are 2 steps of 64 or less, 400 columns 5 of 96; a tile adds the overlap.
-    assert set(seen) == {(1, 96, 128)}
+    assert set(seen) == {(96, 128)}
     assert len(seen) == 2 * 5
     seen.clear()
     run(watch, texture((40, 40)), tile=512, overlap=32, multiple=32)
-    assert seen == [(1, 96, 96)]
+    assert seen == [(96, 96)]
 
 
 def test_a_shift_by_the_step_is_seen_as_such():
     """Functions that depend on the place in steps of `multiple` are merged consistently."""
 
-    def checkered(tiles):
-        y, x = np.indices(tiles.shape[1:])
-        return (tiles * ((y // 8 + x // 8) % 2 + 1))[:, None]
+    def checkered(tile):
+        y, x = np.indices(tile.shape)
+        return (tile * ((y // 8 + x // 8) % 2 + 1))[None]
 
     image = np.ones((200, 300), dtype=np.float32)
     y, x = np.indices(image.shape)
@@ -108,8 +108,8 @@ def test_a_shift_by_the_step_is_seen_as_such():
 def test_channels_and_order_are_kept():
     image = texture((150, 170))
 
-    def three(tiles):
-        return np.stack([tiles, 2 * tiles, -tiles], axis=1)
+    def three(tile):
+        return np.stack([tile, 2 * tile, -tile])
 
     result = run(three, image)
     np.testing.assert_allclose(result, np.stack([image, 2 * image, -image]), rtol=1e-6)

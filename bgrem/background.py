@@ -135,10 +135,14 @@ def separate(
     _check(data, steps=steps, norm=norm, minpix=minpix, fwhm=fwhm, box=box, maps=maps)
     model = model if isinstance(model, Model) else load_model(model)
     card = model.card
-    calls = calls_within(store, data.shape, model, maps, tile)
     tiling = {"tile": tile or card.tile, "overlap": card.overlap, "multiple": card.multiple}
+    channels = [name for name in card.channels if PART_OF_CHANNEL.get(name) in (*PARTS, *maps)]
+    work: dict[str, Any] = {
+        "calls": calls_within(store, data.shape, model, maps, tile),
+        "channels": tuple(card.channels.index(name) for name in channels),
+    }
     sides, _ = tile_grid(data.shape, **tiling)
-    ready = Thread(target=model.prepare, args=(sides, calls))  # while the sky is measured
+    ready = Thread(target=model.prepare, args=(sides,), kwargs=work)  # while the sky is measured
     ready.start()
     noise = None
     if weight is not None:
@@ -161,21 +165,14 @@ def separate(
     frame = measure_frame(x, bad, step=sky.mesh.quantisation, fwhm=fwhm)
 
     vector, unlike = _frame_vector(frame, card)
-    network = partial(model, frame=vector, calls=calls)  # of (x, rate)
-    channels = [name for name in card.channels if PART_OF_CHANNEL.get(name) in (*PARTS, *maps)]
-    places = [card.channels.index(name) for name in channels]
-
-    def wanted_of(part: np.ndarray) -> list[np.ndarray]:
-        found = reverse_diffusion(network, part[None, None], steps=steps)[0]
-        return [found[i] for i in places]
-
+    network = partial(model, frame=vector, **work)  # of (x, rate)
     ready.join()
     strips = map_tiles(
-        wanted_of,
+        lambda part: reverse_diffusion(network, part[None, None], steps=steps)[0],
         (x[rows] for rows in row_strips(data.shape)),
         data.shape,
         **tiling,
-        calls=calls,
+        calls=work["calls"],
     )
     parts = _empty_parts(channels, x, _dtype(data), flags, store)
     calibration = card.calibration if calibrated else None

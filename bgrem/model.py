@@ -206,13 +206,21 @@ class Model:
     def __repr__(self) -> str:
         return f"<Model {self.card.name} {self.card.version}, {self.path}>"
 
-    def prepare(self, shape: tuple[int, int], calls: int) -> None:
+    def prepare(
+        self, shape: tuple[int, int], *, calls: int = 1, channels: tuple[int, ...] | None = None
+    ) -> None:
         """Make ready for images of shape (h, w), of which so many come at once; it only saves time."""
         with suppress(Exception):  # a call will tell what is wrong
-            self.engine.prepare((1, 1, *shape), calls)
+            self.engine.prepare((1, 1, *shape), calls, channels)
 
     def __call__(
-        self, x: np.ndarray, rate: float, frame: np.ndarray, *, calls: int = 1
+        self,
+        x: np.ndarray,
+        rate: float,
+        frame: np.ndarray,
+        *,
+        calls: int = 1,
+        channels: tuple[int, ...] | None = None,
     ) -> np.ndarray:
         """Run the network.
 
@@ -227,18 +235,20 @@ class Model:
             The frame vector, float32 of shape (k,), in the order of ``card.frame``.
         calls : int
             How many are made at once, by as many threads; each has its part of the cores.
+        channels : tuple of int, optional
+            Those that are wanted, as places in ``card.channels``. Default: all.
 
         Returns
         -------
         `~numpy.ndarray`
-            float32 of shape (n, c, h, w), in the order of ``card.channels``.
+            float32 of shape (n, c, h, w), in the order of ``channels``.
         """
         inputs = {
             "x": np.ascontiguousarray(x, dtype=np.float32),
             "rate": np.array([rate], dtype=np.float32),
             "frame": np.asarray(frame, dtype=np.float32)[None],
         }
-        return self.engine(inputs, calls)
+        return self.engine(inputs, calls, channels)
 
 
 def _folders() -> list[Path]:

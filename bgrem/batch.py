@@ -10,6 +10,7 @@ from bgrem.log import record, restored
 from bgrem.model import Model, load_model
 from bgrem.outcome import Failure, Result
 from bgrem.paths import check_output, expanded_paths, output_path
+from bgrem.temporary import remove_leftovers
 from bgrem.workers import process_locally
 
 __all__ = ["process_batch"]
@@ -87,6 +88,7 @@ def process_batch(
     ):
         plan.note(outcome)
         yield outcome
+    remove_leftovers(output for output, path in inputs.items() if path in plan.keys)
 
 
 def _processed(paths, workers, scheduler, **job) -> Iterator[Result | Failure]:

@@ -15,7 +15,6 @@ import math
 import mmap
 import os
 import re
-import secrets
 import shutil
 import tempfile
 import warnings
@@ -31,6 +30,7 @@ from astropy.utils.exceptions import AstropyWarning
 
 from bgrem.formats import advice
 from bgrem.scratch import MEMORY, Derived, Memory, Scratch, Stored, release
+from bgrem.temporary import temporary_path
 from bgrem.tiling import row_strips
 
 __all__ = [
@@ -679,10 +679,7 @@ def _replacing(path: Path, overwrite: bool) -> Iterator[io.BufferedIOBase]:
     """A stream to a temporary file beside ``path`` that takes its name when all has been written."""
     if path.exists() and not overwrite:
         raise FitsError(f"{path}: exists already (use --overwrite to replace it)")
-    # The suffix is kept: tools that look at a file half-way know what it is. The number tells whose
-    # it was where the process was killed.
-    name = f".bgrem-{os.getpid()}-{secrets.token_hex(4)}{''.join(path.suffixes[-2:])}"
-    temporary = path.with_name(name)
+    temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file, _compressing(file, path.suffix.lower()) as stream:

@@ -18,6 +18,8 @@ from bgrem.engines import EngineWarning, cores
 from bgrem.files import process_files
 from bgrem.model import Model, load_model
 from bgrem.outcome import Failure, Result
+from bgrem.paths import output_path
+from bgrem.temporary import remove_leftovers
 
 __all__ = ["process_locally"]
 
@@ -54,6 +56,7 @@ def process_locally(
     Result or Failure
         One for each image, as they are done.
     """
+    placing = {name: options[name] for name in ("prefix", "output_dir") if name in options}
     waiting = deque((path, 1) for path in paths)
     count = min(workers, len(waiting))
     threads = max(1, cores() // max(count, 1))
@@ -71,7 +74,7 @@ def process_locally(
                 if outcome is not None:
                     yield outcome
                     continue
-                _remove_leftovers(path, worker.process.pid, options.get("output_dir"))
+                remove_leftovers([output_path(path, **placing)])
                 crew[crew.index(worker)] = _Worker(*job)
                 if attempt < ATTEMPTS:
                     waiting.append((path, attempt + 1))
@@ -157,14 +160,6 @@ def _work(pipe: Connection, load: Callable[[], Model], options: dict) -> None:
 def _leave(signum: int, frame: object) -> None:
     """An end that lets open files be cleaned up."""
     raise SystemExit(128 + signum)
-
-
-def _remove_leftovers(path: Path, pid: int | None, output_dir) -> None:
-    """Remove the half-written output of a process that could not do so itself."""
-    folder = path.parent if output_dir is None else Path(output_dir)
-    for file in folder.glob(f".bgrem-{pid}-*"):
-        with suppress(OSError):
-            file.unlink()
 
 
 def _death(code: int | None) -> str:

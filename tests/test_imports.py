@@ -20,7 +20,7 @@ FLOORS = {
     "separation": 2, "significance": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 0,
     "parents": 2, "realism": 2,
     "background": 3, "background2d": 4, "html": 3,
-    "own_sky": 6, "budget": 3, "journal": 0, "log": 5, "workers": 6, "cluster": 6, "batch": 7,
+    "own_sky": 6, "budget": 2.5, "temporary": -2, "journal": 0, "log": 5, "workers": 6, "cluster": 6, "batch": 7,
     "outcome": 0, "provenance": 0, "paths": 2, "products": 4, "files": 5, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3,
     "baselines": 3, "pooled": 6, "report": 5, "validate": 5, "calibrate": 5,
     "export": 7,

@@ -154,13 +154,14 @@ def test_a_stage_is_told_beside_its_floor(command, toy_model, frame, tmp_path):
     assert set(timing.seconds) == {stage.name for stage in stages.STAGES} | {"the rest"}
     # Every stage is found under its name, and none is counted twice.
     assert min(timing.seconds.values()) > 0
-    assert timing.planes == 4 and timing.pixels >= 230 * 210
+    assert timing.planes == 2 and timing.pixels >= 230 * 210
+    assert 0 < timing.outside < timing.whole
     rates = {"G multiply-adds/s": 1.0, "G in bfloat16": None, "GB/s copied": 2.0}
     rows = floor.stage_rows(timing, toy_model, 230 * 210 / 1e6, rates)
     network = next(row for row in rows if row["stage"] == "network")
     passes = timing.pixels / (230 * 210)
     assert network["floor"] == pytest.approx(1e-3 * 81 * passes)
-    assert network["bytes"] == pytest.approx(20 * passes)
+    assert network["bytes"] == pytest.approx(12 * passes)
     read = next(row for row in rows if row["stage"] == "read")
     assert read["floor"] == pytest.approx(1e-3 * 8 / 2)
     assert rows[-1]["floor"] == pytest.approx(sum(row["floor"] for row in rows[:-1]))
@@ -179,7 +180,14 @@ def test_nested_functions_are_timed_apart(command, monkeypatch):
 
     assert list(clock.timed("tiles", rows)()) == [1]
     # Calling, the first row with the network in it, and the end: 10 each beyond the network's 10.
-    assert clock.spent["network"] == 10 and clock.spent["tiles"] == 10 + 20 + 10
+    assert clock.of("network") == 10 and clock.of("tiles") == 10 + 20 + 10
+    assert clock.of_this_thread() == 50
+
+
+def test_what_runs_at_once_counts_once(command):
+    covered = command("stages")._covered
+    assert covered([(5.0, 7.0), (1.0, 3.0), (2.0, 4.0), (6.0, 6.5)]) == 5.0
+    assert covered([]) == 0
 
 
 # ---- the suite -------------------------------------------------------------------------

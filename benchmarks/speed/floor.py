@@ -102,7 +102,7 @@ def stage_rows(timing, model, area, rates):
         if stage.name == "network":
             size, products = 4 * (1 + timing.planes) * passes, operations.products * passes
         rows.append(row_of(stage.name, timing.seconds[stage.name] / area, size, products, rates))
-    whole = sum(row["s/Mpix"] for row in rows), sum(row["floor"] for row in rows)
+    whole = timing.whole / area, sum(row["floor"] for row in rows)
     total = {"stage": "all", "s/Mpix": whole[0], "bytes": None, "kilo multiply-adds": None}
     return [*rows, total | {"floor": whole[1], "times the floor": whole[0] / whole[1]}]
 

@@ -1,16 +1,21 @@
 """Where the time of the path goes: its functions, each without those that it calls.
 
+Tiles are in the network while the thread that gave them to it goes on, so that the seconds add up to
+more than the whole. Those of the network are the seconds in which at least one tile is in it.
+
 The bytes beside each are the fewest that it must move per pixel between memory and processor if
 whole images of float32 lie in memory and all else in the caches: what it is given is read once and
 what it makes is written once.
 """
 
+import threading
 import time
+from collections import defaultdict
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from unittest import mock
 
-from bgrem import background, files, model, sky
+from bgrem import background, files, model, sky, tiling
 
 __all__ = ["REST", "STAGES", "Stage", "Timing", "time_stages"]
 
@@ -33,6 +38,7 @@ class Stage:
     bytes: float = 0.0
 
 
+NETWORK, WAITING = "network", "waiting for the network"
 #: In the order of the path. An image of float32 takes 4 bytes per pixel, flags take 1.
 STAGES = (
     Stage("read", ((files, "read_image"),), 4 + 4),
@@ -42,10 +48,11 @@ STAGES = (
     Stage("sky mesh", ((background, "estimate_mesh"),), 4),
     Stage("sky from its mesh", ((sky.Mesh, "background_rows"), (sky.Mesh, "rms_rows"))),
     Stage("frame", ((background, "measure_frame"),), 4),
-    Stage("network", ((model.Model, "__call__"),)),
+    Stage(NETWORK, ((model.Model, "__call__"),)),
     Stage("diffusion", ((background, "reverse_diffusion"),)),
     # One plane goes in; sources and artefacts come out.
-    Stage("tiles", ((background, "map_tiles"),), 4 + 8),
+    Stage("tiles", ((background, "map_tiles"), (tiling, "_tiles")), 4 + 8),
+    Stage(WAITING, ((tiling, "_in_order"),)),
     Stage("saturation", ((background, "keep_saturated"),), 1),
     Stage("write", ((files, "write_mosaic"),), 4 + 4),
 )
@@ -61,6 +68,8 @@ class Timing:
     ----------
     seconds : dict of str to float
         Of each stage, and of the rest.
+    whole : float
+        Seconds of all, of which several stages may take the same ones.
     pixels : int
         That the network was given, those of overlaps and of all steps included.
     planes : int
@@ -70,17 +79,33 @@ class Timing:
     """
 
     seconds: dict
+    whole: float = 0.0
     pixels: int = 0
     planes: int = 0
     tile: tuple = ()
+    calls: list = field(default_factory=list)  # of the network: when each began and ended
+
+    @property
+    def outside(self):
+        """Seconds in which no tile was in the network."""
+        return self.whole - self.seconds[NETWORK]
 
 
 class Clock:
-    """Times functions without the timed ones that they call."""
+    """Times functions without the timed ones that they call; each thread by itself."""
 
     def __init__(self):
-        self.spent = dict.fromkeys((stage.name for stage in STAGES), 0.0)
-        self._inner = [0.0]
+        self.spent = defaultdict(float)  # by thread and name
+        self._inner = defaultdict(lambda: [0.0])
+
+    def of(self, name):
+        """Seconds of a name in all threads."""
+        return sum(seconds for (_, own), seconds in self.spent.items() if own == name)
+
+    def of_this_thread(self):
+        """Seconds of all names."""
+        own = threading.get_ident()
+        return sum(seconds for (thread, _), seconds in self.spent.items() if thread == own)
 
     def timed(self, name, function):
         """The function, whose time will count under that name; so does that of a generator."""
@@ -97,14 +122,16 @@ class Clock:
             yield item
 
     def _run(self, name, function, *arguments, **keywords):
-        self._inner.append(0.0)
+        thread = threading.get_ident()
+        inner = self._inner[thread]
+        inner.append(0.0)
         began = time.perf_counter()
         try:
             return function(*arguments, **keywords)
         finally:
             whole = time.perf_counter() - began
-            self.spent[name] += whole - self._inner.pop()
-            self._inner[-1] += whole
+            self.spent[thread, name] += whole - inner.pop()
+            inner[-1] += whole
 
 
 def time_stages(path, network, *, steps=1, output_dir=None):
@@ -137,16 +164,29 @@ def time_stages(path, network, *, steps=1, output_dir=None):
         files.process_file(
             path, model=network, steps=steps, output_dir=output_dir, overwrite=True
         )  # fmt: skip
-        total = time.perf_counter() - began
-    timing.seconds = clock.spent | {REST.name: total - sum(clock.spent.values())}
+        timing.whole = time.perf_counter() - began
+    timing.seconds = {stage.name: clock.of(stage.name) for stage in STAGES}
+    timing.seconds[REST.name] = timing.whole - clock.of_this_thread()
+    timing.seconds[NETWORK] = _covered(timing.calls)
     return timing
 
 
 def _counted(call, timing):
     def wrapper(network, x, *arguments, **keywords):
+        began = time.perf_counter()
         channels = call(network, x, *arguments, **keywords)
+        timing.calls.append((began, time.perf_counter()))
         timing.pixels += x.size
         timing.planes, timing.tile = channels.shape[1], x.shape[2:]
         return channels
 
     return wrapper
+
+
+def _covered(spans):
+    """Length of the union of spans of time."""
+    length, last = 0.0, 0.0
+    for began, ended in sorted(spans):
+        length += max(0.0, ended - max(began, last))
+        last = max(last, ended)
+    return length

@@ -51,6 +51,7 @@ PUBLISHED = HERE / "published.py"
 METHODS = ("bgrem", "published", "sextractor", *RIVALS)
 TABLES = ("methods", "stages", "threads", "workers")
 SCENE = 1024  # px, side of what is drawn; the rest are its reflections
+OUTSIDE = "no tile in the network"
 STAGE_SIDE = 4096  # px, largest frame whose stages and threads are looked at
 PATIENCE = 60.0  # seconds: what takes longer is run once
 #: The columns of SExtractor's catalogue: Debian's default.param asks for none at all.
@@ -376,16 +377,18 @@ def agreement(folder):
 
 def staged(frame, model, options, folder):
     """Seconds of each stage for each number of steps, and its share of the first."""
-    spent = {
-        steps: time_stages(frame, model, steps=steps, output_dir=folder / "out").seconds
+    timings = {
+        steps: time_stages(frame, model, steps=steps, output_dir=folder / "out")
         for steps in options.steps
     }
-    totals = {steps: sum(seconds.values()) for steps, seconds in spent.items()}
-    columns = {steps: seconds | {"all": totals[steps]} for steps, seconds in spent.items()}
+    columns = {
+        steps: timing.seconds | {OUTSIDE: timing.outside, "all": timing.whole}
+        for steps, timing in timings.items()
+    }
     return [
         {"stage": name} | {f"s, -s {steps}": columns[steps][name] for steps in columns}
-        | {f"%, -s {steps}": 100 * columns[steps][name] / totals[steps] for steps in columns}
-        for name in (*(stage.name for stage in STAGES), REST.name, "all")
+        | {f"%, -s {steps}": 100 * columns[steps][name] / timings[steps].whole for steps in columns}
+        for name in (*(stage.name for stage in STAGES), REST.name, OUTSIDE, "all")
     ]  # fmt: skip
 
 

@@ -1,13 +1,13 @@
 """The files that lie beside an output: its page, its picture, and the index of a batch."""
 
 import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from bgrem.fits import FitsError
 from bgrem.pictures import averaged, before_after, block_factor
 from bgrem.separation import Separation
+from bgrem.temporary import temporary_path
 
 # `bgrem.html.document` is imported where it is used: what counts detections takes as long to import
 # as the sky of an image, and most images get no page.
@@ -150,7 +150,7 @@ def write_whole(path: Path, content: bytes) -> None:
     path : path
     content : bytes
     """
-    temporary = path.with_name(f".bgrem-{secrets.token_hex(4)}{path.suffix}")
+    temporary = temporary_path(path)
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

@@ -28,7 +28,7 @@ from bgrem.scratch import MEMORY, Derived, Memory
 from bgrem.separation import MAPS, Separation, SkyMap
 from bgrem.significance import gather, raise_bright
 from bgrem.sky import center_and_scale, estimate_mesh
-from bgrem.tiling import map_tiles, row_strips, tile_grid
+from bgrem.tiling import map_tiles, over_strips, row_strips, tile_grid
 from bgrem.weights import noise_of_weight, weighted
 
 __all__ = ["remove_background", "separate", "warn_of"]
@@ -153,15 +153,10 @@ def separate(
     bad = Derived(flags, lambda bits: (bits & UNSEEN) != 0) if lost else None
 
     x, sky, minpix = _standardised(
-        data, bad, minpix=minpix, norm=norm, box=box or card.box, noise=noise, store=store
-    )
-    for rows in row_strips(data.shape):
-        strip = x[rows]
-        strip -= sky.mesh.background_rows(rows.start, rows.stop)
-        strip /= sky.mesh.rms_rows(rows.start, rows.stop)
-        if bad is not None:
-            strip[bad[rows]] = 0  # looks like sky
-        x[rows] = strip
+        data, bad, minpix=minpix, norm=norm, box=box or card.box, noise=noise, store=store,
+        threads=work["calls"],
+    )  # fmt: skip
+    over_strips(partial(_to_sky_rms, x, sky.mesh, bad), x.shape, threads=work["calls"])
     frame = measure_frame(x, bad, step=sky.mesh.quantisation, fwhm=fwhm)
 
     vector, unlike = _frame_vector(frame, card)
@@ -300,7 +295,7 @@ def _raised(data, minpix: float | str | None):
 
 
 def _standardised(
-    data, bad, *, minpix, norm, box, noise, store
+    data, bad, *, minpix, norm, box, noise, store, threads
 ) -> tuple[np.ndarray, SkyMap, float | None]:
     """(data - center) / scale in float64, kept as float32; its sky; and what "auto" came to."""
     center, scale = center_and_scale(_raised(data, minpix), bad)
@@ -308,7 +303,8 @@ def _standardised(
         minpix = 0.0 if center > RAW_LEVEL * scale else None
     x = store.empty(data.shape, np.float32)
     raised = _raised(data, minpix)
-    for rows in row_strips(data.shape, THIN):
+
+    def standardise(rows: slice) -> None:
         strip = raised[rows].astype(np.float64)
         strip -= center
         strip /= scale
@@ -316,12 +312,24 @@ def _standardised(
         if bad is not None:
             strip[bad[rows]] = 0
         x[rows] = strip
+
+    over_strips(standardise, x.shape, height=THIN, threads=threads)
     mesh = estimate_mesh(x, bad, box=box)
     if norm:
         mesh = replace(mesh, rms=np.full_like(mesh.rms, _rms_of_norm(norm, scale)))
     if noise is not None:
         mesh = weighted(mesh, x, bad, noise)
     return x, SkyMap(mesh, center, scale), minpix
+
+
+def _to_sky_rms(x, mesh, bad, rows: slice) -> None:
+    """Take the level off some rows and divide them by the noise, in place."""
+    strip = x[rows]
+    strip -= mesh.background_rows(rows.start, rows.stop)
+    strip /= mesh.rms_rows(rows.start, rows.stop)
+    if bad is not None:
+        strip[bad[rows]] = 0  # looks like sky
+    x[rows] = strip
 
 
 def _numbered(strips) -> Iterator[tuple[slice, np.ndarray]]:

@@ -1,6 +1,10 @@
-"""The zero-filled borders of an image: no data, though the pixels hold a number."""
+"""The borders of an image that hold no data, though their pixels hold a number.
+
+They are filled with zeros outside the field, or saw no light: the overscan of a detector.
+"""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,7 +12,7 @@ from bgrem.filters import label, lowest_joined
 from bgrem.scratch import MEMORY, Memory
 from bgrem.tiling import row_strips
 
-__all__ = ["zero_border"]
+__all__ = ["Edges", "unlit_border", "zero_border"]
 
 RUN = 8  # zeros in a row along an edge: chance does not bring as many in a frame with noise
 SMALLEST = 64  # pixels of a filled region
@@ -16,6 +20,11 @@ SOLID = 0.8  # part of the other pixels that stands in blocks without a filled o
 LEAST = 0.05  # part of the image that must be left
 BLOCK = 4
 HEIGHT = 256 * BLOCK  # rows that are labelled at once
+# Of a line that saw no light nearly all pixels (DARK) are below nearly all of those in the frame's middle
+# (the percentile BELOW); its level is DEPTH deviations lower, and most of that is gone within ONSET lines.
+DARK, BELOW, DEPTH, ONSET = 0.9, 1.0, 5.0, 4
+MOST = 4  # part of the frame that a strip may take: a quarter
+SAMPLES = 1 << 16
 
 
 def zero_border(data: np.ndarray, store: Memory = MEMORY) -> np.ndarray | None:
@@ -103,3 +112,87 @@ def _leaves_an_image(border: np.ndarray) -> bool:
         blocks = strip[:ny, :nx].reshape(ny // BLOCK, BLOCK, nx // BLOCK, BLOCK)
         solid += BLOCK**2 * np.count_nonzero(~blocks.any(axis=(1, 3)))
     return LEAST * border.size <= left < border.size and solid >= SOLID * left
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Strips along the edges of an image, True where one is sliced into rows.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape (ny, nx) of the image.
+    first, last : tuple of int
+        Rows and columns of the strips at the beginning of both axes, and at their ends.
+    """
+
+    shape: tuple[int, int]
+    first: tuple[int, int]
+    last: tuple[int, int]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        down, across = (
+            (place < first) | (place >= length - last)
+            for place, length, first, last in zip(
+                map(np.arange, self.shape), self.shape, self.first, self.last, strict=True
+            )
+        )
+        return down[rows, None] | across
+
+
+def unlit_border(data: np.ndarray) -> Edges | None:
+    """Strips along the edges that saw no light: overscan, or rows that a detector covers.
+
+    Parameters
+    ----------
+    data : `~numpy.ndarray`
+        Image of shape (ny, nx), real numbers; those that are not finite tell nothing.
+
+    Returns
+    -------
+    Edges or None
+        None where there is no such strip.
+    """
+    middle = tuple(slice(n // 4, -(-3 * n // 4)) for n in data.shape)
+    step = int(np.ceil(np.sqrt(data.shape[0] * data.shape[1] / 4 / SAMPLES))) | 1
+    lit = np.asarray(data[tuple(slice(part.start, part.stop, step) for part in middle)])
+    lit = lit[np.isfinite(lit)].astype(np.float64)
+    if not lit.size:
+        return None
+    lowest, level = np.percentile(lit, [BELOW, 50])
+    depth = DEPTH * 1.4826 * float(np.median(np.abs(lit - level)))
+    first, last = (
+        tuple(_unlit_lines(_lines(data, axis, backwards), lowest, level, depth, data.shape[axis])
+              for axis in (0, 1))
+        for backwards in (False, True)
+    )  # fmt: skip
+    return Edges(data.shape, first, last) if any((*first, *last)) else None
+
+
+def _lines(data: np.ndarray, axis: int, backwards: bool) -> Iterator[np.ndarray]:
+    """The finite values of the rows, or columns, of an image from one of its edges inwards."""
+    length = data.shape[axis]
+    for start in range(0, length, BLOCK):
+        stop = min(start + BLOCK, length)
+        some = slice(length - stop, length - start) if backwards else slice(start, stop)
+        lines = np.asarray(data[some]) if axis == 0 else np.asarray(data[:, some]).T
+        for line in lines[::-1] if backwards else lines:
+            yield line[np.isfinite(line)]
+
+
+def _unlit_lines(lines, lowest: float, level: float, depth: float, length: int) -> int:
+    """How many lines from the edge saw no light; 0 where it fades, as in a vignetted image."""
+    levels: list[float] = []
+    for line in lines:
+        if line.size and np.mean(line < lowest) < DARK:
+            break
+        levels.append(float(np.median(line)) if line.size else np.nan)
+        if len(levels) > length // MOST:
+            return 0
+    last = [value for value in levels[-ONSET:] if np.isfinite(value)]
+    after = [np.median(line) for _, line in zip(range(ONSET), lines, strict=False) if line.size]
+    if not last or not after:
+        return 0
+    dark = np.median(last)
+    abrupt = np.median(after) > 0.5 * (dark + level)
+    return len(levels) if abrupt and level - dark > depth else 0

@@ -226,7 +226,7 @@ class OpenVino(Engine):
         self.at_once = min(AT_ONCE, threads)
         self._lock = Lock()
         self._ready: tuple = ()  # for which images, and how many at once
-        if not _agree(self, reference):
+        if not _difference(self, reference) < LARGEST_DIFFERENCE[self.precision]:
             raise Unavailable(f"openvino does not run {file.path.name} as it should")
 
     def prepare(self, shape: tuple[int, ...], calls: int, channels: Channels) -> None:
@@ -296,7 +296,7 @@ class Torch(Engine):
         self._threads = threads
         self._lock = Lock()  # the number of threads is one for the whole process
         self._network = _network(file.path, self.metadata, self.device)
-        if not _agree(self, reference):
+        if not _difference(self, reference) < LARGEST_DIFFERENCE[self.precision]:
             weights = _weights(file.path).name
             raise Unavailable(f"the weights in {weights} are not those of {file.path.name}")
 
@@ -398,20 +398,24 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def _agree(engine: Engine, reference: OnnxRuntime) -> bool:
-    """Whether an engine gives what onnxruntime gives, on a small image of noise.
+def _difference(engine: Engine, reference: OnnxRuntime) -> float:
+    """By how much an engine differs from onnxruntime, on a small image of noise.
 
     A runtime may be wrong, and the weights that torch takes come from another file.
+
+    Raises
+    ------
+    Unavailable
+        If it cannot run the model at all.
     """
     try:
         side = 2 * int(reference.metadata["multiple"])
         x = np.random.default_rng(0).standard_normal((1, 1, side, side)).astype(np.float32)
         frame = np.zeros((1, reference.entries), np.float32)
         inputs = {"x": x, "rate": np.ones(1, np.float32), "frame": frame}
-        difference = np.abs(engine(inputs) - reference(inputs)).max()
-    except Exception:  # noqa: BLE001 - the exceptions of the runtimes share no base
-        return False
-    return bool(difference < LARGEST_DIFFERENCE[engine.precision])
+        return float(np.abs(engine(inputs) - reference(inputs)).max())
+    except Exception as error:  # noqa: BLE001 - the exceptions of the runtimes share no base
+        raise Unavailable(f"{engine.name} cannot run the model ({_first_line(error)})") from None
 
 
 # --- onnxruntime

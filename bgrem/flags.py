@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bgrem.borders import zero_border
+from bgrem.borders import unlit_border, zero_border
 from bgrem.scratch import MEMORY, Derived, Memory, as_rows
 from bgrem.tiling import row_strips
 
@@ -16,7 +16,7 @@ MEANINGS = {
     MASKED: "masked by the user",
     ARTEFACT: "artefact found by the model",
     SATURATED: "saturated",
-    NO_DATA: "no data: weight 0 or a zero-filled border",
+    NO_DATA: "no data: weight 0, or a border that is zero-filled or saw no light",
 }
 # Pixels of which the path is told nothing, and in which there are no sources.
 UNSEEN = NOT_FINITE | MASKED | NO_DATA
@@ -36,8 +36,8 @@ def flag_pixels(
     saturate : float or array_like of bool, optional
         Level from which on a pixel is saturated, in data units; or True where one is.
     no_data : `~numpy.ndarray`, optional
-        bool, True where the weight says that there are no data. A zero-filled border is found
-        here.
+        bool, True where the weight says that there are no data. Borders that are filled with
+        zeros, or saw no light, are found here.
     store : `~bgrem.scratch.Memory`
         Where the flags are kept.
 
@@ -58,6 +58,7 @@ def flag_pixels(
             (SATURATED, _saturated(data, saturate)),
             (NO_DATA, no_data),
             (NO_DATA, zero_border(data, store)),
+            (NO_DATA, unlit_border(data)),
         )
         if where is not None
     ]

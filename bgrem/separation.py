@@ -36,7 +36,7 @@ class Separation:
     mask : `~numpy.ndarray`
         uint8 of shape (ny, nx). Bits: 1 not finite in the data, 2 masked by the user,
         4 artefact found by the model, 8 saturated, 16 no data (weight 0, or in a
-        zero-filled border).
+        border that is zero-filled or saw no light).
     provenance : dict
         How the parts came about: version, model, sha256, steps, norm (0 where the noise
         was estimated as a map), level and rms (medians of the sky mesh, data units),

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["map_tiles", "row_strips", "tile_grid"]
+__all__ = ["map_tiles", "over_strips", "row_strips", "tile_grid"]
 
 STRIP = 64  # rows that are worked on at once
 
@@ -290,3 +290,31 @@ def _merge_columns(results, across: _Axis, merged: np.ndarray | None) -> np.ndar
 def row_strips(shape: tuple[int, int], height: int = STRIP) -> Iterator[slice]:
     """The rows of an image in slices of at most ``height``."""
     return (slice(y, min(y + height, shape[0])) for y in range(0, shape[0], height))
+
+
+def over_strips(
+    function: Callable[[slice], None],
+    shape: tuple[int, int],
+    *,
+    height: int = STRIP,
+    threads: int = 1,
+) -> None:
+    """Call a function with the rows of each strip of an image, several at once with threads.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a slice of rows; the calls may come in any order.
+    shape : tuple of int
+        Shape (ny, nx) of the image.
+    height : int
+        Rows of a strip.
+    threads : int
+    """
+    if threads == 1:
+        for rows in row_strips(shape, height):
+            function(rows)
+        return
+    with ThreadPoolExecutor(threads, "strip") as pool:
+        for _ in pool.map(function, row_strips(shape, height)):
+            pass

@@ -100,8 +100,9 @@ def truth_of_sky(sky, *, border=0):
     """Truth of a simulated `bgrem.simulate.Sky`.
 
     Not usable are what `known_defects` holds, saturated stars as far as two FWHM, and the border.  On
-    galaxies much wider than the PSF a detection beside the centre is not scored: whether their
-    structure is one source or many is no question of noise.
+    galaxies much wider than the PSF a detection beside the centre is not scored, nor is one on a clump
+    of a nebula that stands out as sources do: whether their structure is one source or many, or none,
+    is no question of noise.
 
     Parameters
     ----------
@@ -122,7 +123,20 @@ def truth_of_sky(sky, *, border=0):
     wide = table[(table["half_light_radius"] > 2.0 * fwhm) & (table["snr"] >= COUNTED_SNR)]
     for galaxy in wide:
         _cut_disc(blank, galaxy["x"], galaxy["y"], 1.5 * galaxy["half_light_radius"])
+    if sky.scene.nebula:
+        blank &= _prominence(sky) < COUNTED_SNR
     return replace(truth, blank=blank)
+
+
+def _prominence(sky):
+    """S/N of the noiseless sources above their surroundings of three FWHM, in a Gaussian of one."""
+    from scipy.ndimage import gaussian_filter
+
+    sigma = sky.scene.fwhm / 2.3548
+    light = sky.sources / sky.rms
+    above = gaussian_filter(light, sigma) - gaussian_filter(light, 3.0 * sigma)
+    # A Gaussian of unit sum leaves 1 / sqrt(4 pi sigma^2) of white noise.
+    return above * np.sqrt(4.0 * np.pi) * sigma
 
 
 def known_defects(sky):

@@ -18,6 +18,7 @@ from bgrem.background import _frame_vector, remove_background, separate
 from bgrem.background2d import DiffusionBackground2D
 from bgrem.calibration import Calibration
 from bgrem.frame import HIGHEST, LOWEST, Frame
+from bgrem.model import load_model
 
 
 def field(shape=(200, 230), level=1000.0, rms=10.0, seed=0):
@@ -467,3 +468,15 @@ def test_what_was_noticed_is_a_warning_of_the_callers_line(function, toy_model):
     with pytest.warns(AstropyUserWarning, match="65% of the pixels are bad") as told:
         function(field(), mask=mask, model=toy_model)
     assert told[0].filename == __file__
+
+
+def test_threads_make_no_difference(toy_model_path):
+    """Two tiles at once, in any order, are merged as one after the other."""
+    data = field((300, 260))
+    found = [
+        separate(data, model=load_model(toy_model_path, threads=threads), tile=96)
+        for threads in (1, 2, 3)
+    ]
+    for parts in found[1:]:
+        np.testing.assert_array_equal(parts.sources, found[0].sources)
+        np.testing.assert_array_equal(parts.mask, found[0].mask)

@@ -32,16 +32,16 @@ def file_of(path):
 def started(name, path, device="cpu", **options):
     if device == "cpu":
         pytest.importorskip(name)
-        return ENGINES[name](file_of(path), device=device, threads=1, **options)
+        return ENGINES[name](file_of(path), device=device, **{"threads": 1, **options})
     try:
         return ENGINES[name](file_of(path), device=device)
     except Unavailable as error:
         pytest.skip(str(error))
 
 
-def inputs_of(entries, side=192, count=2):
+def inputs_of(entries, side=192, count=2, seed=0):
     """White noise with pixels of 1 to 1e4, as the export is tested with."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     x = rng.standard_normal((count, 1, side, side)).astype(np.float32)
     x[..., ::17, ::13] += (10 ** rng.uniform(0, 4, x[..., ::17, ::13].shape)).astype(np.float32)
     frame = rng.uniform(-0.5, 0.5, (1, entries)).astype(np.float32)
@@ -302,6 +302,59 @@ def test_an_engine_that_is_wrong_is_not_taken(toy_model_path, monkeypatch):
     monkeypatch.setattr(engines.OpenVino, "__call__", lambda self, inputs: inputs["x"])
     with pytest.warns(EngineWarning, match="openvino does not run toy.onnx as it should"):
         assert str(load_model(toy_model_path, engine="openvino").engine) == ORT
+
+
+def test_an_engine_that_breaks_down_is_not_taken(toy_model_path, monkeypatch):
+    pytest.importorskip("openvino")
+
+    def broken(self, inputs):
+        raise RuntimeError("no kernel\nat line 5")
+
+    monkeypatch.setattr(engines.OpenVino, "__call__", broken)
+    with pytest.warns(EngineWarning, match=r"openvino cannot run the model \(no kernel\): "):
+        assert str(load_model(toy_model_path, engine="openvino").engine) == ORT
+
+
+# --- channels and calls
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("channels", [(0,), (0, 2), (3, 0, 1)])
+def test_some_channels_are_those_of_all(name, channels):
+    options = {"precision": "float32"} if name == "openvino" else {}
+    engine = started(name, OPTICAL, **options)
+    inputs = inputs_of(8, 96)
+    scale = np.sqrt(1 + np.maximum(inputs["x"], 0) / KNEE)
+    expected = engine(inputs)[:, list(channels)]
+    found = engine(inputs, 1, channels)
+    assert found.shape == (2, len(channels), 96, 96) and found.flags.writeable
+    assert np.abs((found - expected) / scale).max() < 1e-4
+
+
+def test_channels_of_a_model_that_does_not_put_planes_together(toy_model_path):
+    engine = started("openvino", toy_model_path, precision="float32")
+    inputs = inputs_of(8, 64)
+    np.testing.assert_array_equal(engine(inputs, 1, (2, 0)), engine(inputs)[:, [2, 0]])
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_calls_at_once_give_what_one_gives(name, toy_model_path):
+    engine = started(name, toy_model_path, threads=3)
+    assert engine.at_once == 2
+    several = [inputs_of(8, 64, seed=seed) for seed in range(6)]
+    engine.prepare((2, 1, 64, 64), 2, None)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda inputs: engine(inputs, 2), several))
+    for inputs, one in zip(several, found, strict=True):
+        np.testing.assert_array_equal(one, engine(inputs))
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_one_thread_makes_one_call_at_a_time(name, toy_model_path):
+    if name == "torch":
+        assert ENGINES["torch"].at_once == 1
+    else:
+        assert started(name, toy_model_path, threads=1).at_once == 1
 
 
 # --- threads

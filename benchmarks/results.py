@@ -8,7 +8,7 @@ Each section is a command of its own, whose text goes to docs/results/NAME.txt a
 docs/results/NAME*.png. A section that is there, by the same command and the same model, is shown and
 not measured again (--force measures it). Pairs are NAME_single.fits* and NAME_deep.fits*, images any
 FITS files; without a folder its sections are left out. With --quick the folder is results/quick.
-Nothing else should run beside "speed", "suite" and "floor"; for the second $TENSORFLOW names an
+Nothing else should run beside "speed", "suite", "survey" and "floor"; for the second and the third $TENSORFLOW names an
 interpreter with TensorFlow (benchmarks/speed).
 """
 
@@ -102,9 +102,19 @@ SECTIONS = {
     "seams": Section((path_of("seams"),), written="folder"),
     "speed": Section((path_of("speed"),), ("--side", "1024", "--repeat", "1"), "folder"),
     "suite": Section((speed_of("suite"),), ("--quick",)),
+    "survey": Section(
+        (speed_of("suite"), "--sides", "10560", "--steps", "1", "--stage-side", "10560",
+         "--methods", "bgrem", "published", "sextractor", "--tables", "methods", "stages"),
+        ("--sides", "512", "--stage-side", "512", "--repeat", "1"),
+    ),
     "floor": Section(
         (speed_of("floor"),), ("--side", "1024", "--matrix", "1024", "--copy", "100000000")
     ),
+    "memory": Section(
+        (speed_of("memory"), "--side", "40000", "--memory", "2GB"),
+        ("--side", "1500", "--memory", "1.2GB"), "",
+    ),
+    "faults": Section((speed_of("faults"),), ("--runs", "1", "--frames", "4")),
 }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The whole command beside everything else that is run on a frame: seconds and peak of memory.
 
     python benchmarks/speed/suite.py
-    python benchmarks/speed/suite.py --sides 10560 --steps 1 --methods bgrem published sextractor
+    python benchmarks/speed/suite.py --sides 10560 --stage-side 10560 --steps 1 \
+        --methods bgrem published sextractor --tables methods stages
     python benchmarks/speed/suite.py --quick
 
 Every run is a process of its own that reads a FITS file and writes what it makes; the quickest of
@@ -52,7 +53,6 @@ METHODS = ("bgrem", "published", "sextractor", *RIVALS)
 TABLES = ("methods", "stages", "threads", "workers")
 SCENE = 1024  # px, side of what is drawn; the rest are its reflections
 OUTSIDE = "no tile in the network"
-STAGE_SIDE = 4096  # px, largest frame whose stages and threads are looked at
 PATIENCE = 60.0  # seconds: what takes longer is run once
 #: The columns of SExtractor's catalogue: Debian's default.param asks for none at all.
 COLUMNS = "NUMBER FLUX_ISO FLUXERR_ISO FLUX_AUTO FLUXERR_AUTO X_IMAGE Y_IMAGE FLAGS"
@@ -110,8 +110,10 @@ def make_parser():
     add("--tables", nargs="+", choices=TABLES, default=TABLES, help="only these")
     add("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads")
     add("--workers", type=int, nargs="+", default=[1, 2], help="numbers of workers")
+    add("--stage-side", type=int, default=4096,
+        help="of the largest frame whose stages and threads are looked at, in pixels")
     add("--batch", type=int, default=32, help="images of the batch for the workers")
-    add("--batch-side", type=int, default=1024, help="of an image of the batch in pixels")
+    add("--batch-side", type=int, default=2048, help="of an image of the batch in pixels")
     add("--repeat", type=int, default=2, help="runs of each; the quickest counts")
     add("--model", default="optical", help="name, or path of an .onnx file")
     add("--tensorflow", metavar="PYTHON", default=os.environ.get("TENSORFLOW"),
@@ -138,7 +140,7 @@ def measured(options, model, folder):
         frames = {side: write_frame(folder / f"{side}.fits", side, part) for side in options.sides}
         tables["whole commands"] = compared(methods, frames, options, folder)
         tables |= agreement(folder)
-    side = max([side for side in options.sides if side <= STAGE_SIDE] or [STAGE_SIDE])
+    side = max([n for n in options.sides if n <= options.stage_side] or [options.stage_side])
     frame = write_frame(folder / f"{side}.fits", side, part)
     if "stages" in options.tables:
         tables[f"stages of bgrem, {side} pixels"] = staged(frame, model, options, folder)

@@ -104,7 +104,7 @@ SECTIONS = {
     "suite": Section((speed_of("suite"),), ("--quick",)),
     "survey": Section(
         (speed_of("suite"), "--sides", "10560", "--steps", "1", "--stage-side", "10560",
-         "--methods", "bgrem", "published", "sextractor", "--tables", "methods", "stages"),
+         "--methods", "bgrem", "published", "sextractor", "--tables", "methods", "stages", "workers"),
         ("--sides", "512", "--stage-side", "512", "--repeat", "1"),
     ),
     "floor": Section(

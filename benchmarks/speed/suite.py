@@ -110,8 +110,12 @@ def make_parser():
     add("--tables", nargs="+", choices=TABLES, default=TABLES, help="only these")
     add("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads")
     add("--workers", type=int, nargs="+", default=[1, 2], help="numbers of workers")
-    add("--stage-side", type=int, default=4096,
-        help="of the largest frame whose stages and threads are looked at, in pixels")
+    add(
+        "--stage-side",
+        type=int,
+        default=4096,
+        help="of the largest frame whose stages and threads are looked at, in pixels",
+    )
     add("--batch", type=int, default=32, help="images of the batch for the workers")
     add("--batch-side", type=int, default=2048, help="of an image of the batch in pixels")
     add("--repeat", type=int, default=2, help="runs of each; the quickest counts")

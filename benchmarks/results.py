@@ -8,7 +8,7 @@ Each section is a command of its own, whose text goes to docs/results/NAME.txt a
 docs/results/NAME*.png. A section that is there, by the same command and the same model, is shown and
 not measured again (--force measures it). Pairs are NAME_single.fits* and NAME_deep.fits*, images any
 FITS files; without a folder its sections are left out. With --quick the folder is results/quick.
-Nothing else should run beside "speed", "suite", "survey" and "floor"; for the second and the third $TENSORFLOW names an
+Nothing else should run beside "speed", "speed_survey", "suite", "survey" and "floor"; for the second and the third $TENSORFLOW names an
 interpreter with TensorFlow (benchmarks/speed).
 """
 
@@ -101,6 +101,9 @@ SECTIONS = {
     "equivariance": Section((path_of("equivariance"),), ("--side", "384"), "folder"),
     "seams": Section((path_of("seams"),), written="folder"),
     "speed": Section((path_of("speed"),), ("--side", "1024", "--repeat", "1"), "folder"),
+    "speed_survey": Section(
+        (path_of("speed"), "--side", "10560"), ("--side", "1024", "--repeat", "1"), "folder"
+    ),
     "suite": Section((speed_of("suite"),), ("--quick",)),
     "survey": Section(
         (speed_of("suite"), "--sides", "10560", "--steps", "1", "--stage-side", "10560",

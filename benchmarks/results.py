@@ -102,7 +102,8 @@ SECTIONS = {
     "seams": Section((path_of("seams"),), written="folder"),
     "speed": Section((path_of("speed"),), ("--side", "1024", "--repeat", "1"), "folder"),
     "speed_survey": Section(
-        (path_of("speed"), "--side", "10560"), ("--side", "1024", "--repeat", "1"), "folder"
+        (path_of("speed"), "--side", "10560", "--steps", "1"),
+        ("--side", "1024", "--repeat", "1"), "folder",
     ),
     "suite": Section((speed_of("suite"),), ("--quick",)),
     "survey": Section(

@@ -2,9 +2,9 @@
 
     python benchmarks/path/speed.py
 
-Wall time from start to end, Mpix/s, processor time and peak memory for 1 and for 4 steps, and where
-the time of one step goes. At least 3 Mpix/s on two cores and at most 1.5 GB; 4 steps at most 4.3
-times one. The processor time tells when something else was running.
+Wall time from start to end, Mpix/s, processor time and peak memory for 1 and for 4 steps. At least
+3 Mpix/s on two cores and at most 1.5 GB; 4 steps at most 4.3 times one. The processor time tells when
+something else was running. `benchmarks/speed` tells where the time goes.
 """
 
 import os
@@ -12,27 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 from astropy.io import fits
 from common import cores, model_of, options, report, simulated
 
-from bgrem import background, files, model
-
 SPEED, MEMORY, RATIO = 3.0, 1.5, 4.3
-# Functions of the path as the modules that call them know them.
-STAGES = (
-    ("read", files, "read_image"),
-    ("bad pixels", background, "flag_pixels"),
-    ("centre and scale", background, "center_and_scale"),
-    ("sky mesh", background, "estimate_mesh"),
-    ("frame", background, "measure_frame"),
-    ("network", model.Model, "__call__"),
-    ("write", files, "write_mosaic"),
-)
 
 
 def main():
@@ -49,10 +35,7 @@ def main():
         for steps in chosen.steps:
             runs = [run(path, chosen, steps) for _ in range(chosen.repeat if steps == 1 else 1)]
             rows.append(row_of(steps, *min(runs), rows, chosen.side**2 / 1e6))
-        stages = stages_of(path, network)
-    report("speed", rows, chosen, model=network, stages=stages, bar=[SPEED, MEMORY, RATIO])
-    for name, seconds in stages.items():
-        print(f"{name:18} {seconds:6.2f} s")
+        report("speed", rows, chosen, model=network, bar=[SPEED, MEMORY, RATIO])
     print(f"{cores()} cores")
 
 
@@ -90,30 +73,6 @@ def row_of(steps, seconds, processor, memory, rows, area):
         "steps": steps, "seconds": seconds, "Mpix/s": speed, "processor s": processor,
         "peak GB": memory, "over 1 step": ratio, "within": good,
     }  # fmt: skip
-
-
-def stages_of(path, network):
-    """Seconds of one step by stage, in this process; the rest is what is between them."""
-    spent = {name: 0.0 for name, _, _ in STAGES}
-    with ExitStack() as patched:
-        for name, owner, attribute in STAGES:
-            timed = _timed(getattr(owner, attribute), name, spent)
-            patched.enter_context(mock.patch.object(owner, attribute, timed))
-        began = time.perf_counter()
-        files.process_file(path, model=network, output_dir=path.parent / "out", overwrite=True)
-        total = time.perf_counter() - began
-    return {**spent, "tiles and the rest": total - sum(spent.values()), "total": total}
-
-
-def _timed(function, name, spent):
-    def wrapper(*arguments, **keywords):
-        began = time.perf_counter()
-        try:
-            return function(*arguments, **keywords)
-        finally:
-            spent[name] += time.perf_counter() - began
-
-    return wrapper
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ SIZE, BOX = 160, 64
 
 @pytest.fixture(scope="module")
 def frames():
-    return draw_validation(5, count=3, size=SIZE, box=BOX)
+    return draw_validation(6, count=3, size=SIZE, box=BOX)
 
 
 class Oracle(torch.nn.Module):
@@ -37,7 +37,7 @@ class Oracle(torch.nn.Module):
 
 
 def test_scenes_are_the_same_each_time(frames):
-    again = draw_validation(5, count=3, size=SIZE, box=BOX)
+    again = draw_validation(6, count=3, size=SIZE, box=BOX)
     for one, two in zip(frames, again, strict=True):
         np.testing.assert_array_equal(one.parent.x, two.parent.x)
         np.testing.assert_array_equal(one.reference, two.reference)

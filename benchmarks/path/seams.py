@@ -10,6 +10,7 @@ continued beyond its borders.
 """
 
 import time
+from functools import partial
 
 import numpy as np
 from common import local_noise, model_of, options, report, simulated
@@ -85,16 +86,12 @@ def normalised(data):
 
 def separated(model, x, vector, tile, overlap, steps):
     """Sources and significance, (2, ny, nx), and the processor time they took."""
-    places = [0, model.card.channels.index("centre")]
-
-    def network(tiles):
-        run = reverse_diffusion(lambda x, rate: model(x, rate, vector), tiles[:, None], steps=steps)
-        return run[:, places]
-
+    network = partial(model, frame=vector, channels=(0, model.card.channels.index("centre")))
     began = time.process_time()
     strips = map_tiles(
-        network, [x], x.shape, tile=tile, overlap=overlap, multiple=model.card.multiple
-    )
+        lambda part: reverse_diffusion(network, part[None, None], steps=steps)[0],
+        [x], x.shape, tile=tile, overlap=overlap, multiple=model.card.multiple,
+    )  # fmt: skip
     return np.concatenate(list(strips), axis=1), time.process_time() - began
 
 

@@ -22,7 +22,9 @@ BLOCK = 4
 HEIGHT = 256 * BLOCK  # rows that are labelled at once
 # Of a line that saw no light nearly all pixels (DARK) are below nearly all of those in the frame's middle
 # (the percentile BELOW); its level is DEPTH deviations lower, and most of that is gone within ONSET lines.
-DARK, BELOW, DEPTH, ONSET = 0.9, 1.0, 5.0, 4
+# It has no photon noise: its own deviation is below QUIET of theirs, while an amplifier whose level is
+# lower, but which sees the sky, has as much. Overscan of real frames has 0.2.
+DARK, BELOW, DEPTH, ONSET, QUIET = 0.9, 1.0, 5.0, 4, 0.6
 MOST = 4  # part of the frame that a strip may take: a quarter
 SAMPLES = 1 << 16
 
@@ -160,9 +162,9 @@ def unlit_border(data: np.ndarray) -> Edges | None:
     if not lit.size:
         return None
     lowest, level = np.percentile(lit, [BELOW, 50])
-    depth = DEPTH * 1.4826 * float(np.median(np.abs(lit - level)))
+    spread = _spread(lit)
     first, last = (
-        tuple(_unlit_lines(_lines(data, axis, backwards), lowest, level, depth, data.shape[axis])
+        tuple(_unlit_lines(_lines(data, axis, backwards), lowest, level, spread, data.shape[axis])
               for axis in (0, 1))
         for backwards in (False, True)
     )  # fmt: skip
@@ -180,13 +182,19 @@ def _lines(data: np.ndarray, axis: int, backwards: bool) -> Iterator[np.ndarray]
             yield line[np.isfinite(line)]
 
 
-def _unlit_lines(lines, lowest: float, level: float, depth: float, length: int) -> int:
+def _spread(values: np.ndarray) -> float:
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+
+
+def _unlit_lines(lines, lowest: float, level: float, spread: float, length: int) -> int:
     """How many lines from the edge saw no light; 0 where it fades, as in a vignetted image."""
     levels: list[float] = []
+    spreads: list[float] = []
     for line in lines:
         if line.size and np.mean(line < lowest) < DARK:
             break
         levels.append(float(np.median(line)) if line.size else np.nan)
+        spreads.append(_spread(line) if line.size else np.nan)
         if len(levels) > length // MOST:
             return 0
     last = [value for value in levels[-ONSET:] if np.isfinite(value)]
@@ -195,4 +203,5 @@ def _unlit_lines(lines, lowest: float, level: float, depth: float, length: int) 
         return 0
     dark = np.median(last)
     abrupt = np.median(after) > 0.5 * (dark + level)
-    return len(levels) if abrupt and level - dark > depth else 0
+    quiet = np.nanmedian(spreads) < QUIET * spread
+    return len(levels) if abrupt and quiet and level - dark > DEPTH * spread else 0

@@ -336,3 +336,19 @@ def test_instruments(command, toy_model_path, tmp_path, monkeypatch):
     # The sources of a frame do not hang on those before it.
     run(instruments, toy_model_path, tmp_path, "--side", "300", "/elsewhere/b.fits")
     assert seen[1] == seen[2] and seen[0][1] != seen[1][1]
+
+
+def test_seams_are_those_of_the_tiles(monkeypatch, toy_model):
+    """The frame goes through the path's own tiling; the toy reaches less far than a quarter overlap."""
+    folder = Path(__file__).resolve().parents[1] / "benchmarks" / "path"
+    monkeypatch.syspath_prepend(str(folder))
+    seams = importlib.import_module("seams")
+    x = np.random.default_rng(1).standard_normal((150, 170)).astype(np.float32)
+    vector = np.zeros(8, np.float32)
+    found = [seams.separated(toy_model, x, vector, tile, 32, 1)[0] for tile in (96, 512)]
+    assert found[0].shape == (2, 150, 170)
+    row = seams.row_of(96, 32, *found, 1.0, 32)
+    assert row["within"] and row["largest"] < 1e-4
+    found[0][0, 70, 80] += 5.0
+    row = seams.row_of(96, 32, *found, 1.0, 32)
+    assert not row["within"] and row["largest"] > seams.ALL

@@ -58,11 +58,11 @@ def test_a_dead_column_is_left_to_the_model():
 
 
 def overscanned(shape=(150, 210), top=0, left=0, bottom=0, right=0, depth=100.0):
-    """A frame of level 1000 and noise 5 whose edges saw no light, with a gap where there is a star."""
+    """A frame of level 1000 and noise 5 whose edges saw no light, and have the noise of the readout."""
     data = 1000 + sky(shape)
     lit = np.zeros(shape, bool)
     lit[top : shape[0] - bottom, left : shape[1] - right] = True
-    data[~lit] -= depth
+    data[~lit] = 1000 - depth + 0.2 * (data[~lit] - 1000)
     return data.astype(np.float32), ~lit
 
 
@@ -81,6 +81,12 @@ def test_light_that_bleeds_into_overscan_and_lost_pixels_do_not_hide_it():
     data[:, 60:64] = 3000  # a bleeding column
     data[:4] = np.nan
     np.testing.assert_array_equal(unlit_border(data)[0:150], dark)
+
+
+def test_an_amplifier_that_sees_the_sky_is_no_overscan():
+    data = 1000 + sky((150, 210))
+    data[:20] -= 200
+    assert unlit_border(data) is None
 
 
 def test_what_is_no_overscan():

@@ -20,13 +20,12 @@ from bgrem.absorption import absorbed_light
 from bgrem.budget import calls_within
 from bgrem.containers import unwrap
 from bgrem.diffusion import noise_rates, reverse_diffusion
-from bgrem.flags import ARTEFACT, NOT_FINITE, SATURATED, UNSEEN, flag_pixels
+from bgrem.flags import ARTEFACT, NOT_FINITE, UNSEEN, flag_pixels
 from bgrem.frame import FRAME_NAMES, measure_frame
 from bgrem.model import Model, ModelError, load_model
 from bgrem.saturation import keep_saturated
 from bgrem.scratch import MEMORY, Derived, Memory
 from bgrem.separation import MAPS, Separation, SkyMap
-from bgrem.significance import gather, raise_bright
 from bgrem.sky import center_and_scale, estimate_mesh
 from bgrem.tiling import map_tiles, over_strips, row_strips, tile_grid
 from bgrem.weights import noise_of_weight, weighted
@@ -52,7 +51,7 @@ PART_OF_CHANNEL = {
     "residual": "sources",
     "log_variance": "uncertainty",
     "artefact": "mask",
-    "centre": "significance",
+    "significance": "significance",
 }
 
 
@@ -181,10 +180,6 @@ def separate(
         if progress:
             progress(rows.stop / data.shape[0])
     keep_saturated(parts["sources"], data, sky.background_rows, flags)
-    if "significance" in parts:
-        gather(parts["significance"], frame.fwhm)
-        defect = Derived(flags, lambda bits: (bits & (ARTEFACT | SATURATED)) == ARTEFACT)
-        raise_bright(parts["significance"], parts["sources"], sky.rms_rows, defect, frame.fwhm)
     if bad is not None:
         _blank(parts, flags)
 

@@ -458,6 +458,7 @@ def _network(path: Path, metadata: Mapping[str, str], device: str):
     """The network of an ONNX file, built again from its metadata and the weights beside it."""
     load_file = _library("safetensors.torch", extra="torch").load_file
     from bgrem.network import AttentionUNet, NetworkConfig
+    from bgrem.significance import WithSignificance
 
     if "network" not in metadata:
         raise Unavailable(f"{path.name} does not say of which network for torch it was made")
@@ -466,7 +467,7 @@ def _network(path: Path, metadata: Mapping[str, str], device: str):
     try:
         network = AttentionUNet(NetworkConfig(**json.loads(metadata["network"])))
         network.load_state_dict(load_file(_weights(path)))
-        return network.eval().requires_grad_(False).to(device)
+        return WithSignificance(network).eval().requires_grad_(False).to(device)
     except Exception as error:  # noqa: BLE001 - those of safetensors and torch share no base
         raise Unavailable(
             f"torch cannot take {_weights(path).name} ({_first_line(error)})"

@@ -11,12 +11,15 @@ import torch
 from bgrem.calibrate import calibrate
 from bgrem.frame import FRAME_NAMES, HIGHEST, LOWEST
 from bgrem.model import NORMALISATION, SCHEDULE, Model, ModelCard
-from bgrem.network import CHANNELS, KNEE, AttentionUNet
+from bgrem.network import KNEE, AttentionUNet
 from bgrem.own_sky import skies_of
+from bgrem.significance import PLANES, WithSignificance
 
 __all__ = ["card", "export", "export_error", "export_onnx", "model_path"]
 
 LARGEST_EXPORT_ERROR = 1e-4  # of the local noise
+# Near a pixel of 1e4 sigma the filtered image of the significance is a small difference of large numbers.
+SIGNIFICANCE_ERRORS = 100.0
 
 
 def model_path(config, directory):
@@ -104,7 +107,7 @@ def card(config, step):
     entries = ModelCard(
         name=config.name,
         version="1",
-        channels=CHANNELS,
+        channels=PLANES,
         frame=FRAME_NAMES,
         schedule=SCHEDULE,
         tile=config.inference["tile"],
@@ -123,6 +126,8 @@ def card(config, step):
 
 def export_error(network, path, *, seed=0):
     """Largest difference between ONNX and PyTorch in units of the local noise sqrt(1 + x / KNEE).
+
+    A hundredth of that of the significance counts.
 
     Parameters
     ----------
@@ -147,9 +152,12 @@ def export_error(network, path, *, seed=0):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, inputs)
     with torch.no_grad():
-        expected = network.eval().cpu()(*(torch.from_numpy(v) for v in inputs.values())).numpy()
+        planes = WithSignificance(network).eval().cpu()
+        expected = planes(*(torch.from_numpy(v) for v in inputs.values())).numpy()
     scale = np.sqrt(1 + np.maximum(x, 0) / KNEE)
-    return float(np.abs((found - expected)[:, : len(CHANNELS)] / scale).max())
+    error = np.abs(found - expected) / scale
+    error[:, PLANES.index("significance")] /= SIGNIFICANCE_ERRORS
+    return float(error.max())
 
 
 def export_onnx(network, path, card):
@@ -171,7 +179,7 @@ def export_onnx(network, path, card):
         torch.zeros(1, len(FRAME_NAMES)),
     )
     torch.onnx.export(
-        network,
+        WithSignificance(network),
         example,
         str(path),
         dynamo=False,
@@ -183,7 +191,7 @@ def export_onnx(network, path, card):
             "channels": {0: "n", 2: "height", 3: "width"},
         },
     )
-    full = {**card, "channels": list(CHANNELS), "frame": list(FRAME_NAMES)}
+    full = {**card, "channels": list(PLANES), "frame": list(FRAME_NAMES)}
     write_metadata(path, full | {"network": asdict(network.config)})
 
 

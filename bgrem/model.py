@@ -46,8 +46,8 @@ class ModelCard:
         Of the model.
     channels : tuple of str
         Names of the output channels. The first is "residual", the estimate of all that
-        is not sources; "log_variance" (of the sources, in squared sky rms), "artefact"
-        and "centre" (logits) may follow.
+        is not sources; "log_variance" (of the sources, in squared sky rms), "artefact" (a
+        logit) and "significance" may follow.
     frame : tuple of str
         Names of the entries of the frame vector, among `bgrem.frame.FRAME_NAMES`.
     schedule : str

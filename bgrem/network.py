@@ -8,7 +8,6 @@ offers is its starting point, not something to learn. The level matters: where t
 structure of tens of pixels, as in most real frames, a filter without it ranks the structure.
 """
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,23 +15,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bgrem.frame import CORRELATION_UNIT, FRAME_NAMES, TYPICAL_FWHM
+from bgrem.frame import FRAME_NAMES
+from bgrem.matched import StarFilter
 
 __all__ = ["CHANNELS", "AttentionUNet", "NetworkConfig"]
 
 CHANNELS = ("residual", "log_variance", "artefact", "centre")
 RAW = 6  # planes that the channels are made of
-REACH = 12  # px: half width of the matched filter's kernel, 3.3 sigma at 8.5 px FWHM
 # Photon noise of a source in units of the sky's is sqrt(1 + x / KNEE): KNEE is the sky's rms in
 # electrons, some tens for most frames.
 KNEE = 30.0
-# Where the frame vector holds the noise correlation, and how many times it.
-CORRELATIONS = [FRAME_NAMES.index("correlation_x"), FRAME_NAMES.index("correlation_y")]
 BRIGHT = 2.0  # growth of a centre's logit with the logarithm of the sources
-# The local level is found on averages of LEVEL_BLOCK x LEVEL_BLOCK pixels: a morphological opening
-# by LEVEL_OPENING of them, wider than any star, refined by the mean of what deviates less than
-# LEVEL_CLIP from it, both within LEVEL_SIGMA blocks.
-LEVEL_BLOCK, LEVEL_OPENING, LEVEL_SIGMA, LEVEL_CLIP = 4, 9, 4.0, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,13 +180,7 @@ class AttentionUNet(nn.Module):
 
     def _planes(self, x, frame):
         """What the network sees of the image: itself and its matched filtering, (n, 3, y, x)."""
-        fwhm = TYPICAL_FWHM * torch.exp(math.log(2.0) * frame[:, 0])
-        noise = filtered_noise(fwhm, frame[:, CORRELATIONS] / CORRELATION_UNIT)
-        kernel = matched_kernel(fwhm)
-        # The filter takes a level, which is smooth, to the level times the kernel's sum.
-        gain = (kernel.sum(dim=1) ** 2)[:, None, None, None]
-        level = spread_blocks(gain * local_level(x))
-        filtered = (matched_filter(x, kernel) - level) / noise[:, None, None, None]
+        filtered = StarFilter(frame).snr(x)
         return torch.cat(
             [
                 _compressed(x),
@@ -231,141 +218,3 @@ def _waves(rate):
     frequencies = 2.0 ** torch.arange(4, dtype=torch.float32, device=rate.device)
     angles = torch.pi * rate[:, None] * frequencies
     return torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
-
-
-def matched_kernel(fwhm):
-    """One dimension of the Gaussian that stands for a star, of unit squared sum.
-
-    Parameters
-    ----------
-    fwhm : Tensor, (n,) float32
-        In pixels.
-
-    Returns
-    -------
-    Tensor, (n, 2 REACH + 1) float32
-    """
-    sigma = (fwhm / 2.3548)[:, None]
-    offsets = torch.arange(-REACH, REACH + 1, dtype=torch.float32, device=fwhm.device)[None]
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    return kernel / torch.sqrt((kernel**2).sum(dim=1, keepdim=True))
-
-
-def matched_filter(x, kernel):
-    """Signal-to-noise ratio of a star at each pixel, for white noise of unit deviation.
-
-    The optimal linear filter is the point-spread function itself, over the root of its
-    squared sum (Irwin 1985, MNRAS 214, 575); here a Gaussian stands for it.
-
-    Parameters
-    ----------
-    x : Tensor, (n, 1, y, x) float32
-    kernel : Tensor, (1, k) or (n, k) float32
-        From `matched_kernel`.
-
-    Returns
-    -------
-    Tensor, (n, 1, y, x) float32
-    """
-    # All tiles of one frame share a kernel; in training each has its own.
-    groups = [x] if kernel.shape[0] == 1 else x.split(1)
-    return torch.cat([_separable(tiles, k) for tiles, k in zip(groups, kernel, strict=True)])
-
-
-def local_level(x):
-    """Level of what is wider than stars, on blocks of LEVEL_BLOCK pixels.
-
-    A morphological opening (the top-hat transform takes it off; Serra 1982, Image Analysis and
-    Mathematical Morphology) follows nebulae and halos and passes below stars, but lies below
-    the mean of the noise; the mean of what is left near it brings it there.
-
-    Parameters
-    ----------
-    x : Tensor, (n, 1, y, x) float32
-        Sides are multiples of LEVEL_BLOCK.
-
-    Returns
-    -------
-    Tensor, (n, 1, y / LEVEL_BLOCK, x / LEVEL_BLOCK) float32
-    """
-    blocks = functional.avg_pool2d(x, LEVEL_BLOCK)
-    lowest = -_highest(-blocks)
-    opened = _smoothed(_highest(lowest), 0.5 * LEVEL_SIGMA)
-    return opened + _smoothed((blocks - opened).clamp(-LEVEL_CLIP, LEVEL_CLIP), LEVEL_SIGMA)
-
-
-def spread_blocks(blocks):
-    """Blocks of LEVEL_BLOCK x LEVEL_BLOCK pixels as pixels, by bilinear interpolation.
-
-    Each pixel of a block lies between the block's centre and that of a neighbour, so that a
-    convolution gives all of them, as channels; runtimes take half the time for it that they take
-    for their own interpolation.
-
-    Parameters
-    ----------
-    blocks : Tensor, (n, 1, y, x) float32
-
-    Returns
-    -------
-    Tensor, (n, 1, LEVEL_BLOCK y, LEVEL_BLOCK x) float32
-        Constant beyond the outermost centres.
-    """
-    at = (torch.arange(LEVEL_BLOCK, dtype=torch.float32, device=blocks.device) + 0.5) / LEVEL_BLOCK
-    near = 1 - torch.abs(at[:, None] - 0.5 - torch.arange(-1, 2, device=blocks.device))
-    near = near.clamp(min=0)
-    kernel = (near[:, None, :, None] * near[None, :, None, :]).reshape(LEVEL_BLOCK**2, 1, 3, 3)
-    padded = functional.pad(blocks, (1, 1, 1, 1), mode="replicate")
-    return functional.pixel_shuffle(functional.conv2d(padded, kernel), LEVEL_BLOCK)
-
-
-def _highest(blocks):
-    """Running maximum of LEVEL_OPENING x LEVEL_OPENING blocks, rows first."""
-    half = LEVEL_OPENING // 2
-    rows = functional.max_pool2d(blocks, (1, LEVEL_OPENING), 1, (0, half))
-    return functional.max_pool2d(rows, (LEVEL_OPENING, 1), 1, (half, 0))
-
-
-def _smoothed(blocks, sigma):
-    """Gaussian mean of (n, 1, y, x) over what the image holds."""
-    reach = math.ceil(3 * sigma)
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32, device=blocks.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    padded = functional.pad(blocks, (reach, reach, reach, reach), mode="replicate")
-    rows = functional.conv2d(padded, kernel.view(1, 1, 1, -1))
-    return functional.conv2d(rows, kernel.view(1, 1, -1, 1))
-
-
-def filtered_noise(fwhm, correlation):
-    """Standard deviation of noise of unit deviation after `matched_filter`.
-
-    The correlation at k pixels is taken to be that of noise smoothed by a Gaussian, c**(k**2)
-    where that of neighbours is c; that of the filter's kernel at k is exp(-k**2 / 4 sigma**2), and
-    the variance is the sum of their products.
-
-    Parameters
-    ----------
-    fwhm : Tensor, (n,) float32
-        Of the filter, in pixels.
-    correlation : Tensor, (n, 2) float32
-        Of the noise of neighbours along x and y.
-
-    Returns
-    -------
-    Tensor, (n,) float32
-    """
-    sigma = (fwhm / 2.3548)[:, None, None]
-    k2 = torch.arange(-REACH, REACH + 1, dtype=torch.float32, device=fwhm.device) ** 2
-    # Beyond these limits, which no frame reaches, the variance would not be positive.
-    correlation = correlation.clamp(-0.3, 0.97)
-    # An even power of a negative number is fine, but not for every runtime: signs are put apart.
-    size = torch.abs(correlation)[:, :, None].clamp(min=1e-4) ** k2
-    sign = torch.where((correlation < 0)[:, :, None] & (k2 % 2 == 1), -1.0, 1.0)
-    variance = (sign * size * torch.exp(-0.25 * k2 / sigma**2)).sum(dim=2)
-    return torch.sqrt(variance[:, 0] * variance[:, 1])
-
-
-def _separable(x, kernel):
-    """Convolve the rows, then the columns, of (n, 1, y, x) with a kernel of 2 REACH + 1."""
-    rows = functional.conv2d(x, kernel.view(1, 1, 1, -1), padding=(0, REACH))
-    return functional.conv2d(rows, kernel.view(1, 1, -1, 1), padding=(REACH, 0))

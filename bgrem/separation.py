@@ -47,8 +47,8 @@ class Separation:
     uncertainty : `~numpy.ndarray` or None
         Standard deviation of the sources; None if the model gives none.
     significance : `~numpy.ndarray` or None
-        Logarithm of the chance that a source's centre is near the pixel, at bright sources at
-        least what their S/N says (`bgrem.significance`); None if the model gives none.
+        How sure it is that a source's centre is near the pixel, by the network and by the matched
+        filter (`bgrem.significance`); None if the model gives none.
     store : `~bgrem.scratch.Memory`
         Where the parts are kept that are yet to be computed.
     """

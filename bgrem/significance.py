@@ -1,88 +1,101 @@
-"""The significance plane: what the chances of single pixels to be a centre say of a source.
+"""The plane that sources are detected in: what a network and what the matched filter say of them.
 
-The centre of a faint or wide source may be in any of many pixels, none of which is likely to be it:
-their chances are gathered. Bright sources are certain, whatever a network learnt on faint ones.
+A network knows what is a defect, a particle or a nebula, but its chances crowd near 1, where the few false
+detections of a clean list are told from sources. The matched filter is the optimum in noise (Irwin
+1985, MNRAS 214, 575), and knows nothing else. So the logarithm of the one and the S/N of the other,
+on the image without what the network takes for artefacts, are added up; and since what stands far above
+the noise is a source or an artefact, but not noise, the network's doubts weigh more there.
 """
 
-import numpy as np
+import math
 
-from bgrem.filters import gaussian_filter, maximum_filter
-from bgrem.tiling import row_strips
+import torch
+from torch import nn
+from torch.nn import functional
 
-__all__ = ["gather", "raise_bright"]
+from bgrem.matched import StarFilter, fwhm_of, matched_kernel, separable
+from bgrem.network import CHANNELS
 
-CERTAIN_SNR = 100.0  # in the cleaned image: the significance of such a source is 0 at the least
-BRIGHT_SNR = 50.0  # fainter sources are left to the network
-SNR_PER_UNIT = 10.0  # beyond CERTAIN_SNR the significance grows by 1 with so much S/N
-TYPICAL_FWHM = 3.0  # px, where it is unknown
-HEIGHT = 512  # rows that are worked on at once
-# FWHM: deviation of the Gaussian in which chances are gathered. It weighs as a disc of half a FWHM
-# does, in which a detection counts as that of a source.
+__all__ = ["PLANES", "WithSignificance", "certainty", "gathered_chance"]
+
+#: What `WithSignificance` gives: the network's channels, with the significance for the centre's logit.
+PLANES = (*CHANNELS[:-1], "significance")
+# The centre of a faint or wide source may be in any of many pixels, none of which is likely to be it: in
+# units of the FWHM, the deviation of the Gaussian in which their chances are gathered. It weighs as a
+# disc of half a FWHM does, in which a detection counts as that of a source.
 REACH = 0.4
-# FWHM: what a network is taught to call a centre (`bgrem.parents`), so much around the true one.
+# What a network is taught to call a centre (`bgrem.parents`), in FWHM around the true one.
 CENTRE = 0.25
 LEAST_CHANCE = 1e-12
+SNR_WEIGHT = 0.75  # 0.5 to 1 do as well
+# By so much the weight of a low chance grows with each unit of S/N between these two.
+DOUBT, DOUBT_FROM, DOUBT_TO = 0.5, 4.0, 8.0
+# Above this S/N its logarithm counts: brighter sources are surer, and need no more than an order.
+BRIGHT_SNR, LOWEST_SNR = 8.0, -6.0
 
 
-def gather(significance, fwhm) -> None:
-    """From the logit that a pixel is a centre to that of a source's being near, in place.
-
-    The chances of the pixels are summed, weighted by a Gaussian of `REACH`; the sum is 1 where
-    all pixels that a single source's centre covers, and no others, are certain. Its logarithm,
-    which for small chances is the logit, goes on above 0.
-
-    Parameters
-    ----------
-    significance : `~numpy.ndarray`
-        Logits of shape (ny, nx), float32 or float64; NaN is no chance at all.
-    fwhm : float
-        Of the stars, in pixels; NaN where unknown.
-    """
-    sigma = REACH * (fwhm if np.isfinite(fwhm) else TYPICAL_FWHM)
-    whole = np.float32(1 - np.exp(-0.5 * (CENTRE / REACH) ** 2))
-    margin = int(4 * sigma) + 2
-    above = np.empty((0, significance.shape[1]), np.float32)  # chances that were there before
-    for rows in row_strips(significance.shape, HEIGHT):
-        chance = np.concatenate([above, _chance(significance[rows.start : rows.stop + margin])])
-        gathered = gaussian_filter(chance, sigma)
-        own = slice(len(above), len(above) + rows.stop - rows.start)
-        significance[rows] = np.log(np.maximum(gathered[own] / whole, LEAST_CHANCE))
-        above = chance[own][-margin:]
-
-
-def _chance(logit) -> np.ndarray:
-    logit = np.clip(np.nan_to_num(logit, nan=-np.inf), -80, 80).astype(np.float32)
-    return 1 / (1 + np.exp(-logit))
-
-
-def raise_bright(significance, sources, rms_rows, artefact, fwhm) -> None:
-    """Raise the significance of bright sources to what their S/N says, in place.
-
-    The S/N is that of the sources under a Gaussian of the stars' width, over the noise that it
-    leaves of the sky's. Pixels at artefacts do not count.
+class WithSignificance(nn.Module):
+    """A network whose last channel is made the significance of sources.
 
     Parameters
     ----------
-    significance, sources : `~numpy.ndarray`
-        Of shape (ny, nx), the sources in data units.
-    rms_rows : callable
-        Gives the noise of the rows ``start`` to ``stop``.
-    artefact : array_like of bool
-        Slices into rows; True where the model found an artefact, (ny, nx).
-    fwhm : float
-        Of the stars, in pixels; NaN where unknown.
+    network : bgrem.network.AttentionUNet
     """
-    sigma = (fwhm if np.isfinite(fwhm) else TYPICAL_FWHM) / 2.3548
-    margin = int(4 * sigma) + 2  # as far as the Gaussian reaches
-    for rows in row_strips(significance.shape, HEIGHT):
-        top, bottom = max(rows.start - margin, 0), rows.stop + margin
-        near = maximum_filter(np.asarray(artefact[top:bottom]), 3)
-        with np.errstate(invalid="ignore"):  # NumPy 1.26 may tell of one where there is none
-            seen = sources[top:bottom] / rms_rows(top, top + len(near))
-        snr = gaussian_filter(np.where(near, 0, seen).astype(np.float32), sigma, outside="mirror")
-        # A Gaussian of unit sum leaves 1 / sqrt(4 pi sigma^2) of white noise.
-        snr *= np.float32(np.sqrt(4 * np.pi) * sigma)
-        bright = ~near & (snr > BRIGHT_SNR)
-        own = slice(rows.start - top, rows.stop - top)
-        certain = np.where(bright, (snr - CERTAIN_SNR) / SNR_PER_UNIT, -np.inf)[own]
-        significance[rows] = np.fmax(significance[rows], certain)
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x, rate, frame):
+        """Run the network.
+
+        Parameters
+        ----------
+        x, rate, frame : Tensor
+            As for the network.
+
+        Returns
+        -------
+        Tensor, (n, 4, y, x) float32
+            The channels of `PLANES`.
+        """
+        residual, log_variance, artefact, centre = self.network(x, rate, frame).split(1, dim=1)
+        # What leaks into the neighbours of a pixel that was hit is no star either.
+        hit = functional.max_pool2d(artefact, 3, stride=1, padding=1) > 0
+        cleaned = torch.where(hit, x - rate[:, None, None, None] * residual, x)
+        chance = gathered_chance(torch.sigmoid(centre), fwhm_of(frame))
+        significance = together(torch.log(chance), StarFilter(frame).snr(cleaned))
+        return torch.cat([residual, log_variance, artefact, significance], dim=1)
+
+
+def together(log_chance, snr):
+    """The significance, from the logarithm of the chance of a source and the S/N of a star there."""
+    doubt = DOUBT * (snr.clamp(DOUBT_FROM, DOUBT_TO) - DOUBT_FROM)
+    return log_chance + doubt * log_chance.clamp(max=0) + SNR_WEIGHT * certainty(snr)
+
+
+def gathered_chance(chance, fwhm):
+    """Expected number of sources near each pixel, from the chances that pixels are centres.
+
+    Parameters
+    ----------
+    chance : Tensor, (n, 1, y, x) float32
+    fwhm : Tensor, (1,) float32
+        Of the stars, in pixels.
+
+    Returns
+    -------
+    Tensor, (n, 1, y, x) float32
+        The sum of the chances, weighted by a Gaussian of `REACH`; 1 where all pixels that one
+        source's centre covers, and no others, are certain, and `LEAST_CHANCE` at the least.
+    """
+    kernel = matched_kernel(2.3548 * REACH * fwhm)
+    kernel = kernel / kernel.sum(dim=1, keepdim=True)
+    whole = 1 - math.exp(-0.5 * (CENTRE / REACH) ** 2)
+    return (separable(chance, kernel) / whole).clamp(min=LEAST_CHANCE)
+
+
+def certainty(snr):
+    """The S/N where it is low, growing with its logarithm above `BRIGHT_SNR`; a Tensor's shape stays."""
+    above = BRIGHT_SNR * (1 + torch.log(snr.clamp(min=BRIGHT_SNR) / BRIGHT_SNR))
+    return torch.where(snr > BRIGHT_SNR, above, snr.clamp(min=LOWEST_SNR))

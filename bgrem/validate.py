@@ -8,6 +8,7 @@ import torch
 from bgrem.detect import detect_matched_filter, detect_peaks
 from bgrem.evaluate import froc
 from bgrem.parents import Parent, make_parent, simulated_sky
+from bgrem.significance import WithSignificance
 from bgrem.simulate.scene import GAP
 from bgrem.truth import Truth, truth_of_sky
 
@@ -86,8 +87,8 @@ def validate(network, frames):
     network.eval()
     detections, slopes = [], []
     for frame in frames:
-        centre, sources = _run(network, frame.parent)
-        detections.append(detect_peaks(centre, threshold=-9.0))
+        significance, sources = _run(network, frame.parent)
+        detections.append(detect_peaks(significance, threshold=-9.0))
         slopes.append(_moments(sources, frame.parent.sources))
     network.train()
     truths = [frame.truth for frame in frames]
@@ -103,12 +104,13 @@ def validate(network, frames):
 
 
 def _run(network, parent):
-    """Centre logits and sources of a whole parent, (ny, nx) float32 each."""
+    """Significance and sources of a whole parent, (ny, nx) float32 each."""
     device = next(network.parameters()).device
     x = torch.from_numpy(parent.x)[None, None].to(device)
     vector = torch.from_numpy(parent.frame.vector())[None].to(device)
     with torch.no_grad():
-        channels = network(x, torch.ones(1, device=device), vector)[0].float().cpu().numpy()
+        planes = WithSignificance(network)(x, torch.ones(1, device=device), vector)
+    channels = planes[0].float().cpu().numpy()
     return channels[3], parent.x - channels[0]
 
 

@@ -20,7 +20,7 @@ def toy_card(**changes) -> ModelCard:
     entries = {
         "name": "toy",
         "version": "0",
-        "channels": ("residual", "log_variance", "artefact", "centre"),
+        "channels": ("residual", "log_variance", "artefact", "significance"),
         "frame": tuple(FRAME_NAMES),
         "schedule": "cosine",
         "tile": 192,
@@ -38,8 +38,8 @@ def toy_card(**changes) -> ModelCard:
 def toy_onnx(card: ModelCard) -> onnx.ModelProto:
     """residual = x - relu(smooth(x) - 1): bright and wide is a source, the rest is not.
 
-    The artefact logit is x - 5 smooth(x) - 5, positive on single bright pixels; the centre
-    logit is smooth(x) - 3; the log-variance is 0.
+    The artefact logit is x - 5 smooth(x) - 5, positive on single bright pixels; the
+    significance is smooth(x) - 3; the log-variance is 0.
     """
     profile = np.exp(-0.5 * (np.arange(-4, 5) / 1.2) ** 2)
     kernel = np.outer(profile, profile)
@@ -65,9 +65,9 @@ def toy_onnx(card: ModelCard) -> onnx.ModelProto:
         helper.make_node("Mul", ["smooth", "five"], ["wide"]),
         helper.make_node("Sub", ["x", "wide"], ["sharp"]),
         helper.make_node("Sub", ["sharp", "five"], ["artefact"]),
-        helper.make_node("Sub", ["smooth", "three"], ["centre"]),
+        helper.make_node("Sub", ["smooth", "three"], ["significance"]),
         helper.make_node(
-            "Concat", ["residual", "log_variance", "artefact", "centre"], ["channels"], axis=1
+            "Concat", ["residual", "log_variance", "artefact", "significance"], ["channels"], axis=1
         ),
     ]
     tensor = helper.make_tensor_value_info

@@ -12,7 +12,7 @@ from bgrem import load_model
 from bgrem.background import separate
 from bgrem.export import card, export, export_error, model_path
 from bgrem.frame import FRAME_NAMES, HIGHEST, LOWEST
-from bgrem.network import CHANNELS
+from bgrem.significance import PLANES, WithSignificance
 
 
 def test_the_model_is_the_average_and_has_a_full_card(tiny_config, trained):
@@ -20,7 +20,7 @@ def test_the_model_is_the_average_and_has_a_full_card(tiny_config, trained):
     model = load_model(model_path(tiny_config, folder), threads=1)
     entries = model.card
     assert entries.name == "tiny" and entries.licence == "BSD-3-Clause"
-    assert entries.channels == CHANNELS and entries.frame == FRAME_NAMES
+    assert entries.channels == PLANES and entries.frame == FRAME_NAMES
     assert (entries.tile, entries.overlap, entries.multiple, entries.box) == (192, 64, 32, 64)
     assert entries.training_digest == tiny_config.digest
     assert export_error(training.average, model.path) < 1e-4
@@ -43,7 +43,7 @@ def test_the_model_gives_what_the_network_gives(tiny_config, trained, shape):
     frame = rng.normal(size=len(FRAME_NAMES)).astype(np.float32)
     found = model(x, 0.4, frame)
     with torch.no_grad():
-        expected = training.average(
+        expected = WithSignificance(training.average)(
             torch.from_numpy(x), torch.tensor([0.4]), torch.from_numpy(frame)[None]
         )
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-3)

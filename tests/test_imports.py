@@ -17,7 +17,7 @@ FLOORS = {
     "light": 0, "tables": 0, "pictures": 0, "borders": 0, "formats": 0, "photometry": 1, "target": 5,
     "inject": 6, "restore": 2, "flags": 1, "saturation": 2, "weights": 2, "maps": 2, "companions": 3, "bayer": 3,
     "sky": 1, "frame": -1, "fits": 1, "engines": 1, "model": 2, "psf": 1, "simulate": 1,
-    "separation": 2, "significance": 2, "containers": 2, "absorption": 2, "detect": 2, "network": 0,
+    "separation": 2, "significance": 0.7, "containers": 2, "absorption": 2, "detect": 2, "matched": 0, "network": 0.5,
     "parents": 2, "realism": 2,
     "background": 3, "background2d": 4, "html": 3,
     "own_sky": 6, "budget": 2.5, "temporary": -2, "journal": 0, "log": 5, "workers": 6, "cluster": 6, "batch": 7,
@@ -28,7 +28,7 @@ FLOORS = {
     "cli": 9,
 }  # fmt: skip
 WING = {
-    "simulate", "network", "parents", "validate", "calibrate", "training_config", "losses", "export",
+    "simulate", "matched", "network", "significance", "parents", "validate", "calibrate", "training_config", "losses", "export",
     "own_sky", "train",
 }  # fmt: skip
 HEAVY = {

@@ -1,95 +1,138 @@
-"""The significance of sources, from the chances of pixels."""
+"""The significance of sources, from the chances of pixels and the matched filter."""
+
+from functools import partial
 
 import numpy as np
 import pytest
 
-from bgrem import significance as module
-from bgrem.significance import CENTRE, gather, raise_bright
+torch = pytest.importorskip("torch")
+
+from bgrem.frame import FRAME_NAMES, TYPICAL_FWHM
+from bgrem.significance import (
+    CENTRE,
+    PLANES,
+    SNR_WEIGHT,
+    WithSignificance,
+    certainty,
+    gathered_chance,
+)
+
+SIDE = 96
+SIGMA = TYPICAL_FWHM / 2.3548
 
 
-def star(height, at, shape=(700, 60), sigma=1.5):
-    rows, columns = np.indices(shape)
+class Told(torch.nn.Module):
+    """A network that takes for sources, artefacts and centres what it was told."""
+
+    def __init__(self, sources, hit=None, centre=-30.0):
+        super().__init__()
+        none = torch.zeros_like(sources)
+        self.sources, self.hit = sources, none - 5 if hit is None else hit
+        self.centre = none + centre
+
+    def forward(self, x, rate, frame):
+        residual = (x - self.sources) / rate[:, None, None, None]
+        return torch.cat([residual, torch.zeros_like(x), self.hit, self.centre], dim=1)
+
+
+def star(snr, at=(48, 48)):
+    rows, columns = np.indices((SIDE, SIDE))
     r2 = (rows - at[0]) ** 2 + (columns - at[1]) ** 2
-    return (height * np.exp(-0.5 * r2 / sigma**2)).astype(np.float32)
+    profile = np.exp(-0.5 * r2 / SIGMA**2)
+    return torch.from_numpy((snr * profile / np.sqrt((profile**2).sum())).astype(np.float32))[
+        None, None
+    ]
 
 
-def raised(sources, artefact=None, fwhm=1.5 * 2.3548, rms=1.0):
-    significance = np.full(sources.shape, -12.0, np.float32)
-    hit = np.zeros(sources.shape, bool) if artefact is None else artefact
-
-    def rms_rows(start, stop):
-        return np.full((min(stop, len(sources)) - start, sources.shape[1]), rms)
-
-    raise_bright(significance, sources, rms_rows, hit, fwhm)
-    return significance
+def significance(x, network):
+    frame = torch.zeros(1, len(FRAME_NAMES))
+    with torch.no_grad():
+        planes = WithSignificance(network)(x, torch.ones(1), frame)
+    assert planes.shape == (1, len(PLANES), SIDE, SIDE)
+    return planes[0, PLANES.index("significance")]
 
 
-@pytest.mark.parametrize("row", [30, 505, 512, 690])
-@pytest.mark.parametrize("fwhm", [1.5 * 2.3548, np.nan])
-def test_a_bright_star_is_certain_at_its_centre(row, fwhm):
-    significance = raised(star(100.0, (row, 25)), fwhm=fwhm)
-    assert np.unravel_index(significance.argmax(), significance.shape) == (row, 25)
-    assert significance.max() > 5
-    assert (significance[abs(np.arange(700) - row) > 12] == -12).all()
+def place_of_highest(plane):
+    return np.unravel_index(plane.argmax().item(), plane.shape)
 
 
-def test_it_is_what_the_signal_to_noise_ratio_says():
-    # A matched Gaussian keeps S/N = height * sqrt(pi) * sigma of a Gaussian star in white noise.
-    snr = 200.0
-    height = snr / (np.sqrt(np.pi) * 1.5)
-    assert raised(star(height, (300, 30))).max() == pytest.approx((snr - 100) / 10, rel=0.02)
-    assert raised(7 * star(height, (300, 30)), rms=7.0).max() == pytest.approx(10, rel=0.02)
+@pytest.mark.parametrize("snr", [5.0, 30.0, 1e4])
+def test_a_star_stands_out_at_its_centre_by_its_snr(snr):
+    x = star(snr)
+    sure = torch.full_like(x, 0.0)
+    sure[0, 0, 45:52, 45:52] = 30.0
+    flat = significance(torch.zeros_like(x), Told(torch.zeros_like(x), centre=sure))
+    plane = significance(x, Told(torch.zeros_like(x), centre=sure))
+    assert place_of_highest(plane) == (48, 48)
+    expected = SNR_WEIGHT * certainty(torch.tensor(snr)).item()
+    assert (plane - flat)[48, 48].item() == pytest.approx(expected, rel=0.03)
 
 
-def test_faint_sources_are_left_to_the_network():
-    assert (raised(star(10.0, (300, 30))) == -12).all()
+def test_brighter_is_more_significant():
+    likely = partial(Told, star(0), centre=0.0)
+    peaks = [significance(star(snr), likely()).max() for snr in (3, 7.9, 8.1, 20, 1e3, 1e5)]
+    assert np.all(np.diff(peaks) > 0)
 
 
-def test_an_artefact_is_not_raised():
-    sources = star(1000.0, (300, 30), sigma=0.4)
-    assert (raised(sources, artefact=sources > 1) == -12).all()
+def test_what_is_an_artefact_does_not_count():
+    x = torch.zeros(1, 1, SIDE, SIDE)
+    x[0, 0, 48, 48] = 1e4
+    x[0, 0, 48, 49] = 10.0  # what leaks into its neighbour
+    hit = torch.full_like(x, -5.0)
+    hit[0, 0, 48, 48] = 5.0
+    none = torch.zeros_like(x)
+    unhit = significance(x, Told(none, centre=0.0)).max()
+    assert unhit > significance(none, Told(none, centre=0.0)).max() + 10
+    assert torch.allclose(
+        significance(x, Told(none, hit)), significance(none, Told(none)), atol=0.05
+    )
 
 
-def logits(chance):
-    return np.log(chance / (1 - chance)).astype(np.float32)
+def test_a_star_under_an_artefact_is_as_bright_as_the_network_says():
+    x = star(50.0)
+    x[0, 0, 48, 48] = 1e4
+    hit = torch.full_like(x, -5.0)
+    hit[0, 0, 48, 48] = 5.0
+    plane = significance(x, Told(star(50.0), hit))
+    whole = significance(star(50.0), Told(star(50.0)))
+    assert plane[48, 48].item() == pytest.approx(whole[48, 48].item(), abs=0.05)
 
 
-def gathered(chance, fwhm=4.0):
-    plane = logits(chance)
-    gather(plane, fwhm)
-    return plane
+def test_what_the_network_says_counts_and_more_above_the_noise():
+    faint, bright = star(3.0), star(20.0)
+    for x, least, most in ((faint, 5.9, 6.1), (bright, 17.0, 18.5)):
+        likely, unlikely = (significance(x, Told(x, centre=logit)) for logit in (-3.0, -9.0))
+        assert least < (likely - unlikely)[48, 48].item() < most
 
 
-@pytest.mark.parametrize("fwhm", [8.0, 20.0])
-def test_a_certain_centre_has_a_chance_of_one(fwhm):
+def test_a_certain_centre_is_one_source():
+    fwhm = 8.0  # so wide that its pixels are a disc
     rows, columns = np.indices((101, 101)) - 50
-    chance = np.where(np.hypot(rows, columns) <= CENTRE * fwhm, 1 - 1e-6, 1e-9)
-    assert gathered(chance, fwhm).max() == pytest.approx(0, abs=0.15)
+    chance = np.where(np.hypot(rows, columns) <= CENTRE * fwhm, 1.0, 0.0).astype(np.float32)
+    gathered = gathered_chance(torch.from_numpy(chance)[None, None], torch.tensor([fwhm]))
+    assert gathered.max().item() == pytest.approx(1, abs=0.15)
 
 
 def test_small_chances_add_up():
-    chance = np.full((60, 60), 1e-9)
-    chance[30, 30] = 1e-3
-    alone = gathered(chance).max()
-    chance[29:32, 29:32] = 1e-3
-    assert gathered(chance).max() == pytest.approx(alone + np.log(9), abs=0.3)
-    sharp = np.full((60, 60), 1e-9)
-    sharp[30, 30] = 2e-3
-    assert gathered(sharp).max() < gathered(chance).max()
+    def highest(chance):
+        return (
+            gathered_chance(torch.from_numpy(chance)[None, None], torch.tensor([4.0])).max().item()
+        )
+
+    alone = np.full((60, 60), 1e-9, np.float32)
+    alone[30, 30] = 1e-3
+    many = alone.copy()
+    many[29:32, 29:32] = 1e-3
+    assert 6 * highest(alone) < highest(many) < 9 * highest(alone)
+    assert highest(2 * alone) < highest(many)
 
 
-@pytest.mark.parametrize("height", [16, 37, 64])
-def test_strips_leave_no_trace(height, monkeypatch):
-    chance = np.random.default_rng(1).uniform(1e-6, 0.5, (150, 40))
-    whole = gathered(chance)
-    monkeypatch.setattr(module, "HEIGHT", height)
-    np.testing.assert_allclose(gathered(chance), whole, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_nan_is_no_chance_and_does_not_spread(dtype):
-    plane = np.full((40, 40), -3.0, dtype)
-    plane[20, 20] = np.nan
-    gather(plane, np.nan)
-    assert np.isfinite(plane).all() and plane.dtype == dtype
-    assert plane[20, 20] < plane[5, 5]
+def test_nothing_is_left_on_another_device():
+    x = torch.zeros(1, 1, SIDE, SIDE, device="meta")
+    told = Told(torch.zeros(1, 1, SIDE, SIDE)).to("meta")
+    told.sources, told.hit, told.centre = (
+        p.to("meta") for p in (told.sources, told.hit, told.centre)
+    )
+    frame = torch.zeros(1, len(FRAME_NAMES), device="meta")
+    planes = WithSignificance(told)(x, torch.ones(1, device="meta"), frame)
+    assert planes.device.type == "meta"

@@ -86,7 +86,7 @@ def normalised(data):
 
 def separated(model, x, vector, tile, overlap, steps):
     """Sources and significance, (2, ny, nx), and the processor time they took."""
-    network = partial(model, frame=vector, channels=(0, model.card.channels.index("centre")))
+    network = partial(model, frame=vector, channels=(0, model.card.channels.index("significance")))
     began = time.process_time()
     strips = map_tiles(
         lambda part: reverse_diffusion(network, part[None, None], steps=steps)[0],

@@ -158,6 +158,10 @@ class AttentionUNet(nn.Module):
         -------
         Tensor, (n, 4, y, x) float32
         """
+        return torch.cat(self.channels(x, rate, frame), dim=1)
+
+    def channels(self, x, rate, frame):
+        """The channels that `forward` puts together, each (n, 1, y, x): a runtime leaves out some."""
         with torch.autocast(x.device.type, enabled=False):
             planes = self._planes(x, frame)
         embedded = self.embed(torch.cat([_waves(rate), frame], dim=1))
@@ -176,7 +180,7 @@ class AttentionUNet(nn.Module):
         # A bright source is certain, and centred where it is brightest: given, not learnt.
         centre = centre + BRIGHT * torch.log(1 + functional.relu(sources.detach()))
         centre = centre + self.trust(embedded)[:, :, None, None].float() * planes[:, 2:]
-        return torch.cat([residual, log_variance, artefact, centre], dim=1)
+        return residual, log_variance, artefact, centre
 
     def _planes(self, x, frame):
         """What the network sees of the image: itself and its matched filtering, (n, 3, y, x)."""

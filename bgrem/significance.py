@@ -59,7 +59,7 @@ class WithSignificance(nn.Module):
         Tensor, (n, 4, y, x) float32
             The channels of `PLANES`.
         """
-        residual, log_variance, artefact, centre = self.network(x, rate, frame).split(1, dim=1)
+        residual, log_variance, artefact, centre = self.network.channels(x, rate, frame)
         # What leaks into the neighbours of a pixel that was hit is no star either.
         hit = functional.max_pool2d(artefact, 3, stride=1, padding=1) > 0
         cleaned = torch.where(hit, x - rate[:, None, None, None] * residual, x)

@@ -30,9 +30,9 @@ class Told(torch.nn.Module):
         self.sources, self.hit = sources, none - 5 if hit is None else hit
         self.centre = none + centre
 
-    def forward(self, x, rate, frame):
+    def channels(self, x, rate, frame):
         residual = (x - self.sources) / rate[:, None, None, None]
-        return torch.cat([residual, torch.zeros_like(x), self.hit, self.centre], dim=1)
+        return residual, torch.zeros_like(x), self.hit, self.centre
 
 
 def star(snr, at=(48, 48)):

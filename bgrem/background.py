@@ -147,7 +147,9 @@ def separate(
     if weight is not None:
         noise = noise_of_weight(weight, weight_type, data.shape, store=store)
     no_data = None if noise is None else Derived(noise, np.isnan)
-    flags = flag_pixels(data, mask=mask, saturate=saturate, no_data=no_data, store=store)
+    flags = flag_pixels(
+        data, mask=mask, saturate=saturate, no_data=no_data, store=store, threads=work["calls"]
+    )
     lost = _count_unseen(flags)
     bad = Derived(flags, lambda bits: (bits & UNSEEN) != 0) if lost else None
 
@@ -309,7 +311,7 @@ def _standardised(
         x[rows] = strip
 
     over_strips(standardise, x.shape, height=THIN, threads=threads)
-    mesh = estimate_mesh(x, bad, box=box)
+    mesh = estimate_mesh(x, bad, box=box, threads=threads)
     if norm:
         mesh = replace(mesh, rms=np.full_like(mesh.rms, _rms_of_norm(norm, scale)))
     if noise is not None:

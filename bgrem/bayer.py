@@ -99,7 +99,7 @@ def is_bayer(data: np.ndarray, header: Mapping[str, Any]) -> bool:
 def _blocks(data: np.ndarray):
     """The four planes of parts of an image, a sample of large ones."""
     down, across = (n // BLOCKS // 2 * 2 for n in data.shape)
-    stride = 2 * max(1, min(down, across) // 256)
+    stride = 2 * max(1, min(down, across) // 128)
     for i, j in np.ndindex(BLOCKS, BLOCKS):
         top, left = i * down, j * across
         yield [

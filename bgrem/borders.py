@@ -26,7 +26,7 @@ HEIGHT = 256 * BLOCK  # rows that are labelled at once
 # lower, but which sees the sky, has as much. Overscan of real frames has 0.2.
 DARK, BELOW, DEPTH, ONSET, QUIET = 0.9, 1.0, 5.0, 4, 0.6
 MOST = 4  # part of the frame that a strip may take: a quarter
-SAMPLES = 1 << 16
+SAMPLES, ALONG = 1 << 16, 1 << 11  # pixels of the middle, and of a line, that are looked at
 
 
 def zero_border(data: np.ndarray, store: Memory = MEMORY) -> np.ndarray | None:
@@ -172,12 +172,13 @@ def unlit_border(data: np.ndarray) -> Edges | None:
 
 
 def _lines(data: np.ndarray, axis: int, backwards: bool) -> Iterator[np.ndarray]:
-    """The finite values of the rows, or columns, of an image from one of its edges inwards."""
-    length = data.shape[axis]
+    """Finite values of the rows, or columns, of an image from one of its edges inwards."""
+    length, along = data.shape[axis], data.shape[1 - axis]
+    seen = slice(None, None, -(-along // ALONG) | 1)
     for start in range(0, length, BLOCK):
         stop = min(start + BLOCK, length)
         some = slice(length - stop, length - start) if backwards else slice(start, stop)
-        lines = np.asarray(data[some]) if axis == 0 else np.asarray(data[:, some]).T
+        lines = np.asarray(data[some, seen]) if axis == 0 else np.asarray(data[seen, some]).T
         for line in lines[::-1] if backwards else lines:
             yield line[np.isfinite(line)]
 

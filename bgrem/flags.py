@@ -4,7 +4,7 @@ import numpy as np
 
 from bgrem.borders import unlit_border, zero_border
 from bgrem.scratch import MEMORY, Derived, Memory, as_rows
-from bgrem.tiling import row_strips
+from bgrem.tiling import over_strips
 
 __all__ = [
     "ARTEFACT", "MASKED", "MEANINGS", "NOT_FINITE", "NO_DATA", "SATURATED", "UNSEEN", "flag_pixels",
@@ -23,7 +23,13 @@ UNSEEN = NOT_FINITE | MASKED | NO_DATA
 
 
 def flag_pixels(
-    data: np.ndarray, *, mask=None, saturate=None, no_data=None, store: Memory = MEMORY
+    data: np.ndarray,
+    *,
+    mask=None,
+    saturate=None,
+    no_data=None,
+    store: Memory = MEMORY,
+    threads: int = 1,
 ) -> np.ndarray:
     """Flag the pixels that are not finite, masked, saturated or without data.
 
@@ -40,6 +46,8 @@ def flag_pixels(
         zeros, or saw no light, are found here.
     store : `~bgrem.scratch.Memory`
         Where the flags are kept.
+    threads : int
+        Strips of rows that are looked at at once.
 
     Returns
     -------
@@ -63,11 +71,14 @@ def flag_pixels(
         if where is not None
     ]
     flags = store.empty(data.shape, np.uint8)
-    for rows in row_strips(data.shape):
+
+    def flag(rows: slice) -> None:
         bits = np.where(np.isfinite(data[rows]), np.uint8(0), np.uint8(NOT_FINITE))
         for bit, where in known:
             bits[np.asarray(where[rows]) != 0] |= bit
         flags[rows] = bits
+
+    over_strips(flag, data.shape, threads=threads)
     return flags
 
 

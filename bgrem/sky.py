@@ -6,14 +6,16 @@ is a matter of reading it, not of memory.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-import sep
 
+from bgrem.clipped import COARSE_STEP, SIGMA_PER_MAD, clipped_mean, clipped_modes
 from bgrem.filters import maximum_filter, median_filter, nearest_good
+from bgrem.tiling import over_strips
 
 __all__ = ["Mesh", "cell_edges", "center_and_scale", "estimate_mesh", "object_mask"]
 
@@ -21,6 +23,7 @@ __all__ = ["Mesh", "cell_edges", "center_and_scale", "estimate_mesh", "object_ma
 # halos on averages of HALO x HALO of those blocks.
 BLOCK = 4
 HALO = 4
+HEIGHT = 64 * BLOCK  # rows that are averaged at once
 # Thresholds in units of the noise of the smoothed averages.
 OBJECT_THRESHOLD = 2.5
 HALO_THRESHOLD = 3.0
@@ -30,28 +33,12 @@ SMOOTHING_GAIN = 0.375
 MINIMUM_GOOD = 0.3
 # Cells that deviate from their neighbours by more than this many sigma are replaced.
 OUTLIER = 3.0
-# Objects make the upper half of the sky's values wider. A lower half wider than the upper by this
-# factor holds pixels that saw no light: then the upper half tells the noise.
-DARK = 3.0
-# By still more only where most pixels are saturated.
-SATURATED = 1000.0
-# Sigma to which values are limited before any clipping.
-LIMIT = 8
-# Values whose quartiles tell about the sigma that this limit is counted in.
-RANKED = 1024
 # Of so many cells, of such a side at least, a third of the rows tell the first pass enough.
 MANY_CELLS, LARGE_BOX = 1000, 64
-# Values in steps above this many sigma have their clipped mean taken, not their mode.
-COARSE_STEP = 0.3
 # Averages that tell the noise of all of them: those of a frame of 8192 pixels.
 AVERAGES = 1 << 22
 # So many counts in a block are no object, however rare counts are.
 CHANCE_COUNTS = 3
-# Ratio of the standard deviation of a normal distribution to its MAD and to its
-# interquartile range.
-SIGMA_PER_MAD = 1.4826
-SIGMA_PER_IQR = 0.7413
-GOLDEN_RATIO = 0.6180339887498949
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,13 +142,13 @@ def center_and_scale(data, mask=None, *, samples: int = 1 << 20) -> tuple[float,
         rest = values[values != center]
         if rest.size > 0.01 * values.size and _median_and_mad(rest)[1] > 0:
             return _median_and_mad(rest)
-        scale = _clipped_mean(values, 0.0)[1] or float(np.std(values))
+        scale = clipped_mean(values, 0.0)[1] or float(np.std(values))
     if not scale > 0:
         raise ValueError("the image is constant")
     return center, scale
 
 
-def estimate_mesh(x, mask=None, *, box: int = 256) -> Mesh:
+def estimate_mesh(x, mask=None, *, box: int = 256, threads: int = 1) -> Mesh:
     """Sky level and noise of an image on a coarse mesh, in two passes.
 
     Each cell gives SExtractor's clipped mode and standard deviation. The first
@@ -179,17 +166,19 @@ def estimate_mesh(x, mask=None, *, box: int = 256) -> Mesh:
     box : int
         Side of a mesh cell in pixels. Cells share each axis evenly: their number is
         the nearest to its length / box, and at least 1.
+    threads : int
+        Rows of cells that are measured at once.
 
     Returns
     -------
     Mesh
         In the units of ``x``.
     """
-    blocks = _survey(x, mask)
+    blocks = _survey(x, mask, threads)
     step = _quantisation_step(_sample(x, mask, 1 << 14))
-    first = _measure(x, mask, blocks.filling, box, step, None)
+    first = _measure(x, mask, blocks.filling, box, step, None, threads)
     objects = _object_blocks(blocks, first)
-    return _measure(x, mask, blocks.filling | objects, box, step, first)
+    return _measure(x, mask, blocks.filling | objects, box, step, first, threads)
 
 
 def object_mask(x, mask, mesh: Mesh) -> np.ndarray:
@@ -254,57 +243,6 @@ def _quantisation_step(values: np.ndarray) -> float:
     if core.size < 2 or core.size > values.size / 50:
         return 0.0
     return float(np.median(np.diff(core)))
-
-
-def _level_and_spread(values: np.ndarray, step: float) -> tuple[float, float]:
-    """Level and standard deviation of the sky among pixels that are mostly sky.
-
-    SExtractor's estimate (clipping about the median, mode = 2.5 median - 1.5 mean)
-    needs a continuous distribution: of values in steps of 0.3 to 1 sigma it is
-    wrong by as much as 0.6 sigma. So a step is first filled evenly, by a
-    sequence and not by chance, and its variance is taken off again. Coarser steps
-    are those of few counts, whose noise is skewed: the mode is not its mean, and
-    the clipped mean is the estimate that is left.
-    """
-    ranked = np.sort(values[:: (values.size // RANKED) | 1])
-    lower, median, upper = ranked[[ranked.size // 4, ranked.size // 2, 3 * ranked.size // 4]]
-    spread = SIGMA_PER_IQR * (upper - lower)
-    if DARK < (median - lower) / max(upper - median, 1e-30) < SATURATED:
-        spread = SIGMA_PER_MAD * (upper - median)
-    if step > COARSE_STEP * spread or spread == 0:
-        return _clipped_mean(values, step)
-    # Without the limit a few pixels of 1e5 sigma would set the first clipping. No sky is so
-    # far below its median: overscan and dark borders are left out.
-    low = values <= median - LIMIT * spread
-    values = np.minimum(values[~low] if low.any() else values, median + LIMIT * spread)
-    added = 0.0
-    if step > 0.02 * spread:
-        values += np.float32(step) * _even_filling(values.size)
-        added = step**2 / 12
-    cell = sep.Background(np.ascontiguousarray(values)[None, :], bw=values.size, bh=1)
-    return cell.globalback, float(np.sqrt(max(cell.globalrms**2 - added, 0.0)))
-
-
-@lru_cache(maxsize=8)
-def _long_filling(size: int) -> np.ndarray:
-    return (np.arange(size) * GOLDEN_RATIO % 1 - 0.5).astype(np.float32)
-
-
-def _even_filling(size: int) -> np.ndarray:
-    """Numbers that fill -0.5 to 0.5 evenly, whatever the order of the values they are added to."""
-    return _long_filling(1 << (size - 1).bit_length())[:size]
-
-
-def _clipped_mean(values: np.ndarray, step: float) -> tuple[float, float]:
-    """Mean and standard deviation within 3 sigma, and within 2 steps at the least."""
-    values = values.astype(np.float64)
-    mean, spread = np.mean(values), np.std(values)
-    for _ in range(20):
-        kept = values[np.abs(values - mean) <= max(3 * spread, 2 * step)]
-        previous, mean, spread = spread, np.mean(kept), np.std(kept)
-        if spread >= 0.999 * previous:
-            break
-    return float(mean), float(spread)
 
 
 # ---- the mesh ----------------------------------------------------------------------
@@ -417,7 +355,9 @@ def _between(nodes: np.ndarray, at: np.ndarray) -> Iterator[tuple]:
         yield slice(start, stop), k, gap, t.astype(np.float32)
 
 
-def _measure(x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh | None) -> Mesh:
+def _measure(
+    x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh | None, threads: int
+) -> Mesh:
     """A mesh of ``x``, or of what ``first`` leaves of it, without the excluded blocks."""
     ny, nx = x.shape
     my, mx = (max(1, round(n / box)) for n in x.shape)
@@ -435,19 +375,16 @@ def _measure(x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh |
         rest = strip if first is None else strip - first.background_rows(top, bottom)
         bad = _bad_rows(mask, excluded, top, bottom, nx)
         bad = bad if bad is None else bad[::every]
-        for i, (left, right) in enumerate(pairwise(across)):
-            good = slice(None) if bad is None else ~bad[:, left:right]
-            values = rest[:, left:right][good].ravel()
-            if values.size:
-                level[j, i], spread[j, i] = _level_and_spread(values, step)
-                seen[j, i] = values.size / rest[:, left:right].size
-                # Where no count fell, the slope of the first pass is left, which is no noise.
-                coarse = step > COARSE_STEP * spread[j, i]
-                if coarse and np.ptp(strip[:, left:right][good]) == 0:
-                    spread[j, i] = 0
+        level[j], spread[j], seen[j] = clipped_modes(rest, bad, across, step)
+        for i in np.flatnonzero((step > COARSE_STEP * spread[j]) & (seen[j] > 0)):
+            cell = slice(across[i], across[i + 1])
+            # Where no count fell, the slope of the first pass is left, which is no noise.
+            values = strip[:, cell] if bad is None else strip[:, cell][~bad[:, cell]]
+            if np.ptp(values) == 0:
+                spread[j, i] = 0
 
-    for j in range(my):
-        measure_strip(j)
+    with ThreadPoolExecutor(threads, "mesh") as pool:
+        list(pool.map(measure_strip, range(my)))
     if first is not None:
         level += first.background
     # Where hardly any cell shows enough sky, the best fifth of them must do.
@@ -528,15 +465,17 @@ class _Blocks:
     filling: np.ndarray
 
 
-def _strips(shape: tuple[int, int], rows: int = 64 * BLOCK) -> Iterator[tuple[int, int]]:
+def _strips(shape: tuple[int, int], rows: int = HEIGHT) -> Iterator[tuple[int, int]]:
     return ((y, min(y + rows, shape[0])) for y in range(0, shape[0], rows))
 
 
-def _survey(x, mask) -> _Blocks:
+def _survey(x, mask, threads: int = 1) -> _Blocks:
     """Averages over blocks; a block counts where at least a quarter of it is good."""
     shape = tuple(-(-n // BLOCK) for n in x.shape)
     mean, known, flat = (np.empty(shape, kind) for kind in (np.float32, bool, bool))
-    for top, bottom in _strips(x.shape):
+
+    def average(pixels: slice) -> None:
+        top, bottom = pixels.start, pixels.stop
         rows = slice(top // BLOCK, -(-bottom // BLOCK))
         strip = _pad_to_blocks(np.asarray(x[top:bottom], dtype=np.float32))
         bad = np.zeros((bottom - top, x.shape[1]), dtype=bool)
@@ -552,6 +491,8 @@ def _survey(x, mask) -> _Blocks:
             total = _reduce(strip, np.add)
         mean[rows] = total / np.maximum(count, 1)
         known[rows] = count >= BLOCK**2 / 4
+
+    over_strips(average, x.shape, height=HEIGHT, threads=threads)
     return _Blocks(mean, known, _filling(x, mask, flat))
 
 

@@ -328,13 +328,21 @@ def test_instruments(command, toy_model_path, tmp_path, monkeypatch):
 
     monkeypatch.setattr(instruments, "evaluate_injected", evaluated)
     monkeypatch.setattr(instruments, "read_target", read)
-    arguments = ["--side", "300", "/there/a.fits", "/there/empty.fits", "/there/b.fits"]
+    arguments = [
+        "--jobs",
+        "1",
+        "--side",
+        "300",
+        "/there/a.fits",
+        "/there/empty.fits",
+        "/there/b.fits",
+    ]
     tables = run(instruments, toy_model_path, tmp_path, *arguments)["tables"]
     rows = tables["depth by instrument"]
     assert [row["frame"] for row in rows] == ["a.fits", "b.fits", "median"]
     assert tables["left out"] == [{"frame": "empty.fits", "left out": "empty.fits: no stars"}]
     # The sources of a frame do not hang on those before it.
-    run(instruments, toy_model_path, tmp_path, "--side", "300", "/elsewhere/b.fits")
+    run(instruments, toy_model_path, tmp_path, "--jobs", "1", "--side", "300", "/elsewhere/b.fits")
     assert seen[1] == seen[2] and seen[0][1] != seen[1][1]
 
 

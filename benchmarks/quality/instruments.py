@@ -9,7 +9,10 @@ last row is the median instrument. Of large frames the middle is taken. What can
 stars, too small) is told, and left out.
 """
 
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
@@ -17,6 +20,7 @@ import numpy as np
 from report_card import add_seed, finish, make_parser, model_of, tell
 
 from bgrem.inject import REFERENCES, evaluate_injected, summary_rows
+from bgrem.model import load_model
 from bgrem.target import read_target
 
 
@@ -27,19 +31,13 @@ def main(argv=None):
     parser.add_argument(
         "--side", type=int, default=1024, help="longest side of what is looked at (default: 1024)"
     )
+    parser.add_argument("--jobs", type=int, default=2, help="frames at once (default: 2)")
     options = parser.parse_args(argv)
     began = perf_counter()
     model = model_of(options)
-    results, left_out = [], []
-    for path in options.files:
-        tell(options, path)
-        # The frame's own name, not its place, tells its sources: other frames may come and go.
-        rng = np.random.default_rng([options.seed, *Path(path).name.encode()])
-        try:
-            target = read_target(path, largest=options.side)
-            results.append(evaluate_injected(target, model=model, rng=rng))
-        except (OSError, ValueError) as error:
-            left_out.append({"frame": Path(path).name, "left out": _without_folder(error, path)})
+    rows = judged(options)
+    results = [row for row in rows if not isinstance(row, dict)]
+    left_out = [row for row in rows if isinstance(row, dict)]
     tables = {"depth by instrument": summary_rows(results) if results else []}
     if left_out:
         tables["left out"] = left_out
@@ -47,6 +45,29 @@ def main(argv=None):
         options, tables, model=model, began=began, plot=draw_gains,
         reports=[asdict(result) for result in results],
     )  # fmt: skip
+
+
+def judged(options):
+    """Of each frame what was measured, or a row that says why it was left out, in their order."""
+    work = partial(judge, model=options.model, side=options.side, seed=options.seed)
+    if options.jobs == 1:
+        return list(map(work, options.files))
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(work, path): path for path in options.files}
+        for done in as_completed(waiting):
+            tell(options, waiting[done])
+        return [future.result() for future in waiting]
+
+
+def judge(path, *, model, side, seed):
+    """One frame; a loaded model cannot travel to another process."""
+    model = load_model(model, threads=1)
+    # The frame's own name, not its place, tells its sources: other frames may come and go.
+    rng = np.random.default_rng([seed, *Path(path).name.encode()])
+    try:
+        return evaluate_injected(read_target(path, largest=side), model=model, rng=rng)
+    except (OSError, ValueError) as error:
+        return {"frame": Path(path).name, "left out": _without_folder(error, path)}
 
 
 def _without_folder(error, path):

@@ -17,6 +17,8 @@ from bgrem.significance import PLANES, WithSignificance
 
 __all__ = ["card", "export", "export_error", "export_onnx", "model_path"]
 
+OUTPUTS = ("channels", "significance")
+ASKED = "significant"  # input that has a default
 LARGEST_EXPORT_ERROR = 1e-4  # of the local noise
 ROUNDINGS = 4  # of a pixel's value in single precision, which is no difference
 # Near a pixel of 1e4 sigma the filtered image of the significance is a small difference of large numbers.
@@ -150,11 +152,13 @@ def export_error(network, path, *, seed=0):
     x[0, 0, ::17, ::13] += (10 ** rng.uniform(0, 4, x[0, 0, ::17, ::13].shape)).astype(np.float32)
     frame = rng.uniform(LOWEST, HIGHEST)[None].astype(np.float32)
     inputs = {"x": x, "rate": np.ones(1, np.float32), "frame": frame}
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, inputs)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of an input that has a default
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    found = np.concatenate(session.run(None, inputs), axis=1)
     with torch.no_grad():
         planes = WithSignificance(network).eval().cpu()
-        expected = planes(*(torch.from_numpy(v) for v in inputs.values())).numpy()
+        expected = torch.cat(planes(*map(torch.from_numpy, inputs.values())), dim=1).numpy()
     scale = np.sqrt(1 + np.maximum(x, 0) / KNEE)
     error = np.maximum(np.abs(found - expected) - ROUNDINGS * np.spacing(np.abs(x)), 0) / scale
     error[:, PLANES.index("significance")] /= SIGNIFICANCE_ERRORS
@@ -186,14 +190,61 @@ def export_onnx(network, path, card):
         dynamo=False,
         opset_version=17,
         input_names=["x", "rate", "frame"],
-        output_names=["channels"],
+        output_names=list(OUTPUTS),
         dynamic_axes={
             "x": {0: "n", 2: "height", 3: "width"},
-            "channels": {0: "n", 2: "height", 3: "width"},
+            **{name: {0: "n", 2: "height", 3: "width"} for name in OUTPUTS},
         },
     )
+    _make_optional(path)
     full = {**card, "channels": list(PLANES), "frame": list(FRAME_NAMES)}
     write_metadata(path, full | {"network": asdict(network.config)})
+
+
+def _make_optional(path):
+    """Let an ONNX file work its significance out only where the input ``significant`` is True, its default.
+
+    ONNX Runtime works out all outputs of a graph, wanted or not; a branch that is not taken costs nothing.
+    """
+    import onnx
+    from onnx import helper
+
+    model = onnx.load(str(path))
+    graph = model.graph
+    channels, significance = graph.output
+    always = _ancestors(graph, channels.name)
+    branch = [node for node in graph.node if node.output[0] not in always]
+    asked = helper.make_tensor(ASKED, onnx.TensorProto.BOOL, [], [True])
+    nothing = helper.make_tensor("nothing", onnx.TensorProto.FLOAT, [1, 1, 1, 1], [0.0])
+    empty = helper.make_tensor_value_info("nothing", onnx.TensorProto.FLOAT, [1, 1, 1, 1])
+    constant = helper.make_node("Constant", [], ["nothing"], value=nothing)
+    inner = onnx.ValueInfoProto()
+    inner.CopyFrom(significance)
+    inner.name = branch[-1].output[0] = "significance of the branch"
+    then = helper.make_graph(branch, "significance", [], [inner])
+    other = helper.make_graph([constant], "none", [], [empty])
+    kept = [node for node in graph.node if node.output[0] in always]
+    del graph.node[:]
+    graph.node.extend(kept)
+    graph.node.append(
+        helper.make_node("If", [ASKED], [significance.name], then_branch=then, else_branch=other)
+    )
+    graph.initializer.append(asked)
+    graph.input.append(helper.make_tensor_value_info(ASKED, onnx.TensorProto.BOOL, []))
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def _ancestors(graph, output):
+    """Names of all that a value of a graph is made of, itself included."""
+    made_of = {name: node.input for node in graph.node for name in node.output}
+    found, waiting = set(), [output]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(made_of.get(name, ()))
+    return found
 
 
 def write_metadata(path, entries):

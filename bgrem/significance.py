@@ -35,7 +35,9 @@ BRIGHT_SNR, LOWEST_SNR = 8.0, -6.0
 
 
 class WithSignificance(nn.Module):
-    """A network whose last channel is made the significance of sources.
+    """A network, with the significance of sources in the place of its last channel.
+
+    The significance is an output of its own: runtimes leave out what is not asked for.
 
     Parameters
     ----------
@@ -56,8 +58,9 @@ class WithSignificance(nn.Module):
 
         Returns
         -------
-        Tensor, (n, 4, y, x) float32
-            The channels of `PLANES`.
+        channels : Tensor, (n, 3, y, x) float32
+        significance : Tensor, (n, 1, y, x) float32
+            Together the channels of `PLANES`.
         """
         residual, log_variance, artefact, centre = self.network.channels(x, rate, frame)
         # What leaks into the neighbours of a pixel that was hit is no star either.
@@ -65,7 +68,7 @@ class WithSignificance(nn.Module):
         cleaned = torch.where(hit, x - rate[:, None, None, None] * residual, x)
         chance = gathered_chance(torch.sigmoid(centre), fwhm_of(frame))
         significance = together(torch.log(chance), StarFilter(frame).snr(cleaned))
-        return torch.cat([residual, log_variance, artefact, significance], dim=1)
+        return torch.cat([residual, log_variance, artefact], dim=1), significance
 
 
 def together(log_chance, snr):

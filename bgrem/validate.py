@@ -110,8 +110,8 @@ def _run(network, parent):
     vector = torch.from_numpy(parent.frame.vector())[None].to(device)
     with torch.no_grad():
         planes = WithSignificance(network)(x, torch.ones(1, device=device), vector)
-    channels = planes[0].float().cpu().numpy()
-    return channels[3], parent.x - channels[0]
+    channels, significance = (part[0].float().cpu().numpy() for part in planes)
+    return significance[0], parent.x - channels[0]
 
 
 def _moments(sources, truth):

@@ -47,9 +47,9 @@ def star(snr, at=(48, 48)):
 def significance(x, network):
     frame = torch.zeros(1, len(FRAME_NAMES))
     with torch.no_grad():
-        planes = WithSignificance(network)(x, torch.ones(1), frame)
-    assert planes.shape == (1, len(PLANES), SIDE, SIDE)
-    return planes[0, PLANES.index("significance")]
+        channels, plane = WithSignificance(network)(x, torch.ones(1), frame)
+    assert channels.shape == (1, len(PLANES) - 1, SIDE, SIDE) and plane.shape == x.shape
+    return plane[0, 0]
 
 
 def place_of_highest(plane):
@@ -135,4 +135,4 @@ def test_nothing_is_left_on_another_device():
     )
     frame = torch.zeros(1, len(FRAME_NAMES), device="meta")
     planes = WithSignificance(told)(x, torch.ones(1, device="meta"), frame)
-    assert planes.device.type == "meta"
+    assert all(part.device.type == "meta" for part in planes)

@@ -157,15 +157,15 @@ def separate(
         data, bad, minpix=minpix, norm=norm, box=box or card.box, noise=noise, store=store,
         threads=work["calls"],
     )  # fmt: skip
-    over_strips(partial(_to_sky_rms, x, sky.mesh, bad), x.shape, threads=work["calls"])
-    frame = measure_frame(x, bad, step=sky.mesh.quantisation, fwhm=fwhm)
+    in_sky_rms = _InSkyRms(x, sky.mesh, bad)
+    frame = measure_frame(in_sky_rms, bad, step=sky.mesh.quantisation, fwhm=fwhm)
 
     vector, unlike = _frame_vector(frame, card)
     network = partial(model, frame=vector, **work)  # of (x, rate)
     ready.join()
     strips = map_tiles(
         lambda part: reverse_diffusion(network, part[None, None], steps=steps)[0],
-        (x[rows] for rows in row_strips(data.shape)),
+        (in_sky_rms[rows] for rows in row_strips(data.shape)),
         data.shape,
         **tiling,
         calls=work["calls"],
@@ -264,7 +264,8 @@ def _check(data, *, steps, norm, minpix, fwhm, box, maps) -> None:
 
 def _count_unseen(flags: np.ndarray) -> int:
     """Number of the pixels of which the path is told nothing."""
-    return sum(int(np.count_nonzero(flags[rows] & UNSEEN)) for rows in row_strips(flags.shape))
+    strips = (flags[rows] for rows in row_strips(flags.shape))
+    return sum(int(np.count_nonzero(bits & UNSEEN)) for bits in strips if np.count_nonzero(bits))
 
 
 def _dtype(data: np.ndarray) -> np.dtype:
@@ -319,14 +320,26 @@ def _standardised(
     return x, SkyMap(mesh, center, scale), minpix
 
 
-def _to_sky_rms(x, mesh, bad, rows: slice) -> None:
-    """Take the level off some rows and divide them by the noise, in place."""
-    strip = x[rows]
-    strip -= mesh.background_rows(rows.start, rows.stop)
-    strip /= mesh.rms_rows(rows.start, rows.stop)
-    if bad is not None:
-        strip[bad[rows]] = 0  # looks like sky
-    x[rows] = strip
+class _InSkyRms:
+    """An image less the sky's level, over its noise, worked out where it is read: by rows."""
+
+    def __init__(self, x, mesh, bad) -> None:
+        self.shape = x.shape
+        self._x, self._mesh, self._bad = x, mesh, bad
+        self._rows, self._strip = slice(0), np.empty((0, x.shape[1]), np.float32)
+
+    def __getitem__(self, key) -> np.ndarray:
+        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        if rows != self._rows:  # blocks side by side are of the same rows
+            self._rows, self._strip = rows, self._worked_out(*rows.indices(self.shape[0])[:2])
+        return self._strip[:, columns]
+
+    def _worked_out(self, start: int, stop: int) -> np.ndarray:
+        strip = self._x[start:stop] - self._mesh.background_rows(start, stop)
+        strip /= self._mesh.rms_rows(start, stop)
+        if self._bad is not None:
+            strip[self._bad[start:stop]] = 0  # looks like sky
+        return strip
 
 
 def _numbered(strips) -> Iterator[tuple[slice, np.ndarray]]:

@@ -35,8 +35,8 @@ MINIMUM_GOOD = 0.3
 OUTLIER = 3.0
 # Of so many cells, of such a side at least, a third of the rows tell the first pass enough.
 MANY_CELLS, LARGE_BOX = 1000, 64
-# Averages that tell the noise of all of them: those of a frame of 8192 pixels.
-AVERAGES = 1 << 22
+# Averages that tell the noise of all of them: those of a frame of 4096 pixels.
+AVERAGES = 1 << 20
 # So many counts in a block are no object, however rare counts are.
 CHANCE_COUNTS = 3
 

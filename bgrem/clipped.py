@@ -12,14 +12,14 @@ __all__ = ["clipped_mean", "clipped_modes"]
 
 # Sigma about the median, by quartiles, to which values are limited before any clipping, and the bins of
 # their histogram in that range.
-LIMIT, BINS = 8.0, 512
+LIMIT, BINS = 8.0, 256
 # Pixels along each side of a cell that tell its quartiles; where fewer in all are good, all are looked at.
-SIDE, FEWEST = 32, 128
+SIDE, FEWEST = 24, 128
 # SExtractor (Bertin & Arnouts 1996) takes mean and sigma within 2 sigma of the mean, keeps 5 of these,
 # clips at 3 sigma about the median until sigma stays, and takes the median itself for the mode where it
 # is further from the mean than 0.3 sigma: a crowd.
 FIRST, KEPT, CLIP, SKEWED = 2.0, 5.0, 3.0, 0.3
-ROUNDS, STAYS = 100, 1e-4
+ROUNDS, STAYS = 100, 1e-3
 # Objects make the upper half of the sky's values wider. A lower half wider than the upper by this
 # factor holds pixels that saw no light: then the upper half tells the noise.
 DARK = 3.0
@@ -166,7 +166,7 @@ def _histograms(strip, bad, edges, median, spread, filled) -> np.ndarray:
     place += np.float32(BINS / 2 + 1)
     np.clip(place, 0, BINS, out=place)  # 0 is below
     if bad is not None:
-        place[bad] = 0
+        np.copyto(place, 0, where=bad)
     number = place.astype(np.intp)
     number += np.repeat(np.arange(widths.size) * (BINS + 1), widths)
     counts = np.bincount(number.ravel(), minlength=widths.size * (BINS + 1))

@@ -46,7 +46,9 @@ def least_memory(
     # A row of tiles as it is read and merged, the latter once per channel; copies of both.
     row = (nx + card.overlap) * height * FLOAT * (2 + 2 + len(maps))
     mesh = 3 * FLOAT * nx * (ny // card.box + 1)
-    strips = 20 * card.box * nx * FLOAT
+    strips = (
+        10 * (1 + calls) * card.box * nx * FLOAT
+    )  # a row of cells in each thread, and the image
     waiting = 2 * (1 + 2 + len(maps)) * FLOAT * height * width * (calls > 1)
     tiles = calls * NETWORK * height * width + waiting + row + mesh
     return PROGRAM + libraries + max(tiles, BLOCKS * ny * nx + strips) + 4 * CHUNK

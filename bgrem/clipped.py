@@ -78,7 +78,6 @@ def clipped_modes(
     for i in np.flatnonzero(coarse & (seen > 0)):
         values = _of_cell(strip, bad, edges, i)
         level[i], spread[i] = clipped_mean(values, step)
-        # Where no count fell, the slope of the first pass may be left, which is no noise.
     return level, np.where(seen > 0, spread, 0.0), seen
 
 
@@ -134,7 +133,7 @@ def _quartiles(strip, bad, edges) -> tuple[np.ndarray, np.ndarray]:
     values = np.sort(values.reshape(widths.size, -1), axis=1)  # NaN comes last
     count = values.shape[1] - np.count_nonzero(np.isnan(values), axis=1)
     cell = np.arange(widths.size)
-    quarters = [values[cell, np.maximum(k * count // 4, 0)].astype(np.float64) for k in (1, 2, 3)]
+    quarters = [values[cell, k * count // 4].astype(np.float64) for k in (1, 2, 3)]
     for i in np.flatnonzero(count < min(FEWEST, values.shape[1])):
         rest = np.sort(_of_cell(strip, bad, edges, i))
         for k, quarter in enumerate(quarters, 1):

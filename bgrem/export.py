@@ -20,7 +20,6 @@ __all__ = ["card", "export", "export_error", "export_onnx", "model_path"]
 OUTPUTS = ("channels", "significance")
 ASKED = "significant"  # input that has a default
 LARGEST_EXPORT_ERROR = 1e-4  # of the local noise
-ROUNDINGS = 4  # of a pixel's value in single precision, which is no difference
 # Near a pixel of 1e4 sigma the filtered image of the significance is a small difference of large numbers.
 SIGNIFICANCE_ERRORS = 100.0
 
@@ -160,7 +159,7 @@ def export_error(network, path, *, seed=0):
         planes = WithSignificance(network).eval().cpu()
         expected = torch.cat(planes(*map(torch.from_numpy, inputs.values())), dim=1).numpy()
     scale = np.sqrt(1 + np.maximum(x, 0) / KNEE)
-    error = np.maximum(np.abs(found - expected) - ROUNDINGS * np.spacing(np.abs(x)), 0) / scale
+    error = np.abs(found - expected) / scale
     error[:, PLANES.index("significance")] /= SIGNIFICANCE_ERRORS
     return float(error.max())
 

@@ -203,8 +203,8 @@ def test_wild_values_stay_where_they_are(toy_model):
     data[0, 0] = 1e300
     sources = remove_background(data, model=toy_model)
     assert np.all(np.isfinite(sources))
-    # The noise is 10: a tenth of it, for a cell that one pixel more or less makes an outlier or none.
-    np.testing.assert_allclose(sources[20:], expected[20:], atol=1.0)
+    # The noise is 10: three hundredths of it, for what one pixel more or less does to the sky.
+    np.testing.assert_allclose(sources[20:], expected[20:], atol=0.3)
 
 
 # ---- options -------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bgrem import borders
 from bgrem.background import separate
 from bgrem.borders import unlit_border, zero_border
 from bgrem.flags import NO_DATA
@@ -74,6 +75,12 @@ def test_overscan_is_found_to_the_pixel(strips):
     edges = unlit_border(data)
     np.testing.assert_array_equal(edges[0 : len(data)], dark)
     np.testing.assert_array_equal(edges[37:90], dark[37:90])
+
+
+def test_a_part_of_long_lines_tells_the_same(monkeypatch):
+    monkeypatch.setattr(borders, "ALONG", 40)
+    data, dark = overscanned(top=19, right=12)
+    np.testing.assert_array_equal(unlit_border(data)[0:150], dark)
 
 
 def test_light_that_bleeds_into_overscan_and_lost_pixels_do_not_hide_it():

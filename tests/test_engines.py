@@ -126,7 +126,8 @@ def test_bfloat16_moves_the_sources_by_little():
     assert np.sqrt((moved**2).mean()) < 0.002
     change = found.uncertainty / expected.uncertainty - 1
     assert np.sqrt((change**2).mean()) < 0.02
-    assert np.abs(found.significance - expected.significance).max() < 0.2
+    change = np.abs(found.significance - expected.significance)
+    assert np.quantile(change, 0.999) < 0.1 and change.max() < 0.2
 
 
 # --- what is chosen

@@ -29,8 +29,9 @@ BRIGHTNESS_EDGES = np.sinh(np.linspace(np.arcsinh(-5.0), np.arcsinh(3000.0), 31)
 UNUSUAL = 0.5
 RANKING_RATE = 100.0  # false detections per Mpix at which frames are compared
 CIRCLES = (0.25, 0.5, 1.0, 2.0, 4.0)  # radii, FWHM
-CIRCLE_EDGES = np.sinh(np.linspace(np.arcsinh(-1.0), np.arcsinh(3000.0), 17))
-FEWEST_CIRCLES, FEWEST_IN_FRAME = 60, 5
+# The factor changes tenfold between circles that hold nothing and those that hold a tenth of the noise.
+CIRCLE_EDGES = 0.1 * np.sinh(np.linspace(np.arcsinh(-10.0), np.arcsinh(30000.0), 33))
+FEWEST_CIRCLES, FEWEST_IN_FRAME = 60, 3
 RATES = np.geomspace(0.3, 3000.0, 41)  # false detections per Mpix in the table
 
 
@@ -159,11 +160,11 @@ def fit_factors(number, squared):
     return rows, columns
 
 
-def _median_ratio(total, number, fewest=FEWEST):
+def _median_ratio(total, number):
     """Of each bin the median over the frames that have it, weighted by the root of their pixels."""
     medians = []
     for column, weight in zip(total.T, number.T, strict=True):
-        kept = weight >= min(fewest, weight.max())
+        kept = weight >= min(FEWEST, weight.max())
         # A frame with a thousand times the pixels, for one large galaxy, is one frame still.
         share = np.sqrt(weight[kept])
         ratio = column[kept] / weight[kept]
@@ -211,17 +212,18 @@ def _circle_factors(pulls):
 
 
 def _circle_factor(frames, places, number):
-    """Root mean square of the pulls in one bin, of the median frame."""
+    """Root mean square of the pulls in one bin, of the median frame.
+
+    Frames count alike: most circles that hold much light are in the few crowded ones, where errors are
+    larger than elsewhere.
+    """
     pulls = [pull[place == number] for (_, pull), place in zip(frames, places, strict=True)]
-    counts = np.array([[pull.size] for pull in pulls], np.float64)
-    squares = np.array([[pull.size * _clipped_rms(pull) ** 2] for pull in pulls])
-    return float(np.sqrt(_median_ratio(squares, counts, FEWEST_IN_FRAME)[0]))
+    fewest = min(FEWEST_IN_FRAME, max(pull.size for pull in pulls))
+    return float(np.median([_clipped_rms(pull) for pull in pulls if pull.size >= fewest]))
 
 
 def _clipped_rms(pull):
     """Root mean square without what is beyond `OUTLIER` times it."""
-    if not pull.size:
-        return 0.0
     # The median holds against any outlier; of pulls that are mostly near 0 it is too small.
     rms = max(np.median(np.abs(pull)) / 0.6745, np.quantile(np.abs(pull), 0.95) / 2)
     for _ in range(ROUNDS):

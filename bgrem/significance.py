@@ -28,7 +28,9 @@ REACH = 0.4
 CENTRE = 0.25
 LEAST_CHANCE = 1e-12
 SNR_WEIGHT = 0.75  # 0.5 to 1 do as well
-# By so much the weight of a low chance grows with each unit of S/N between these two.
+# What a chance lacks of this one weighs by so much more with each unit of S/N between these two. It is low:
+# of sources in structure that no simulated frame has, the network is less than sure.
+DOUBTED = 0.15
 DOUBT, DOUBT_FROM, DOUBT_TO = 0.5, 4.0, 8.0
 # Above this S/N its logarithm counts: brighter sources are surer, and need no more than an order.
 BRIGHT_SNR, LOWEST_SNR = 8.0, -6.0
@@ -74,7 +76,8 @@ class WithSignificance(nn.Module):
 def together(log_chance, snr):
     """The significance, from the logarithm of the chance of a source and the S/N of a star there."""
     doubt = DOUBT * (snr.clamp(DOUBT_FROM, DOUBT_TO) - DOUBT_FROM)
-    return log_chance + doubt * log_chance.clamp(max=0) + SNR_WEIGHT * certainty(snr)
+    lacking = (log_chance - math.log(DOUBTED)).clamp(max=0)
+    return log_chance + doubt * lacking + SNR_WEIGHT * certainty(snr)
 
 
 def gathered_chance(chance, fwhm):

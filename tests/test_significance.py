@@ -10,11 +10,13 @@ torch = pytest.importorskip("torch")
 from bgrem.frame import FRAME_NAMES, TYPICAL_FWHM
 from bgrem.significance import (
     CENTRE,
+    DOUBTED,
     PLANES,
     SNR_WEIGHT,
     WithSignificance,
     certainty,
     gathered_chance,
+    together,
 )
 
 SIDE = 96
@@ -98,11 +100,23 @@ def test_a_star_under_an_artefact_is_as_bright_as_the_network_says():
     assert plane[48, 48].item() == pytest.approx(whole[48, 48].item(), abs=0.05)
 
 
-def test_what_the_network_says_counts_and_more_above_the_noise():
-    faint, bright = star(3.0), star(20.0)
-    for x, least, most in ((faint, 5.9, 6.1), (bright, 17.0, 18.5)):
-        likely, unlikely = (significance(x, Told(x, centre=logit)) for logit in (-3.0, -9.0))
-        assert least < (likely - unlikely)[48, 48].item() < most
+@pytest.mark.parametrize(
+    ("snr", "chances", "weight"),
+    [(3.0, (1e-5, 1e-2), 1.0), (20.0, (1e-5, 1e-2), 3.0), (20.0, (DOUBTED, 1.0), 1.0)],
+)
+def test_what_the_network_says_counts_and_a_low_chance_more_above_the_noise(snr, chances, weight):
+    unlikely, likely = (torch.tensor(np.log(chance)) for chance in chances)
+    gain = together(likely, torch.tensor(snr)) - together(unlikely, torch.tensor(snr))
+    assert gain.item() == pytest.approx(weight * (likely - unlikely).item())
+
+
+@pytest.mark.parametrize("logit", [-5.0, -1.0])
+def test_chances_and_filter_come_together_in_the_plane(logit):
+    x = star(6.0)
+    plane = significance(x, Told(x, centre=logit))
+    chance = gathered_chance(torch.sigmoid(torch.full_like(x, logit)), torch.tensor([TYPICAL_FWHM]))
+    expected = together(torch.log(chance[0, 0, 48, 48]), torch.tensor(6.0))
+    assert plane[48, 48].item() == pytest.approx(expected.item(), abs=0.2)
 
 
 def test_a_certain_centre_is_one_source():

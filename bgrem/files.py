@@ -18,12 +18,10 @@ from bgrem.companions import companion_hdus, with_companions
 from bgrem.fits import (
     FitsError,
     FitsImage,
-    Product,
     as_planes,
     image_hdus,
     read_image,
     sibling,
-    write_mosaic,
 )
 from bgrem.html.pages import Pages
 from bgrem.maps import Maps, maps_for
@@ -32,6 +30,7 @@ from bgrem.outcome import Failure, Result
 from bgrem.paths import check_output, existing_folder, expanded_paths, output_path
 from bgrem.products import PLANES, product_of, separate_planes
 from bgrem.provenance import warnings_of
+from bgrem.rewriting import Product, write_mosaic
 from bgrem.scratch import MAPPED, MEMORY, Memory, Scratch
 from bgrem.separation import MAPS, Separation
 

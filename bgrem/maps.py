@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bgrem.fits import FitsError, FitsImage, as_planes, is_fits_name, lengths, read_image
+from bgrem.fits import FitsError, FitsImage, as_planes, is_fits_name, read_image
+from bgrem.hdus import lengths
 from bgrem.scratch import MEMORY, Memory, as_rows, worked_out
 
 __all__ = ["Maps", "bits_set", "maps_for", "parse_bits", "read_map", "saturation_level"]

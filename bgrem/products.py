@@ -7,11 +7,12 @@ import numpy as np
 
 from bgrem.background import separate
 from bgrem.bayer import separate_mosaic
-from bgrem.fits import FitsError, FitsImage, Product, as_planes
+from bgrem.fits import FitsError, FitsImage, as_planes
 from bgrem.flags import flag_pixels
 from bgrem.maps import Maps
 from bgrem.provenance import provenance_cards, provenance_history
 from bgrem.restore import KEPT, TABLE, kept_cards, lost_pixels
+from bgrem.rewriting import Product
 from bgrem.scratch import Derived, Memory
 from bgrem.separation import Separation
 from bgrem.tiling import row_strips

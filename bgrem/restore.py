@@ -15,7 +15,6 @@ import numpy as np
 from astropy.io import fits
 
 from bgrem.fits import (
-    LYING_CARDS,
     FitsError,
     FitsImage,
     as_planes,
@@ -23,8 +22,8 @@ from bgrem.fits import (
     read_image,
     sibling,
     stored_pixels,
-    write_restored,
 )
+from bgrem.rewriting import LYING_CARDS, write_restored
 from bgrem.tiling import row_strips
 
 __all__ = ["KEPT", "TABLE", "kept_cards", "lost_pixels", "restored_path", "undo"]
@@ -64,7 +63,7 @@ def kept_cards(image: FitsImage, history: Sequence[str]) -> list[tuple[str, obje
     for line in history:
         lines.add_history(line)
     cards: list[tuple[str, object, str]] = [
-        ("BGR_NHDU", len(image._units), "HDUs of the input; more were appended"),
+        ("BGR_NHDU", len(image.units), "HDUs of the input; more were appended"),
         ("BGR_HIST", len(lines), "HISTORY cards of bgrem"),
     ]
     return cards + [(f"BGR_C{n}", piece, "") for n, piece in enumerate(pieces, 1)]
@@ -225,9 +224,9 @@ def _planes_of(
 def _tables(first: FitsImage, count: int) -> dict[int, np.ndarray]:
     """The tables of lost pixels, by the index of the image."""
     tables = {}
-    for unit in first._units[count:]:
+    for unit in first.units[count:]:
         if unit.name == TABLE:
-            body = first._contents[unit.start : unit.end]
+            body = first.contents[unit.start : unit.end]
             primary = fits.PrimaryHDU().header.tostring().encode("ascii")
             with fits.HDUList.fromstring(primary + body) as hdus:
                 tables[unit.header["BGR_HDU"]] = np.array(hdus[1].data)

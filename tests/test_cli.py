@@ -247,7 +247,7 @@ def test_an_interrupt_while_writing(frame, toy_model_path, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bgrem.fits._checked_header", interrupted)
+    monkeypatch.setattr("bgrem.rewriting.checked_header", interrupted)
     assert main(["-f", str(frame), "--model", toy_model_path]) == 130
     assert [path.name for path in frame.parent.iterdir()] == ["img.fits"]
 

@@ -285,7 +285,7 @@ def test_nothing_is_left_when_it_fails(frame, tmp_path, run, toy_model, monkeypa
         run(tmp_path / "none.fits")
     with monkeypatch.context() as patch:
         patch.setattr(
-            "bgrem.fits._checked_header", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
+            "bgrem.rewriting.checked_header", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
         )
         with pytest.raises(FitsError, match="cannot be written .full"):
             run(frame)

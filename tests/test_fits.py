@@ -10,16 +10,9 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bgrem.fits import (
-    FitsError,
-    Product,
-    _encoded,
-    _ones_complement_sum,
-    as_planes,
-    is_fits_name,
-    read_image,
-    write_mosaic,
-)
+from bgrem.checksum import _encoded, ones_complement_sum
+from bgrem.fits import FitsError, as_planes, is_fits_name, read_image
+from bgrem.rewriting import Product, write_mosaic
 
 SHAPE = (31, 43)
 WCS = {
@@ -466,8 +459,8 @@ def test_checksum_text_sums_to_the_value(value):
     assert text.isalnum()
     # In a header the text begins one byte after a word boundary, hence the rotation.
     words = np.frombuffer((text[1:] + text[0]).encode(), ">u4")
-    offset = _ones_complement_sum(np.frombuffer(b"0" * 16, ">u4"))
-    total = _ones_complement_sum(words)
+    offset = ones_complement_sum(np.frombuffer(b"0" * 16, ">u4"))
+    total = ones_complement_sum(words)
     assert total % (2**32 - 1) == (value + offset) % (2**32 - 1)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bgrem.filters import maximum_filter, median_filter
-from bgrem.sky import Mesh
+from bgrem.mesh import Mesh
 
 __all__ = ["absorbed_light"]
 
@@ -21,7 +21,7 @@ def absorbed_light(mesh: Mesh) -> tuple[int, int] | None:
 
     Parameters
     ----------
-    mesh : `~bgrem.sky.Mesh`
+    mesh : `~bgrem.mesh.Mesh`
         As `~bgrem.sky.estimate_mesh` gives it.
 
     Returns

@@ -7,7 +7,19 @@ __all__ = ["checked_header", "ones_complement_sum", "words_of"]
 
 
 def checked_header(header: fits.Header, datasum: int) -> bytes:
-    """The header's bytes with DATASUM and CHECKSUM, so that the whole HDU sums to minus 0."""
+    """The header's bytes with DATASUM and CHECKSUM, so that the whole HDU sums to minus 0.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header`
+        Is given both cards.
+    datasum : int
+        `ones_complement_sum` of the data.
+
+    Returns
+    -------
+    bytes
+    """
     header["DATASUM"] = (str(datasum), "sum of the data, ones' complement")
     header["CHECKSUM"] = ("0" * 16, "makes the sum of the HDU zero")
     blank = header.tostring().encode("ascii")
@@ -17,7 +29,19 @@ def checked_header(header: fits.Header, datasum: int) -> bytes:
 
 
 def ones_complement_sum(words: np.ndarray, start: int = 0) -> int:
-    """Sum of 32-bit words with the carry brought round (Standard, appendix J)."""
+    """Sum of 32-bit words with the carry brought round (Standard, appendix J).
+
+    Parameters
+    ----------
+    words : `~numpy.ndarray`
+        uint32.
+    start : int
+        The sum of what goes before.
+
+    Returns
+    -------
+    int
+    """
     total = start + int(words.sum(dtype=np.uint64))
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
@@ -25,6 +49,7 @@ def ones_complement_sum(words: np.ndarray, start: int = 0) -> int:
 
 
 def words_of(part: bytes) -> np.ndarray:
+    """Bytes as 32-bit words, the last one filled up with zeros."""
     return np.frombuffer(part + b"\0" * (-len(part) % 4), ">u4")
 
 

@@ -101,7 +101,23 @@ def lengths(shape: Sequence[int]) -> str:
 
 
 def read_contents(path: Path, store: Memory) -> bytes | mmap.mmap:
-    """The uncompressed bytes of a file; memory-mapped where it is not compressed."""
+    """The uncompressed bytes of a file; memory-mapped where it is not compressed.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    store : `~bgrem.scratch.Memory`
+        Where it is unpacked.
+
+    Returns
+    -------
+    bytes or `~mmap.mmap`
+
+    Raises
+    ------
+    FitsError
+        Where the file is missing, empty, truncated or corrupt, or cannot be read.
+    """
     try:
         with path.open("rb") as file:
             magic = file.read(3)
@@ -132,7 +148,25 @@ def _unpacked(stream, kind: str, path: Path, store: Memory) -> bytes | mmap.mmap
 
 
 def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
-    """Walk the HDUs; every one must be complete (the padding of the last may be missing)."""
+    """Walk the HDUs; every one must be complete (the padding of the last may be missing).
+
+    Parameters
+    ----------
+    contents : bytes or `~mmap.mmap`
+    path : `~pathlib.Path`
+        For messages.
+
+    Returns
+    -------
+    units : list of Unit
+    notes : list of str
+        What was noticed.
+
+    Raises
+    ------
+    FitsError
+        Where the file is not FITS, truncated or corrupt.
+    """
     if contents[:9] != b"SIMPLE  =":
         raise FitsError(f"{path}: not a FITS file{advice(bytes(contents[:64]), path.name)}")
     units, start, size = [], 0, len(contents)
@@ -194,11 +228,32 @@ def _data_length(header: fits.Header) -> int:
 
 
 def padded(length: int) -> int:
+    """A length in bytes brought up to whole blocks."""
     return -(-length // BLOCK) * BLOCK
 
 
 def choose_unit(units: list[Unit], hdu, path: Path) -> tuple[Unit, list[str]]:
-    """The HDU that is asked for, or the first that holds an image."""
+    """The HDU that is asked for, or the first that holds an image.
+
+    Parameters
+    ----------
+    units : list of Unit
+    hdu : int or str, optional
+        As for `bgrem.fits.read_image`.
+    path : `~pathlib.Path`
+        For messages.
+
+    Returns
+    -------
+    unit : Unit
+    notes : list of str
+        Why it was chosen, where nobody did.
+
+    Raises
+    ------
+    FitsError
+        Where it is not there or holds no image.
+    """
     if hdu is not None:
         unit = _find(units, str(hdu).strip(), path)
         if unit.complaint:
@@ -237,6 +292,7 @@ def _advice(units: list[Unit]) -> str:
 
 
 def copy_unit(stream, contents, unit: Unit) -> None:
+    """Write an HDU as it is, with the padding that its end may lack."""
     copy_bytes(stream, contents, unit.start, unit.end)
     stream.write(b"\0" * (padded(unit.end) - unit.end))
 
@@ -249,4 +305,5 @@ def copy_bytes(stream, contents, start: int, stop: int) -> None:
 
 
 def sentence(error: BaseException) -> str:
+    """What an error says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__

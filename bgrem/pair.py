@@ -14,11 +14,11 @@ from astropy.io import fits
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from bgrem.clipped import SIGMA_PER_MAD
 from bgrem.detect import DEFAULT_MESH, Subtracted, subtract_sky
 from bgrem.fits import read_image
 from bgrem.peaks import local_maxima, prominence
 from bgrem.psf import gaussian_psf, matched_filter, measure_psf, noise_pixels, psf_fwhm
-from bgrem.sky import SIGMA_PER_MAD
 from bgrem.truth import COUNTED_SNR, Truth, around, grown, inner, inside, matching_radius
 
 #: A summit of the filtered stack is a source from this many sigma on ...

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bgrem.sky import SIGMA_PER_MAD, center_and_scale, estimate_mesh, object_mask
+from bgrem.clipped import SIGMA_PER_MAD
+from bgrem.sky import center_and_scale, estimate_mesh, object_mask
 
 __all__ = ["STATISTICS", "BlankSky", "Verdict", "blank_sky", "judge", "report", "simulated_skies"]
 

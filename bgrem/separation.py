@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bgrem.flags import ARTEFACT, MASKED, NOT_FINITE
+from bgrem.mesh import Mesh
 from bgrem.scratch import MEMORY, Memory
-from bgrem.sky import Mesh
 from bgrem.tiling import row_strips
 
 __all__ = ["ARTEFACT", "MAPS", "MASKED", "NOT_FINITE", "Separation", "SkyMap"]

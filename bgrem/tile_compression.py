@@ -32,6 +32,31 @@ INT32 = 2**31 - 1
 
 
 def decompress_tiles(contents, unit: Unit, path: Path, store: Memory):
+    """The stored pixels of a tile-compressed image, and its header.
+
+    Parameters
+    ----------
+    contents : bytes or `~mmap.mmap`
+        Of the file.
+    unit : Unit
+        Where the image lies in it.
+    path : `~pathlib.Path`
+        For messages.
+    store : `~bgrem.scratch.Memory`
+        Where the pixels are kept.
+
+    Returns
+    -------
+    pixels : array_like
+        Before BSCALE, BZERO and BLANK.
+    header : `~astropy.io.fits.Header`
+        Of the image.
+
+    Raises
+    ------
+    FitsError
+        Where the tiles are corrupt, or more than memory holds.
+    """
     if not isinstance(store, Scratch) and math.prod(unit.shape) * 8 > _memory():
         raise FitsError(
             f"{path}: {unit.label} announces {lengths(unit.shape)} pixels, more than fit in memory"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bgrem.mesh import Mesh, cell_edges
 from bgrem.scratch import MEMORY, Memory, as_rows
-from bgrem.sky import Mesh, cell_edges
 from bgrem.tiling import row_strips
 
 __all__ = ["WEIGHT_TYPES", "WeightedMesh", "noise_of_weight", "weighted"]
@@ -104,7 +104,7 @@ def weighted(mesh: Mesh, x: np.ndarray, bad: np.ndarray | None, noise: np.ndarra
 
     Parameters
     ----------
-    mesh : `~bgrem.sky.Mesh`
+    mesh : `~bgrem.mesh.Mesh`
         As measured in ``x``.
     x : `~numpy.ndarray`
         The image, of shape (ny, nx).

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bgrem import filters
+from bgrem.blocks import _in_square
 from bgrem.html.census import _near
-from bgrem.sky import _in_square
 
 ndimage = pytest.importorskip("scipy.ndimage")
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,7 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 
-from bgrem.sky import Mesh, _spline, center_and_scale, estimate_mesh, object_mask
+from bgrem.mesh import Mesh
+from bgrem.sky import center_and_scale, estimate_mesh, object_mask
+from bgrem.splines import spline
 
 
 def noise(shape, seed=0):
@@ -300,10 +302,10 @@ def test_a_dark_border_does_not_count_as_noise(box):
 def test_the_spline_is_the_natural_one(nodes):
     nodes = np.array(nodes, dtype=np.float64)
     values = noise((nodes.size, 3))
-    spline = CubicSpline(nodes, values, bc_type="natural")
+    natural = CubicSpline(nodes, values, bc_type="natural")
     inside = np.linspace(nodes[0], nodes[-1], 57)
-    np.testing.assert_allclose(_spline(nodes, values, inside), spline(inside), atol=1e-5)
+    np.testing.assert_allclose(spline(nodes, values, inside), natural(inside), atol=1e-5)
     for end, distance in ((nodes[-1], 5.0), (nodes[0], -4.0)):
-        tangent = spline(end) + distance * spline(end, 1)
-        found = _spline(nodes, values, np.array([end + distance]))[0]
+        tangent = natural(end) + distance * natural(end, 1)
+        found = spline(nodes, values, np.array([end + distance]))[0]
         np.testing.assert_allclose(found, tangent, atol=1e-5)

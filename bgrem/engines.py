@@ -197,7 +197,7 @@ class OpenVino(Engine):
     """OpenVINO on the processor, in bfloat16 where that has it and else in float32.
 
     On a simulated frame of 1.3 Mpix (``benchmarks/path/engines.py``) bfloat16 moves the sources by
-    0.0012 of the local noise sqrt(1 + x / 30) in the root mean square and by 0.061 at most, the
+    0.0012 of the local noise sqrt(1 + x / 30) in the root mean square and by 0.059 at most, the
     uncertainty by 1 % and the significance by 0.022.
     """
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from bgrem.splines import cubic, curvature_of, linear, spline
 
-__all__ = ["Mesh", "cell_centers", "cell_edges"]
+__all__ = ["Mesh", "cell_edges"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Mesh:
         A natural cubic spline through the centres of the cells, as in SExtractor
         (Bertin & Arnouts 1996), and straight lines outside the outermost centres.
         """
-        return cubic(self._nodes[0], *self._background_along_x, np.arange(start, stop))
+        return cubic(self.nodes[0], *self._background_along_x, np.arange(start, stop))
 
     def rms_rows(self, start: int, stop: int) -> np.ndarray:
         """Noise of the rows ``start`` to ``stop``, float32 of shape (stop - start, nx).
@@ -51,7 +51,7 @@ class Mesh:
         Linear between the centres of the cells, which never falls below the
         smallest of them, and constant outside the outermost centres.
         """
-        return linear(self._nodes[0], self._rms_along_x, np.arange(start, stop))
+        return linear(self.nodes[0], self._rms_along_x, np.arange(start, stop))
 
     @property
     def quantisation(self) -> float:
@@ -59,21 +59,21 @@ class Mesh:
         return self.step / float(np.median(self.rms))
 
     @cached_property
-    def _nodes(self) -> list[np.ndarray]:
+    def nodes(self) -> list[np.ndarray]:
         """Centres of the cells along y and along x, in pixels."""
-        return [cell_centers(n, m) for n, m in zip(self.shape, self.rms.shape, strict=True)]
+        return [_centers(n, m) for n, m in zip(self.shape, self.rms.shape, strict=True)]
 
     @cached_property
     def _background_along_x(self) -> tuple[np.ndarray, np.ndarray]:
         """The level at every column of each row of cells, and its curvature along y."""
-        down, across = self._nodes
+        down, across = self.nodes
         level = spline(across, self.background.T, np.arange(self.shape[1])).T
         return level, curvature_of(down, level)
 
     @cached_property
     def _rms_along_x(self) -> np.ndarray:
         """The noise at every column of each row of cells."""
-        return linear(self._nodes[1], self.rms.T, np.arange(self.shape[1])).T
+        return linear(self.nodes[1], self.rms.T, np.arange(self.shape[1])).T
 
 
 def cell_edges(length: int, cells: int) -> np.ndarray:
@@ -93,7 +93,7 @@ def cell_edges(length: int, cells: int) -> np.ndarray:
     return np.round(np.linspace(0, length, cells + 1)).astype(int)
 
 
-def cell_centers(length: int, cells: int) -> np.ndarray:
+def _centers(length: int, cells: int) -> np.ndarray:
     """Centres in pixels of the cells between `cell_edges`."""
     edges = cell_edges(length, cells)
     return (edges[:-1] + edges[1:] - 1) / 2

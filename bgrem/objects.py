@@ -4,7 +4,7 @@ import numpy as np
 
 from bgrem.blocks import BLOCK, Blocks, expand, reduce_blocks, strips_of
 from bgrem.filters import maximum_filter
-from bgrem.mesh import Mesh, cell_centers
+from bgrem.mesh import Mesh
 from bgrem.splines import cubic, curvature_of, linear, spline
 
 __all__ = ["object_blocks"]
@@ -50,15 +50,14 @@ def object_blocks(blocks: Blocks, mesh: Mesh) -> np.ndarray:
 def _block_significance(blocks: Blocks, mesh: Mesh) -> np.ndarray:
     """(mean - background) / rms of blocks, with the mesh evaluated at their centres, 0 if unknown."""
     down, across = (np.arange(m) * BLOCK + (BLOCK - 1) / 2 for m in blocks.mean.shape)
-    nodes = [cell_centers(n, m) for n, m in zip(mesh.shape, mesh.rms.shape, strict=True)]
-    level = spline(nodes[1], mesh.background.T, across).T
-    noise = linear(nodes[1], mesh.rms.T, across).T
-    curvature = curvature_of(nodes[0], level)
+    level = spline(mesh.nodes[1], mesh.background.T, across).T
+    noise = linear(mesh.nodes[1], mesh.rms.T, across).T
+    curvature = curvature_of(mesh.nodes[0], level)
     significance = np.empty_like(blocks.mean)
     for top, bottom in strips_of(blocks.mean.shape):
         at = down[top:bottom]
-        above = blocks.mean[top:bottom] - cubic(nodes[0], level, curvature, at)
-        above /= linear(nodes[0], noise, at)
+        above = blocks.mean[top:bottom] - cubic(mesh.nodes[0], level, curvature, at)
+        above /= linear(mesh.nodes[0], noise, at)
         significance[top:bottom] = np.where(blocks.known[top:bottom], above, 0)
     return significance
 

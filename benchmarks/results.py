@@ -90,7 +90,9 @@ SECTIONS = {
         (quality_of("flux"), "--quiet"),
         ("--frames", "1", "--side", "512", "--galaxy-frames", "1", "--profile-side", "768"),
     ),
-    "blank": Section((quality_of("blank"), "--quiet"), ("--mpix", "1", "--side", "512")),
+    "blank": Section(
+        (quality_of("blank"), "--quiet"), ("--mpix", "1", "--side", "512", "--star-frames", "3")
+    ),
     "calibration": Section((quality_of("calibration"), "--quiet"), ("--frames", "1")),
     "artefacts": Section(
         (quality_of("artefacts"), "--quiet"), ("--frames", "1", "--side", "512")

@@ -67,11 +67,9 @@ def calibrate(model, *, seed, scenes=80, size=768, draw_sky=simulated_sky):
     thresholds = np.array([curve.threshold(rate) for rate in RATES])
     pixels = Calibration(**_factors(np.stack([counts[i] for i in usual])), **_alarms(thresholds))
     # Frames are drawn again: those of all scenes would fill the memory.
-    pulls = [
-        _circle_pulls(*_separated(model, seed, indices[i], size, draw_sky), calibration=pixels)
-        for i in usual
-    ]
-    return replace(pixels, **_circle_factors(pulls))
+    frames = (_separated(model, seed, indices[i], size, draw_sky) for i in usual)
+    pulls = [(frame[0].scene.fwhm, _circle_pulls(*frame, calibration=pixels)) for frame in frames]
+    return replace(pixels, **_circle_correlations(pulls))
 
 
 def _separated(model, seed, index, size, draw_sky):
@@ -189,9 +187,10 @@ def _circle_pulls(sky, gap, parts, *, calibration):
     return pulls
 
 
-def _circle_factors(pulls):
-    """The tables of circles, as keywords of a `Calibration`, from the pulls of every frame."""
-    radii = list(zip(*pulls, strict=True))
+def _circle_correlations(pulls):
+    """The tables of circles, as keywords of a `Calibration`, from the FWHM and the pulls of every frame."""
+    fwhm = [width for width, _ in pulls]
+    radii = list(zip(*(rows for _, rows in pulls), strict=True))
     places = [[np.digitize(flux, CIRCLE_EDGES) for flux, _ in frames] for frames in radii]
     bins = range(CIRCLE_EDGES.size + 1)
     counts = np.array([[sum(np.sum(p == b) for p in frames) for b in bins] for frames in places])
@@ -200,26 +199,34 @@ def _circle_factors(pulls):
         return {}
     flux, place = (np.concatenate([a for frames in arrays for a in frames])
                    for arrays in ([[f for f, _ in frames] for frames in radii], places))  # fmt: skip
-    factors = tuple(
-        _numbers(_circle_factor(frames, where, b) for b in kept)
+    correlations = tuple(
+        _numbers(_circle_correlation(fwhm, frames, where, b) for b in kept)
         for frames, where in zip(radii, places, strict=True)
     )
     return {
         "circle_radius": CIRCLES,
         "circle_brightness": _numbers(np.median(flux[place == b]) for b in kept),
-        "circle_factor": factors,
+        "circle_correlation": correlations,
     }
 
 
-def _circle_factor(frames, places, number):
-    """Root mean square of the pulls in one bin, of the median frame.
+def _circle_correlation(fwhm, frames, places, number):
+    """Of the circles in one bin, how far errors go together in FWHM; of the median frame.
 
     Frames count alike: most circles that hold much light are in the few crowded ones, where errors are
     larger than elsewhere.
     """
     pulls = [pull[place == number] for (_, pull), place in zip(frames, places, strict=True)]
     fewest = min(FEWEST_IN_FRAME, max(pull.size for pull in pulls))
-    return float(np.median([_clipped_rms(pull) for pull in pulls if pull.size >= fewest]))
+    return float(
+        np.median(
+            [
+                np.sqrt(max(_clipped_rms(pull) ** 2 - 1, 0)) / width
+                for width, pull in zip(fwhm, pulls, strict=True)
+                if pull.size >= fewest
+            ]
+        )
+    )
 
 
 def _clipped_rms(pull):

@@ -25,9 +25,9 @@ class Calibration:
     circle_radius, circle_brightness : tuple of float
         Radii of circles in FWHM, and sums of the sources in them in units of the sky's noise of
         the sum, both ascending; empty where nothing is known of sums.
-    circle_factor : tuple of tuple of float
-        For each radius and brightness, the standard deviation of the sum over that of as many
-        independent pixels.
+    circle_correlation : tuple of tuple of float
+        For each radius and brightness, how far the errors of pixels go together: the side of a square of
+        that many pixels, in FWHM.
     """
 
     sigma: tuple[float, ...]
@@ -38,7 +38,7 @@ class Calibration:
     false_alarms: tuple[float, ...]
     circle_radius: tuple[float, ...] = ()
     circle_brightness: tuple[float, ...] = ()
-    circle_factor: tuple[tuple[float, ...], ...] = ()
+    circle_correlation: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def from_json(cls, text: str) -> "Calibration":
@@ -68,8 +68,12 @@ class Calibration:
         )
         return sigma * factor * bright
 
-    def of_circles(self, radius, brightness) -> np.ndarray:
+    def of_circles(self, radius, brightness, *, fwhm) -> np.ndarray:
         """By how much the errors of a circle's pixels, which go together, widen that of their sum.
+
+        An error that is shared by the pixels of a star's image adds up over them: the variance of a sum
+        exceeds that of as many independent pixels by a number of pixels, which grows with the area of the
+        image.
 
         Parameters
         ----------
@@ -78,6 +82,8 @@ class Calibration:
             the factor is taken to stay.
         brightness : (n,) array_like
             Sums of the sources in the circles over the sky's noise of the sum.
+        fwhm : float
+            Full width at half maximum of the stars in pixels.
 
         Returns
         -------
@@ -92,12 +98,13 @@ class Calibration:
         if not self.circle_radius:
             raise ValueError("the model's card says nothing of the uncertainty of sums")
         at, nodes = _compressed(brightness), _compressed(self.circle_brightness)
-        rows = np.array([np.interp(at, nodes, factors) for factors in self.circle_factor])
-        rows = np.concatenate([np.ones_like(rows[:1]), rows])
+        rows = np.array([np.interp(at, nodes, known) for known in self.circle_correlation])
+        rows = np.concatenate([np.zeros_like(rows[:1]), rows])
         radii = np.array((0.0, *self.circle_radius))
         upper = int(np.clip(np.searchsorted(radii, radius), 1, radii.size - 1))
         share = np.clip((radius - radii[upper - 1]) / (radii[upper] - radii[upper - 1]), 0, 1)
-        return (1 - share) * rows[upper - 1] + share * rows[upper]
+        correlation = (1 - share) * rows[upper - 1] + share * rows[upper]
+        return np.sqrt(1 + (fwhm * correlation) ** 2)
 
     def false_alarms_above(self, threshold: float) -> float:
         """False detections per Mpix above a threshold of the significance.

@@ -80,7 +80,7 @@ def sum_uncertainties(parts, x, y, radius, *, calibration, fwhm):
     flux = aperture_fluxes(parts.sources, x, y, radius)
     noise = aperture_uncertainties(parts.rms, x, y, radius)
     independent = aperture_uncertainties(parts.uncertainty, x, y, radius)
-    return independent * calibration.of_circles(radius / fwhm, flux / noise)
+    return independent * calibration.of_circles(radius / fwhm, flux / noise, fwhm=fwhm)
 
 
 def circles_on_a_grid(usable, radius):

@@ -28,9 +28,9 @@ REACH = 0.4
 CENTRE = 0.25
 LEAST_CHANCE = 1e-12
 SNR_WEIGHT = 0.75  # 0.5 to 1 do as well
-# What a chance lacks of this one weighs by so much more with each unit of S/N between these two. It is low:
-# of sources in structure that no simulated frame has, the network is less than sure.
-DOUBTED = 0.25
+# What a chance lacks of this one weighs by so much more with each unit of S/N between these two. It is below
+# one: of sources in structure that no simulated frame has, the network is less than sure.
+DOUBTED = 0.5
 DOUBT, DOUBT_FROM, DOUBT_TO = 0.5, 4.0, 8.0
 # Above this S/N its logarithm counts: brighter sources are surer, and need no more than an order.
 BRIGHT_SNR, LOWEST_SNR = 8.0, -6.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bgrem.calibrate import CIRCLES, _circle_factors, _clipped_rms, calibrate, fit_factors
+from bgrem.calibrate import CIRCLES, _circle_correlations, _clipped_rms, calibrate, fit_factors
 
 
 def test_factors_are_found_again():
@@ -35,15 +35,15 @@ def test_tables_rise_and_fall(tables):
 def test_sums_are_calibrated_on_the_frames_that_they_are_measured_on(toy_model):
     """Errors that are one number over a circle widen its sum by the root of its pixels."""
     rng = np.random.default_rng(5)
-    pulls = [[np.stack([np.full(500, 3.0), 4.0 * rng.standard_normal(500)])] * len(CIRCLES)]
-    table = _circle_factors(pulls)
+    rows = [np.stack([np.full(500, 3.0), 4.0 * rng.standard_normal(500)])] * len(CIRCLES)
+    table = _circle_correlations([(2.5, rows)])
     assert table["circle_radius"] == CIRCLES
     assert table["circle_brightness"] == pytest.approx((3.0,))
-    assert np.ravel(table["circle_factor"]) == pytest.approx(4.0, rel=0.1)
+    assert np.ravel(table["circle_correlation"]) == pytest.approx(15**0.5 / 2.5, rel=0.1)
 
 
 def test_too_few_circles_leave_no_table():
-    assert _circle_factors([[np.ones((2, 10))] * len(CIRCLES)]) == {}
+    assert _circle_correlations([(3.0, [np.ones((2, 10))] * len(CIRCLES))]) == {}
 
 
 def test_an_outlier_does_not_widen_all_error_bars():

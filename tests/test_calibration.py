@@ -10,7 +10,7 @@ from bgrem.calibration import Calibration
 TABLES = Calibration(
     sigma=(0.01, 1.0), sigma_factor=(1.0, 3.0), brightness=(0.0, 100.0),
     brightness_factor=(1.0, 0.5), threshold=(-4.0, -2.0, 1.0), false_alarms=(1000.0, 100.0, 1.0),
-    circle_radius=(1.0, 2.0), circle_brightness=(0.0, 100.0), circle_factor=((3.0, 2.0), (5.0, 4.0)),
+    circle_radius=(1.0, 2.0), circle_brightness=(0.0, 100.0), circle_correlation=((3.0, 2.0), (5.0, 4.0)),
 )  # fmt: skip
 
 
@@ -41,13 +41,16 @@ def test_a_rate_out_of_reach_is_refused(rate):
 
 
 @pytest.mark.parametrize(
-    ("radius", "brightness", "expected"),
-    [(0.0, 0.0, 1.0), (0.5, 0.0, 2.0), (1.0, 1e3, 2.0), (1.5, -5.0, 4.0), (9.0, 100.0, 4.0)],
+    ("radius", "brightness", "correlation"),
+    [(0.0, 0.0, 0.0), (0.5, 0.0, 1.5), (1.0, 1e3, 2.0), (1.5, -5.0, 4.0), (9.0, 100.0, 4.0)],
 )
-def test_errors_of_sums_are_wider(radius, brightness, expected):
-    assert TABLES.of_circles(radius, [brightness]) == pytest.approx([expected])
+@pytest.mark.parametrize("fwhm", [1.2, 8.0])
+def test_errors_of_sums_are_wider(radius, brightness, correlation, fwhm):
+    """By the pixels of a star's image: a frame that is finer sampled has more of them."""
+    found = TABLES.of_circles(radius, [brightness], fwhm=fwhm)
+    assert found == pytest.approx([np.hypot(1.0, correlation * fwhm)])
 
 
 def test_a_card_that_says_nothing_of_sums():
     with pytest.raises(ValueError, match="nothing of the uncertainty of sums"):
-        replace(TABLES, circle_radius=()).of_circles(1.0, [1.0])
+        replace(TABLES, circle_radius=()).of_circles(1.0, [1.0], fwhm=3.0)

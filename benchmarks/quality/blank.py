@@ -56,7 +56,7 @@ def main(argv=None):
         "--mpix", type=float, default=100.0, help="of both skies together (default: 100)"
     )  # fmt: skip
     parser.add_argument("--side", type=int, default=1024, help="of a frame in pixels")
-    parser.add_argument("--star-frames", type=int, default=3, help="frames with stars")
+    parser.add_argument("--star-frames", type=int, default=16, help="frames with stars")
     options = parser.parse_args(argv)
     began = perf_counter()
     model = model_of(options)

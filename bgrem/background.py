@@ -22,6 +22,7 @@ from bgrem.containers import unwrap
 from bgrem.diffusion import noise_rates, reverse_diffusion
 from bgrem.flags import ARTEFACT, NOT_FINITE, UNSEEN, flag_pixels
 from bgrem.frame import FRAME_NAMES, measure_frame
+from bgrem.level import SecondLook
 from bgrem.model import Model, ModelError, load_model
 from bgrem.saturation import keep_saturated
 from bgrem.scratch import MEMORY, Derived, Memory
@@ -172,15 +173,21 @@ def separate(
     )
     parts = _empty_parts(channels, x, _dtype(data), flags, store)
     calibration = card.calibration if calibrated else None
+    second_look = SecondLook(sky.mesh)
     for rows, strip in _numbered(strips):
-        rms = sky.rms_rows(rows.start, rows.stop)
+        unit = sky.mesh.rms_rows(rows.start, rows.stop)
+        image, rms = x[rows].copy(), np.float64(sky.scale) * unit
         for name, channel in zip(channels, strip, strict=True):
             if name == "log_variance":
                 channel = _deviation(channel, strip[0], calibration)
             part = parts[PART_OF_CHANNEL[name]]
             part[rows] = _in_data_units(part[rows], name, channel, rms)
+        second_look.add(rows, image, strip[0] * unit, unit, flags[rows])
         if progress:
             progress(rows.stop / data.shape[0])
+    told = _warnings(lost / flags.size, unlike, sky.mesh)
+    sky = replace(sky, mesh=second_look.corrected())
+    del in_sky_rms, second_look  # and the splines of the first look
     keep_saturated(parts["sources"], data, sky.background_rows, flags)
     if bad is not None:
         _blank(parts, flags)
@@ -190,7 +197,7 @@ def separate(
     provenance["saturate"] = (
         None if saturate is None or np.ndim(saturate) else float(np.asarray(saturate))
     )
-    provenance["warnings"] = _warnings(lost / flags.size, unlike, sky.mesh)
+    provenance["warnings"] = told
     return Separation(data=data, sky=sky, provenance=provenance, store=store, **parts)
 
 

@@ -15,7 +15,7 @@ from bgrem.filters import median_filter, nearest_good
 from bgrem.mesh import Mesh, cell_edges
 from bgrem.objects import object_blocks
 
-__all__ = ["center_and_scale", "estimate_mesh", "object_mask"]
+__all__ = ["center_and_scale", "estimate_mesh", "fill_cells", "object_mask"]
 
 # A mesh cell with a smaller part of good pixels is interpolated from its neighbours.
 MINIMUM_GOOD = 0.3
@@ -196,7 +196,7 @@ def _measure(
     good = (seen >= min(MINIMUM_GOOD, np.quantile(seen, 0.8))) & (seen > 0) & (spread > 0)
     if not good.any():
         return first or Mesh(*_flat_mesh(level, seen, step), box, (ny, nx), step)
-    level, spread = (_median_filter(_fill(values, good)) for values in (level, spread))
+    level, spread = (_median_filter(fill_cells(values, good)) for values in (level, spread))
     spread = np.maximum(spread, 1e-3 * np.median(spread[spread > 0]))
     level, spread = level.astype(np.float32), spread.astype(np.float32)
     return Mesh(level, spread, box, (ny, nx), step, (1 - seen).astype(np.float32))
@@ -223,8 +223,19 @@ def _bad_rows(mask, excluded, top: int, bottom: int, nx: int) -> np.ndarray | No
     return bad
 
 
-def _fill(values: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Interpolate the cells that are not good: each is the mean of its neighbours."""
+def fill_cells(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Interpolate the cells that are not good: each is the mean of its neighbours.
+
+    Parameters
+    ----------
+    values : (my, mx) `~numpy.ndarray`
+    good : (my, mx) `~numpy.ndarray` of bool
+
+    Returns
+    -------
+    (my, mx) `~numpy.ndarray`
+        ``values`` themselves where all cells are good, or none.
+    """
     if good.all() or not good.any():
         return values
     values = values[nearest_good(good)]

@@ -16,7 +16,7 @@ FLOORS = {
     "tiling": -1, "scratch": -1, "filters": -2, "diffusion": 0, "peaks": 0, "truth": 0, "mode": -2, "calibration": 0,
     "light": 0, "tables": 0, "pictures": 0, "borders": 0, "formats": 0, "photometry": 1, "target": 5,
     "inject": 6, "restore": 2, "flags": 1, "saturation": 2, "weights": 2, "maps": 2, "companions": 3, "bayer": 3,
-    "sky": 1, "splines": -1, "mesh": 0, "blocks": 0, "objects": 0.5, "clipped": 0, "frame": -1,
+    "sky": 1, "splines": -1, "mesh": 0, "blocks": 0, "objects": 0.5, "level": 1.5, "clipped": 0, "frame": -1,
     "checksum": -1, "hdus": 0.2, "tile_compression": 0.4, "fits": 1, "rewriting": 1.5,
     "openvino_graph": 0, "engines": 1, "model": 2, "psf": 1, "simulate": 1,
     "separation": 2, "significance": 0.7, "containers": 2, "absorption": 2, "detect": 2, "matched": 0, "network": 0.5,

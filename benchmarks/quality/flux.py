@@ -8,7 +8,7 @@ other sources put less than 5 % of their light count. Of the same stars:
 
 - `psf on sources`: least squares with the true PSF at the true place, on bgrem's sources;
 - `aperture on sources`: a circle of radius 1 FWHM at the true place, on bgrem's sources;
-- `original`: of stars that bgrem detects, the same circle on data - background, where bgrem sees
+- `original`: of stars that bgrem detects by the recipe of docs/recipes.rst, the same circle on data - background, where bgrem sees
   them; `local sky`: less the median of bgrem's noise in a ring of 3 to 5 FWHM around;
 - `SExtractor`, `SExtractor auto`: the circle and FLUX_AUTO, of stars that its default run detects,
   where it sees them.
@@ -67,6 +67,7 @@ FLAT = SPARSE | dict.fromkeys(("amplifier_step", "gradient", "smooth_sky", "ghos
                                "satellite_trails", "bad_columns"), 0.0)  # fmt: skip
 RADII = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # half-light, px
 GALAXY_SNR = ((20.0, 80.0), (80.0, 320.0))
+RECIPE_RATE = 10.0  # false detections per Mpix above BGR_SG10, the threshold of docs/recipes.rst
 DISC_SCALE = 1.678  # half-light radius of an exponential disc in units of its scale length
 RINGS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # in half-light radii
 #: Half-light radius (px), axis ratio and central brightness (sky rms) of exponential discs.
@@ -76,7 +77,7 @@ PROFILES = {"galaxy": (60.0, 0.7, 20.0), "faint disc": (250.0, 0.8, 1.0)}
 def main(argv=None):
     parser = make_parser(__doc__)
     add_seed(parser)
-    add_threshold(parser)
+    add_threshold(parser, rate=RECIPE_RATE)
     parser.add_argument("--frames", type=int, default=6, help="frames of stars (default: 6)")
     parser.add_argument("--side", type=int, default=1024, help="of a frame in pixels")
     parser.add_argument(

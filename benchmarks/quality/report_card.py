@@ -36,13 +36,14 @@ def make_parser(description):
     return parser
 
 
-def add_threshold(parser):
-    """The option of commands that take detections."""
+def add_threshold(parser, rate=ADVISED_RATE):
+    """The option of commands that take detections: by default those of so many false ones per Mpix."""
     parser.add_argument(
         "--threshold", type=float,
         help="significance from which a detection counts (default: what the model's card says for "
-        f"{ADVISED_RATE:g} false detection per Mpix, {THRESHOLD:g} where it says nothing)",
+        f"{rate:g} false detection(s) per Mpix, {THRESHOLD:g} where it says nothing)",
     )  # fmt: skip
+    parser.set_defaults(rate=rate)
 
 
 def threshold_of(options, model):
@@ -50,7 +51,7 @@ def threshold_of(options, model):
     if options.threshold is not None:
         return options.threshold
     known = model.card.calibration
-    return known.threshold_for(ADVISED_RATE) if known else THRESHOLD
+    return known.threshold_for(options.rate) if known else THRESHOLD
 
 
 def add_seed(parser):

@@ -1,0 +1,76 @@
+"""The level of the sky, looked at again when the sources are known.
+
+The mesh tells sky from objects by what stands out of the noise; sources fainter than that, and the wings
+of bright ones, lift its level. Once they are separated, the mean of what is left says by how much.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bgrem.mesh import Mesh, cell_edges
+from bgrem.sky import fill_cells
+
+__all__ = ["SecondLook"]
+
+# A pixel farther from the level, in units of its noise, is an artefact that nobody has flagged.
+OUTLIER = 6.0
+# Part of a cell that must be seen, and that objects may hide: under a large galaxy the mean of the noise is
+# of the light that was not recognised.
+LEAST_SEEN, MOST_HIDDEN = 0.3, 0.5
+# Of the light below so many rms, that part is of the sky: what is left is partly the error of the sources, which
+# are too bright on the average where they are too faint to be told from it. From cells of simulated frames
+# (docs/experiments.rst 33).
+FAINT, OF_THE_SKY = 0.3, 0.16
+
+
+class SecondLook:
+    """What a mesh has missed in each of its cells, gathered from strips of rows.
+
+    Parameters
+    ----------
+    mesh : `~bgrem.mesh.Mesh`
+        By which the sources were found.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._down, self._across = map(cell_edges, mesh.shape, mesh.rms.shape)
+        self._total = np.zeros(mesh.rms.shape)
+        self._number = np.zeros(mesh.rms.shape)
+
+    def add(self, rows: slice, image, sources, rms, flags) -> None:
+        """Take in a strip of rows, of which all are counted to the cells that its middle is in.
+
+        Parameters
+        ----------
+        rows : slice
+            A few, over which the level changes like a plane at most.
+        image, sources, rms : `~numpy.ndarray`
+            The image, its sources and its noise in these rows, in the units of the mesh.
+        flags : `~numpy.ndarray`
+            Pixels that are not 0 are left out.
+        """
+        middle = (rows.start + rows.stop - 1) // 2
+        noise = image - sources
+        noise -= self._mesh.background_rows(middle, middle + 1)
+        usual = (np.abs(noise) < OUTLIER * rms) & (flags == 0)
+        noise += OF_THE_SKY * np.clip(sources, 0, FAINT * rms)
+        row = np.searchsorted(self._down, middle, side="right") - 1
+        for gathered, values in ((self._total, np.where(usual, noise, 0)), (self._number, usual)):
+            columns = values.sum(axis=0, dtype=np.float32)
+            gathered[row] += np.add.reduceat(columns, self._across[:-1])
+
+    def corrected(self) -> Mesh:
+        """The mesh with its level moved by what it has missed, there or in the cells around."""
+        mesh = self._mesh
+        if mesh.hidden is None:
+            return mesh
+        area = np.outer(np.diff(self._down), np.diff(self._across))
+        # Where hardly any cell shows enough sky, the best fifth of them must do.
+        most_hidden = max(MOST_HIDDEN, np.quantile(mesh.hidden, 0.2))
+        good = (self._number >= LEAST_SEEN * area) & (mesh.hidden <= most_hidden)
+        if not good.any():
+            return mesh
+        mean = fill_cells(self._total / np.maximum(self._number, 1), good)
+        return replace(mesh, background=(mesh.background + mean).astype(np.float32))

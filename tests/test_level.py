@@ -1,0 +1,108 @@
+"""The second look at the level of the sky."""
+
+import numpy as np
+import pytest
+
+from bgrem import separate
+from bgrem.level import FAINT, OF_THE_SKY, SecondLook
+from bgrem.mesh import Mesh
+from bgrem.simulate import Scene, draw
+from bgrem.sky import center_and_scale, estimate_mesh
+
+SHAPE, BOX = (300, 410), 100
+
+
+def mesh_of(hidden=None, level=0.0):
+    cells = (3, 4)
+    hidden = np.zeros(cells) if hidden is None else hidden
+    background = np.full(cells, level, np.float32)
+    return Mesh(background, np.ones(cells, np.float32), BOX, SHAPE, hidden=hidden)
+
+
+def look(mesh, noise, flags=None, thin=16, sources=0.0):
+    flags = np.zeros(noise.shape, np.uint8) if flags is None else flags
+    second = SecondLook(mesh)
+    for start in range(0, noise.shape[0], thin):
+        rows = slice(start, min(start + thin, noise.shape[0]))
+        part = np.full_like(noise[rows], sources)
+        image = noise[rows] + part + mesh.background_rows(rows.start, rows.stop)
+        second.add(rows, image, part, np.ones_like(part), flags[rows])
+    return second.corrected()
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
+
+
+@pytest.mark.parametrize("thin", [1, 7, 16])
+def test_the_level_moves_by_the_mean_of_the_noise(noise, thin):
+    found = look(mesh_of(level=3.0), noise + 0.5, thin=thin)
+    np.testing.assert_allclose(found.background, 3.5, atol=0.03)
+    assert found.background.dtype == np.float32
+
+
+def test_each_cell_has_its_own(noise):
+    noise[:, 205:] += 1.0  # the right half of the cells
+    found = look(mesh_of(), noise).background
+    np.testing.assert_allclose(found[:, :2], 0.0, atol=0.03)
+    np.testing.assert_allclose(found[:, 2:], 1.0, atol=0.03)
+
+
+def test_what_is_flagged_or_far_out_does_not_count(noise):
+    flags = np.zeros(SHAPE, np.uint8)
+    flags[50:80, 20:90] = 4
+    noise[50:80, 20:90] = 5.0
+    noise[::10, ::10] = 1e6
+    noise[3, 3] = np.nan
+    np.testing.assert_allclose(look(mesh_of(), noise, flags).background, 0.0, atol=0.03)
+
+
+def test_cells_that_objects_hide_follow_their_neighbours(noise):
+    """What was not recognised of a large galaxy is no sky."""
+    hidden = np.zeros((3, 4))
+    hidden[1, 1] = 0.9
+    noise[100:200, 102:205] += 2.0
+    found = look(mesh_of(hidden), noise + 0.2).background
+    np.testing.assert_allclose(found, 0.2, atol=0.03)
+
+
+def test_cells_without_good_pixels_follow_their_neighbours(noise):
+    flags = np.zeros(SHAPE, np.uint8)
+    flags[:100] = 2
+    found = look(mesh_of(), noise + np.float32(0.2), flags).background
+    np.testing.assert_allclose(found, 0.2, atol=0.04)
+
+
+def test_nothing_seen_changes_nothing(noise):
+    mesh = mesh_of(level=2.0)
+    assert look(mesh, noise, np.ones(SHAPE, np.uint8)) is mesh
+
+
+@pytest.mark.parametrize("sources", [0.1, 50.0])
+def test_a_part_of_the_faintest_light_is_sky(noise, sources):
+    found = look(mesh_of(), noise, sources=sources).background
+    np.testing.assert_allclose(found, OF_THE_SKY * min(sources, FAINT), atol=0.03)
+
+
+def test_the_level_is_nearer_to_the_truth():
+    """Stars too faint to be left out lift the level of a mesh; the second look brings it back."""
+    sky = draw(Scene(shape=(512, 512)), np.random.default_rng(3))
+    parts = separate(sky.data)
+    good = (parts.mask == 0) & (sky.mask == 0)
+
+    def error(background):
+        missed = np.where(good, (sky.data - sky.sources - background) / parts.rms, np.nan)
+        return np.nanmean(missed.reshape(4, 128, 4, 128), axis=(1, 3))
+
+    before, after = error(first_level(sky.data)), error(parts.background)
+    assert np.sqrt(np.mean(after**2)) < 0.7 * np.sqrt(np.mean(before**2))
+    total = parts.sources + parts.background + parts.noise
+    np.testing.assert_allclose(total, sky.data, rtol=1e-6)
+
+
+def first_level(data):
+    """What the mesh alone makes of the background."""
+    center, scale = center_and_scale(data)
+    mesh = estimate_mesh(((data - center) / scale).astype(np.float32), box=96)
+    return center + scale * mesh.background_rows(0, data.shape[0])

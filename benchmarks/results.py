@@ -90,6 +90,9 @@ SECTIONS = {
         (quality_of("flux"), "--quiet"),
         ("--frames", "1", "--side", "512", "--galaxy-frames", "1", "--profile-side", "768"),
     ),
+    "level": Section(
+        (quality_of("level"), "--quiet"), ("--frames", "1", "--training-frames", "2", "--side", "384")
+    ),
     "blank": Section(
         (quality_of("blank"), "--quiet"), ("--mpix", "1", "--side", "512", "--star-frames", "3")
     ),

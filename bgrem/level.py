@@ -19,8 +19,8 @@ OUTLIER = 6.0
 # of the light that was not recognised.
 LEAST_SEEN, MOST_HIDDEN = 0.3, 0.5
 # Of the light below so many rms, that part is of the sky: what is left is partly the error of the sources, which
-# are too bright on the average where they are too faint to be told from it. From cells of simulated frames
-# (docs/experiments.rst 33).
+# are too bright on the average where they are too faint to be told from it. What leaves least on simulated
+# skies (benchmarks/quality/level.py).
 FAINT, OF_THE_SKY = 0.3, 0.16
 
 

@@ -222,6 +222,38 @@ def test_blank(command, toy_model_path, tmp_path):
     assert 5_000 < (tmp_path / "out.png").stat().st_size < 100_000
 
 
+# ---- level -----------------------------------------------------------------------------
+
+
+def test_cells_without_enough_good_pixels_have_no_level(command):
+    level = command("level")
+    image = np.full((192, 192), 0.5)
+    image[:5, :5] = 1e6
+    good = np.ones(image.shape, bool)
+    good[:96, 96:] = False
+    means = level.cell_means(image, good)
+    assert np.isnan(means[0, 1])
+    assert means[[0, 1, 1], [0, 0, 1]] == pytest.approx(0.5)
+
+
+def test_what_is_left_of_the_level(command):
+    level = command("level")
+    noise, faint = np.random.default_rng(0).normal(0, 0.1, (2, 900))
+    known = np.stack([noise + 0.2 * faint, noise, faint])
+    known[0, 3] = np.nan
+    assert level.moved({"sky": [known]}, 1.0, 0.2)["sky"] == pytest.approx(0.0, abs=1e-6)
+    assert level.moved({"sky": [known]}, 0.0, 0.0)["sky"] == pytest.approx(1.0)
+    assert np.isnan(level.moved({"sky": []}, 1.0, 0.2)["sky"])
+
+
+def test_level(command, toy_model_path, tmp_path):
+    arguments = ["--frames", "1", "--training-frames", "1", "--side", "256"]
+    tables = run(command("level"), toy_model_path, tmp_path, *arguments)["tables"]
+    rows = tables["level missed in cells, sky rms"]
+    assert [row["sky"] for row in rows] == ["empty", "MeerLICHT", "many stars", "training sky"]
+    assert all(0 < row["bgrem"] for row in rows if row["frames"])
+
+
 # ---- calibration -----------------------------------------------------------------------
 
 

@@ -12,12 +12,10 @@ grid, with the uncertainty of `bgrem.photometry.sum_uncertainties`. Saturated pi
 left out. Last, false detections per megapixel against what the model's card says of the threshold.
 """
 
-import tomllib
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from report_card import add_seed, finish, make_parser, model_of, stream, tell
+from report_card import add_seed, finish, make_parser, meerlicht_scene, model_of, stream, tell
 
 from bgrem.background import separate
 from bgrem.evaluate import froc
@@ -29,11 +27,9 @@ from bgrem.photometry import (
 )
 from bgrem.report import detections_of
 from bgrem.simulate import draw, random_scene
-from bgrem.simulate.files import make_scene
 from bgrem.simulate.scene import GAP, SATURATED
 from bgrem.truth import known_defects, truth_of_sky
 
-MEERLICHT = Path(__file__).with_name("meerlicht.toml")
 OUTLIER = 10.0  # sigma
 LEAST = 100  # a bin with fewer pixels or circles tells nothing
 UNCERTAINTY_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, np.inf)
@@ -87,16 +83,6 @@ def draw_calibration(tables, figure):
                    label=name)  # fmt: skip
     right.set(yscale="log", xlabel="significance", ylabel="false detections per Mpix")
     right.legend()
-
-
-def meerlicht_scene(rng, side):
-    """One of the scenes that the benchmark varies."""
-    settings = tomllib.loads(MEERLICHT.read_text(encoding="utf-8"))
-    varied = {
-        name: float(np.exp(rng.uniform(*np.log(limits))))
-        for name, limits in sorted(settings["vary"].items())
-    }
-    return make_scene({**settings["scene"], **varied, "shape": [side, side]}, MEERLICHT.name)
 
 
 def training_scene(rng, side):

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+import tomllib
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from bgrem.model import load_model
+from bgrem.simulate.files import make_scene
 from bgrem.tables import text_table, write_json
 
+MEERLICHT = Path(__file__).with_name("meerlicht.toml")
 #: First number of every stream of random numbers here; training's seeds are small numbers.
 STREAM = 20_261_122
 #: False detections per Mpix at which users are advised to detect ...
@@ -67,6 +70,16 @@ def stream(seed, *numbers):
 def model_of(options):
     """The model that the options name."""
     return load_model(options.model, threads=options.threads)
+
+
+def meerlicht_scene(rng, side):
+    """One of the scenes that `meerlicht.toml` varies."""
+    settings = tomllib.loads(MEERLICHT.read_text(encoding="utf-8"))
+    varied = {
+        name: float(np.exp(rng.uniform(*np.log(limits))))
+        for name, limits in sorted(settings["vary"].items())
+    }
+    return make_scene({**settings["scene"], **varied, "shape": [side, side]}, MEERLICHT.name)
 
 
 def tell(options, text):

@@ -1,7 +1,7 @@
 """What a model's own uncertainty and significance are worth, as measured on simulated frames."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
@@ -42,8 +42,12 @@ class Calibration:
 
     @classmethod
     def from_json(cls, text: str) -> "Calibration":
-        """Read what `to_json` wrote."""
-        return cls(**{name: _numbers(values) for name, values in json.loads(text).items()})
+        """Read what `to_json` wrote; tables of other versions are left out."""
+        known = {field.name for field in fields(cls)}
+        tables = {name: _numbers(v) for name, v in json.loads(text).items() if name in known}
+        if "circle_correlation" not in tables:  # the radii of another version's table
+            tables.pop("circle_radius", None)
+        return cls(**tables)
 
     def to_json(self) -> str:
         """The tables as JSON."""

@@ -272,8 +272,18 @@ def test_pulls_of_a_known_error(command, monkeypatch):
         # Independent errors, half as large again as said, in pixels and in sums of them.
         assert seen["mean squared pull"] == pytest.approx(2.25, rel=0.25)
         assert seen["within 1 sigma"] == pytest.approx(0.495, abs=0.06)
-    rows = calibration.binned(pulls["pixels"])["uncertainty"]
+    rows = calibration.binned([pulls["pixels"]])["uncertainty"]
     assert sum(row["n"] for row in rows) == pytest.approx(pulls["pixels"].shape[1], abs=900)
+
+
+def test_a_bad_frame_moves_the_mean_not_the_median(command):
+    calibration = command("calibration")
+    pull = np.random.default_rng(1).standard_normal(4000)
+    frames = [np.stack([np.ones_like(pull)] * 2 + [width * pull]) for width in (1.0, 1.0, 3.0)]
+    (row,) = calibration.binned(frames)["brightness"]
+    assert row["n"] == 12000
+    assert row["median frame"] == pytest.approx(1.0, abs=0.1)
+    assert row["mean squared pull"] == pytest.approx(11 / 3, rel=0.1)
 
 
 def test_outliers_are_told_apart(command):

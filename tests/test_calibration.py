@@ -51,6 +51,14 @@ def test_errors_of_sums_are_wider(radius, brightness, correlation, fwhm):
     assert found == pytest.approx([np.hypot(1.0, correlation * fwhm)])
 
 
+def test_a_card_of_another_version_says_nothing_of_sums():
+    former = TABLES.to_json().replace("circle_correlation", "circle_factor")
+    found = Calibration.from_json(former)
+    assert found.uncertainty(np.float32([1.0]), np.float32([0.0])) == pytest.approx(3.0)
+    with pytest.raises(ValueError, match="nothing of the uncertainty of sums"):
+        found.of_circles(1.0, [1.0], fwhm=3.0)
+
+
 def test_a_card_that_says_nothing_of_sums():
     with pytest.raises(ValueError, match="nothing of the uncertainty of sums"):
         replace(TABLES, circle_radius=()).of_circles(1.0, [1.0], fwhm=3.0)

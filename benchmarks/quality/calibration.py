@@ -7,11 +7,14 @@ never uses), the pull is (true - measured sources) / uncertainty of a pixel. By 
 and by predicted brightness, in units of the sky's rms: the mean squared pull, which should be 1; the
 share of the pixels within one sigma, which should be 68 %; and the share beyond ten sigma, which is
 left out of the mean: these are artefacts taken for sources, or the reverse, and no error bar's width
-tells of them. The same for sums in circles of radius 1 and 2 FWHM around the points of a regular
-grid, with the uncertainty of `bgrem.photometry.sum_uncertainties`. Saturated pixels and gaps are
-left out. Last, false detections per megapixel against what the model's card says of the threshold.
+tells of them. The mean squared pull of the median frame is what a model is calibrated to; in all frames
+together those count most that have most pixels, or circles, in a bin. The same for sums in circles of
+radius 1 and 2 FWHM around the points of a regular grid, with the uncertainty of
+`bgrem.photometry.sum_uncertainties`. Saturated pixels and gaps are left out. Last, false detections per
+megapixel against what the model's card says of the threshold.
 """
 
+from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
@@ -31,7 +34,7 @@ from bgrem.simulate.scene import GAP, SATURATED
 from bgrem.truth import known_defects, truth_of_sky
 
 OUTLIER = 10.0  # sigma
-LEAST = 100  # a bin with fewer pixels or circles tells nothing
+LEAST, FEWEST = 100, 20  # a bin with fewer pixels or circles tells nothing; in one frame
 UNCERTAINTY_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, np.inf)
 BRIGHTNESS_EDGES = (-np.inf, -0.1, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0, np.inf)
 CIRCLES = (1.0, 2.0)  # radii, FWHM
@@ -42,7 +45,7 @@ THRESHOLDS = tuple(np.arange(-6.0, 6.01, 0.5))
 def main(argv=None):
     parser = make_parser(__doc__)
     add_seed(parser)
-    parser.add_argument("--frames", type=int, default=6, help="of each kind (default: 6)")
+    parser.add_argument("--frames", type=int, default=16, help="of each kind (default: 16)")
     parser.add_argument("--side", type=int, default=768, help="of a frame in pixels")
     options = parser.parse_args(argv)
     began = perf_counter()
@@ -55,9 +58,9 @@ def main(argv=None):
             rng = stream(options.seed, list(SCENES).index(kind), i)
             seen.append(look(draw(draw_scene(rng, options.side), rng), model))
         for name in seen[0]["pulls"]:
-            columns = np.concatenate([one["pulls"][name] for one in seen], axis=1)
-            tables |= {f"{kind}: {name} by {by}": rows for by, rows in binned(columns).items()}
-            coverage.append({"frames": kind, "what": name, **covered(columns)})
+            frames = [one["pulls"][name] for one in seen]
+            tables |= {f"{kind}: {name} by {by}": rows for by, rows in binned(frames).items()}
+            coverage.append({"frames": kind, "what": name, **covered(frames)})
         alarms[kind] = froc([one["found"] for one in seen], [one["truth"] for one in seen])
     tables["where the predicted brightness exceeds 3 rms, or 3 sigma in circles"] = coverage
     tables["false detections per Mpix"] = alarm_rows(alarms, model.card.calibration)
@@ -129,20 +132,30 @@ def _circles(radius, error, parts, good, model, fwhm):
     return np.stack([sigma / noise, flux / noise, aperture_fluxes(error, x, y, radius) / sigma])
 
 
-def binned(columns):
-    """Rows of bins of the uncertainty and of the brightness."""
+def binned(frames):
+    """Rows of bins of the uncertainty and of the brightness; frames are (3, n) arrays."""
     tables = {}
-    for name, values, edges in (
-        ("uncertainty", columns[0], UNCERTAINTY_EDGES),
-        ("brightness", columns[1], BRIGHTNESS_EDGES),
+    for row, (name, edges) in enumerate(
+        (("uncertainty", UNCERTAINTY_EDGES), ("brightness", BRIGHTNESS_EDGES))
     ):
-        place = np.digitize(values, edges)
-        tables[name] = [
-            {name: f"{edges[i - 1]:g} to {edges[i]:g}", **pull_statistics(columns[2][place == i])}
+        places = [np.digitize(columns[row], edges) for columns in frames]
+        bins = (
+            [columns[2][place == i] for columns, place in zip(frames, places, strict=True)]
             for i in range(1, len(edges))
-            if np.count_nonzero(place == i) >= LEAST
+        )
+        tables[name] = [
+            {name: f"{low:g} to {high:g}", **statistics_of(pulls)}
+            for (low, high), pulls in zip(pairwise(edges), bins, strict=True)
+            if sum(pull.size for pull in pulls) >= LEAST
         ]
     return tables
+
+
+def statistics_of(pulls):
+    """Those of all frames together, and the mean squared pull of the median frame."""
+    each = [pull_statistics(pull)["mean squared pull"] for pull in pulls if pull.size >= FEWEST]
+    median = float(np.median(each)) if each else np.nan
+    return {**pull_statistics(np.concatenate(pulls)), "median frame": median}
 
 
 def pull_statistics(pull):
@@ -156,9 +169,9 @@ def pull_statistics(pull):
     }
 
 
-def covered(columns):
+def covered(frames):
     """The statistics where the predicted source is bright."""
-    return pull_statistics(columns[2][columns[1] > BRIGHT])
+    return statistics_of([columns[2][columns[1] > BRIGHT] for columns in frames])
 
 
 def alarm_rows(alarms, calibration):

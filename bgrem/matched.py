@@ -9,6 +9,7 @@ from bgrem.frame import CORRELATION_UNIT, FRAME_NAMES, TYPICAL_FWHM
 
 __all__ = [
     "StarFilter",
+    "correlation_of",
     "filtered_noise",
     "fwhm_of",
     "local_level",
@@ -39,7 +40,7 @@ class StarFilter:
     def __init__(self, frame):
         fwhm = fwhm_of(frame)
         self._kernel = matched_kernel(fwhm)
-        self._noise = filtered_noise(fwhm, frame[:, CORRELATIONS] / CORRELATION_UNIT)
+        self._noise = filtered_noise(fwhm, correlation_of(frame))
 
     def snr(self, x):
         """Signal-to-noise ratio of a star at each pixel of (n, 1, y, x), above the local level."""
@@ -52,6 +53,11 @@ class StarFilter:
 def fwhm_of(frame):
     """FWHM of the stars in pixels, (n,), from frame vectors (n, k); a typical one where unknown."""
     return TYPICAL_FWHM * torch.exp(math.log(2.0) * frame[:, 0])
+
+
+def correlation_of(frame):
+    """Correlation of the noise of neighbours along x and y, (n, 2), from frame vectors (n, k)."""
+    return frame[:, CORRELATIONS] / CORRELATION_UNIT
 
 
 def matched_kernel(fwhm):

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bgrem.matched import StarFilter, fwhm_of, matched_kernel, separable
+from bgrem.matched import StarFilter, correlation_of, fwhm_of, matched_kernel, separable
 from bgrem.network import CHANNELS
 
-__all__ = ["PLANES", "WithSignificance", "certainty", "gathered_chance"]
+__all__ = ["PLANES", "WithSignificance", "certainty", "gathered_chance", "together"]
 
 #: What `WithSignificance` gives: the network's channels, with the significance for the centre's logit.
 PLANES = (*CHANNELS[:-1], "significance")
@@ -27,7 +27,10 @@ REACH = 0.4
 # What a network is taught to call a centre (`bgrem.parents`), in FWHM around the true one.
 CENTRE = 0.25
 LEAST_CHANCE = 1e-12
-SNR_WEIGHT = 0.75  # 0.5 to 1 do as well
+SNR_WEIGHT = 0.75  # 0.5 to 1 do as well in white noise
+# By so much more with the correlation of neighbours: structure in correlated noise looks like sources to a
+# network, and is in the noise of what a matched filter gives. What stands as high as the highest noise stays.
+CORRELATED, HIGHEST_NOISE = 1.0, 5.0
 # What a chance lacks of this one weighs by so much more with each unit of S/N between these two. It is below
 # one: of sources in structure that no simulated frame has, the network is less than sure.
 DOUBTED = 0.5
@@ -69,15 +72,29 @@ class WithSignificance(nn.Module):
         hit = functional.max_pool2d(artefact, 3, stride=1, padding=1) > 0
         cleaned = torch.where(hit, x - rate[:, None, None, None] * residual, x)
         chance = gathered_chance(torch.sigmoid(centre), fwhm_of(frame))
-        significance = together(torch.log(chance), StarFilter(frame).snr(cleaned))
+        snr = StarFilter(frame).snr(cleaned)
+        significance = together(torch.log(chance), snr, correlation_of(frame))
         return torch.cat([residual, log_variance, artefact], dim=1), significance
 
 
-def together(log_chance, snr):
-    """The significance, from the logarithm of the chance of a source and the S/N of a star there."""
+def together(log_chance, snr, correlation):
+    """The significance, from the logarithm of the chance of a source and the S/N of a star there.
+
+    Parameters
+    ----------
+    log_chance, snr : Tensor, (n, 1, y, x) float32
+    correlation : Tensor, (n, 2) float32
+        Of the noise of neighbours along x and y.
+
+    Returns
+    -------
+    Tensor, (n, 1, y, x) float32
+    """
     doubt = DOUBT * (snr.clamp(DOUBT_FROM, DOUBT_TO) - DOUBT_FROM)
     lacking = (log_chance - math.log(DOUBTED)).clamp(max=0)
-    return log_chance + doubt * lacking + SNR_WEIGHT * certainty(snr)
+    more = CORRELATED * correlation.amax(dim=1).clamp(min=0)[:, None, None, None]
+    sure = certainty(snr)
+    return log_chance + doubt * lacking + SNR_WEIGHT * sure + more * (sure - HIGHEST_NOISE)
 
 
 def gathered_chance(chance, fwhm):

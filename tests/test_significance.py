@@ -10,7 +10,9 @@ torch = pytest.importorskip("torch")
 from bgrem.frame import FRAME_NAMES, TYPICAL_FWHM
 from bgrem.significance import (
     CENTRE,
+    CORRELATED,
     DOUBTED,
+    HIGHEST_NOISE,
     PLANES,
     SNR_WEIGHT,
     WithSignificance,
@@ -106,8 +108,23 @@ def test_a_star_under_an_artefact_is_as_bright_as_the_network_says():
 )
 def test_what_the_network_says_counts_and_a_low_chance_more_above_the_noise(snr, chances, weight):
     unlikely, likely = (torch.tensor(np.log(chance)) for chance in chances)
-    gain = together(likely, torch.tensor(snr)) - together(unlikely, torch.tensor(snr))
+    snr, white = torch.tensor(snr), torch.zeros(1, 2)
+    gain = together(likely, snr, white) - together(unlikely, snr, white)
     assert gain.item() == pytest.approx(weight * (likely - unlikely).item())
+
+
+@pytest.mark.parametrize(
+    ("along_x", "along_y", "more"), [(0.0, 0.0, 0.0), (0.1, 0.4, 0.4), (-0.3, -0.3, 0.0)]
+)
+def test_the_filter_counts_for_more_in_correlated_noise(along_x, along_y, more):
+    correlation, chance = torch.tensor([[along_x, along_y]]), torch.zeros(1, 1, 2, 2)
+    at_noise, above = (
+        together(chance, torch.full_like(chance, snr), correlation)
+        for snr in (HIGHEST_NOISE, HIGHEST_NOISE + 2)
+    )
+    assert at_noise.flatten().tolist() == pytest.approx([SNR_WEIGHT * HIGHEST_NOISE] * 4)
+    gain = 2 * (SNR_WEIGHT + CORRELATED * more)
+    assert (above - at_noise).flatten().tolist() == pytest.approx([gain] * 4, rel=1e-5)
 
 
 @pytest.mark.parametrize("logit", [-5.0, -1.0])
@@ -115,7 +132,7 @@ def test_chances_and_filter_come_together_in_the_plane(logit):
     x = star(6.0)
     plane = significance(x, Told(x, centre=logit))
     chance = gathered_chance(torch.sigmoid(torch.full_like(x, logit)), torch.tensor([TYPICAL_FWHM]))
-    expected = together(torch.log(chance[0, 0, 48, 48]), torch.tensor(6.0))
+    expected = together(torch.log(chance[0, 0, 48, 48]), torch.tensor(6.0), torch.zeros(1, 2))
     assert plane[48, 48].item() == pytest.approx(expected.item(), abs=0.2)
 
 

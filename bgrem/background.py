@@ -185,7 +185,7 @@ def separate(
         second_look.add(rows, image, strip[0] * unit, unit, flags[rows])
         if progress:
             progress(rows.stop / data.shape[0])
-    told = _warnings(lost / flags.size, unlike, sky.mesh)
+    noticed = _warnings(lost / flags.size, unlike, sky.mesh)
     sky = replace(sky, mesh=second_look.corrected())
     del in_sky_rms, second_look  # and the splines of the first look
     keep_saturated(parts["sources"], data, sky.background_rows, flags)
@@ -197,7 +197,7 @@ def separate(
     provenance["saturate"] = (
         None if saturate is None or np.ndim(saturate) else float(np.asarray(saturate))
     )
-    provenance["warnings"] = told
+    provenance["warnings"] = noticed
     return Separation(data=data, sky=sky, provenance=provenance, store=store, **parts)
 
 

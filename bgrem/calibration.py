@@ -92,7 +92,7 @@ class Calibration:
         Returns
         -------
         (n,) `~numpy.ndarray`
-            float64.
+            float64, 1 at the least.
 
         Raises
         ------

@@ -13,10 +13,11 @@ from bgrem.sky import fill_cells
 
 __all__ = ["SecondLook"]
 
-# A pixel farther from the level, in units of its noise, is an artefact that nobody has flagged.
-OUTLIER = 6.0
-# Part of a cell that must be seen, and that objects may hide: under a large galaxy the mean of the noise is
-# of the light that was not recognised.
+# A pixel farther from the level, in units of its noise, is an artefact that nobody has flagged; so few counts
+# are none, however small the noise is.
+OUTLIER, FEW_COUNTS = 6.0, 3.0
+# Part of a cell that must be seen, and that objects and bad pixels may hide: under a large galaxy the mean of
+# the noise is of the light that was not recognised.
 LEAST_SEEN, MOST_HIDDEN = 0.3, 0.5
 # Of the light below so many rms, that part is of the sky: what is left is partly the error of the sources, which
 # are too bright on the average where they are too faint to be told from it. What leaves least on simulated
@@ -36,25 +37,27 @@ class SecondLook:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._down, self._across = map(cell_edges, mesh.shape, mesh.rms.shape)
-        self._total = np.zeros(mesh.rms.shape)
-        self._number = np.zeros(mesh.rms.shape)
+        self._total = np.zeros(mesh.rms.shape, np.float64)
+        self._number = np.zeros(mesh.rms.shape, np.float64)
 
     def add(self, rows: slice, image, sources, rms, flags) -> None:
-        """Take in a strip of rows, of which all are counted to the cells that its middle is in.
+        """Take in a strip of rows. It counts for the cells in which its middle lies.
 
         Parameters
         ----------
         rows : slice
             A few, over which the level changes like a plane at most.
         image, sources, rms : `~numpy.ndarray`
-            The image, its sources and its noise in these rows, in the units of the mesh.
+            The image, its sources and its noise in these rows, in the units of the mesh, float32 of
+            shape (rows.stop - rows.start, nx).
         flags : `~numpy.ndarray`
-            Pixels that are not 0 are left out.
+            uint8 of that shape. Pixels that are not 0 are left out.
         """
-        middle = (rows.start + rows.stop - 1) // 2
+        middle = (rows.start + rows.stop - 1) / 2
         noise = image - sources
-        noise -= self._mesh.background_rows(middle, middle + 1)
-        usual = (np.abs(noise) < OUTLIER * rms) & (flags == 0)
+        noise -= self._mesh.background_at(np.array([middle]))
+        most = np.maximum(OUTLIER * rms, FEW_COUNTS * np.float32(self._mesh.step))
+        usual = (np.abs(noise) < most) & (flags == 0)
         noise += OF_THE_SKY * np.clip(sources, 0, FAINT * rms)
         row = np.searchsorted(self._down, middle, side="right") - 1
         for gathered, values in ((self._total, np.where(usual, noise, 0)), (self._number, usual)):
@@ -67,10 +70,10 @@ class SecondLook:
         if mesh.hidden is None:
             return mesh
         area = np.outer(np.diff(self._down), np.diff(self._across))
-        # Where hardly any cell shows enough sky, the best fifth of them must do.
-        most_hidden = max(MOST_HIDDEN, np.quantile(mesh.hidden, 0.2))
-        good = (self._number >= LEAST_SEEN * area) & (mesh.hidden <= most_hidden)
-        if not good.any():
+        seen = self._number >= LEAST_SEEN * area
+        if not seen.any():
             return mesh
+        # Where objects are in every cell, the best fifth of them must do.
+        good = seen & (mesh.hidden <= max(MOST_HIDDEN, np.quantile(mesh.hidden[seen], 0.2)))
         mean = fill_cells(self._total / np.maximum(self._number, 1), good)
         return replace(mesh, background=(mesh.background + mean).astype(np.float32))

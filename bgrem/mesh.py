@@ -43,7 +43,11 @@ class Mesh:
         A natural cubic spline through the centres of the cells, as in SExtractor
         (Bertin & Arnouts 1996), and straight lines outside the outermost centres.
         """
-        return cubic(self.nodes[0], *self._background_along_x, np.arange(start, stop))
+        return self.background_at(np.arange(start, stop))
+
+    def background_at(self, rows: np.ndarray) -> np.ndarray:
+        """Sky level at ascending places along y, which may lie between two rows, as `background_rows`."""
+        return cubic(self.nodes[0], *self._background_along_x, rows)
 
     def rms_rows(self, start: int, stop: int) -> np.ndarray:
         """Noise of the rows ``start`` to ``stop``, float32 of shape (stop - start, nx).

@@ -75,8 +75,10 @@ def sum_uncertainties(parts, x, y, radius, *, calibration, fwhm):
     Raises
     ------
     ValueError
-        If the model was not calibrated for sums.
+        If the model was not calibrated for sums, or the FWHM is not known.
     """
+    if not fwhm > 0:
+        raise ValueError(f"the FWHM of the stars must be a positive number of pixels, not {fwhm}")
     flux = aperture_fluxes(parts.sources, x, y, radius)
     noise = aperture_uncertainties(parts.rms, x, y, radius)
     independent = aperture_uncertainties(parts.uncertainty, x, y, radius)

@@ -4,7 +4,8 @@ A network knows what is a defect, a particle or a nebula, but its chances crowd 
 detections of a clean list are told from sources. The matched filter is the optimum in noise (Irwin
 1985, MNRAS 214, 575), and knows nothing else. So the logarithm of the one and the S/N of the other,
 on the image without what the network takes for artefacts, are added up; and since what stands far above
-the noise is a source or an artefact, but not noise, the network's doubts weigh more there.
+the noise is a source or an artefact, but not noise, the network's doubts weigh more there. In correlated
+noise a S/N above 5 raises the sum by more, and one below lowers it.
 """
 
 import math

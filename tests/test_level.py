@@ -1,5 +1,7 @@
 """The second look at the level of the sky."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -80,9 +82,53 @@ def test_nothing_seen_changes_nothing(noise):
 
 
 @pytest.mark.parametrize("sources", [0.1, 50.0])
-def test_a_part_of_the_faintest_light_is_sky(noise, sources):
-    found = look(mesh_of(), noise, sources=sources).background
-    np.testing.assert_allclose(found, OF_THE_SKY * min(sources, FAINT), atol=0.03)
+def test_a_part_of_the_faintest_light_is_sky(sources):
+    found = look(mesh_of(), np.zeros(SHAPE, np.float32), sources=sources).background
+    np.testing.assert_allclose(found, OF_THE_SKY * min(sources, FAINT), atol=1e-4)
+
+
+@pytest.mark.parametrize("thin", [1, 7, 16])
+@pytest.mark.parametrize("slopes", [(0.05, 0.0), (0.0, 0.05)])
+def test_a_gradient_that_the_mesh_has_is_no_noise(slopes, thin):
+    mesh = mesh_of()
+    rows, columns = (nodes * slope for nodes, slope in zip(mesh.nodes, slopes, strict=True))
+    level = (rows[:, None] + columns).astype(np.float32)
+    tilted = replace(mesh, background=level)
+    found = look(tilted, np.zeros(SHAPE, np.float32), thin=thin)
+    np.testing.assert_allclose(found.background, level, atol=0.02 * max(slopes))
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.1, 1.0])
+def test_few_counts_are_no_outliers(rate):
+    data = np.random.default_rng(1).poisson(rate, (384, 384)).astype(np.float32)
+    parts = separate(data)
+    assert parts.background.mean() == pytest.approx(data.mean(), rel=0.1)
+
+
+def test_an_empty_canvas_does_not_switch_the_guard_off(noise):
+    """Cells without data say nothing of how much objects hide elsewhere."""
+    hidden = np.ones((3, 4))
+    hidden[0] = 0.0, 0.0, 0.0, 0.9
+    flags = np.ones(SHAPE, np.uint8)
+    flags[:100] = 0
+    noise[:100, 308:] += 2.0
+    found = look(mesh_of(hidden), noise + np.float32(0.2), flags).background
+    np.testing.assert_allclose(found, 0.2, atol=0.03)
+
+
+def test_a_mesh_that_knows_nothing_of_objects_stays():
+    mesh = replace(mesh_of(), hidden=None)
+    assert look(mesh, np.ones(SHAPE, np.float32)) is mesh
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (40, 300)])
+def test_one_cell_and_a_weight(shape):
+    data = np.random.default_rng(2).normal(100.0, 5.0, shape)
+    weight = np.full(shape, 0.04)
+    weight[:4, :4] = 0.0
+    parts = separate(data, weight=weight)
+    assert parts.background.dtype == np.float64
+    assert parts.background.mean() == pytest.approx(100.0, abs=1.5)
 
 
 def test_the_level_is_nearer_to_the_truth():

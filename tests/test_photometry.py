@@ -5,7 +5,13 @@ import pytest
 import sep
 
 from bgrem.light import add_light, add_stamp, light_of_stars
-from bgrem.photometry import aperture_fluxes, aperture_uncertainties, auto_fluxes, psf_fluxes
+from bgrem.photometry import (
+    aperture_fluxes,
+    aperture_uncertainties,
+    auto_fluxes,
+    psf_fluxes,
+    sum_uncertainties,
+)
 from bgrem.psf import gaussian_psf
 
 FWHM = 4.0
@@ -83,3 +89,9 @@ def test_auto_is_nearly_the_whole_flux():
     objects = np.sort(sep.extract(image, 3.0, minarea=5), order="y")
     flux = auto_fluxes(image, objects)
     assert flux == pytest.approx([5000.0, 900.0], rel=0.1)
+
+
+@pytest.mark.parametrize("fwhm", [0.0, np.nan])
+def test_sums_need_the_seeing(fwhm):
+    with pytest.raises(ValueError, match="FWHM of the stars must be a positive number"):
+        sum_uncertainties(None, [5.0], [5.0], 3.0, calibration=None, fwhm=fwhm)

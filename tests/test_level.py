@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bgrem import separate
+from bgrem import level, separate
 from bgrem.level import FAINT, OF_THE_SKY, SecondLook
 from bgrem.mesh import Mesh
 from bgrem.simulate import Scene, draw
@@ -42,6 +42,14 @@ def test_the_level_moves_by_the_mean_of_the_noise(noise, thin):
     found = look(mesh_of(level=3.0), noise + 0.5, thin=thin)
     np.testing.assert_allclose(found.background, 3.5, atol=0.03)
     assert found.background.dtype == np.float32
+
+
+def test_large_meshes_are_sampled(noise, monkeypatch):
+    monkeypatch.setattr(level, "MANY_CELLS", 12)
+    noise[:, 205:] += 1.0
+    found = look(mesh_of(), noise).background
+    np.testing.assert_allclose(found[:, :2], 0.0, atol=0.05)
+    np.testing.assert_allclose(found[:, 2:], 1.0, atol=0.05)
 
 
 def test_each_cell_has_its_own(noise):
@@ -92,10 +100,10 @@ def test_a_part_of_the_faintest_light_is_sky(sources):
 def test_a_gradient_that_the_mesh_has_is_no_noise(slopes, thin):
     mesh = mesh_of()
     rows, columns = (nodes * slope for nodes, slope in zip(mesh.nodes, slopes, strict=True))
-    level = (rows[:, None] + columns).astype(np.float32)
-    tilted = replace(mesh, background=level)
+    plane = (rows[:, None] + columns).astype(np.float32)
+    tilted = replace(mesh, background=plane)
     found = look(tilted, np.zeros(SHAPE, np.float32), thin=thin)
-    np.testing.assert_allclose(found.background, level, atol=0.02 * max(slopes))
+    np.testing.assert_allclose(found.background, plane, atol=0.02 * max(slopes))
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1, 1.0])

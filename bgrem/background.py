@@ -175,14 +175,14 @@ def separate(
     calibration = card.calibration if calibrated else None
     second_look = SecondLook(sky.mesh)
     for rows, strip in _numbered(strips):
-        unit = sky.mesh.rms_rows(rows.start, rows.stop)
-        image, rms = x[rows].copy(), np.float64(sky.scale) * unit
+        image, rms = x[rows].copy(), sky.mesh.rms_rows(rows.start, rows.stop)
+        rms_of_data = np.float64(sky.scale) * rms
         for name, channel in zip(channels, strip, strict=True):
             if name == "log_variance":
                 channel = _deviation(channel, strip[0], calibration)
             part = parts[PART_OF_CHANNEL[name]]
-            part[rows] = _in_data_units(part[rows], name, channel, rms)
-        second_look.add(rows, image, strip[0] * unit, unit, flags[rows])
+            part[rows] = _in_data_units(part[rows], name, channel, rms_of_data)
+        second_look.add(rows, image, strip[0] * rms, rms, flags[rows])
         if progress:
             progress(rows.stop / data.shape[0])
     noticed = _warnings(lost / flags.size, unlike, sky.mesh)

@@ -34,7 +34,8 @@ from bgrem.simulate.scene import GAP, SATURATED
 from bgrem.truth import known_defects, truth_of_sky
 
 OUTLIER = 10.0  # sigma
-LEAST, FEWEST = 100, 20  # a bin with fewer pixels or circles tells nothing; in one frame
+LEAST = 100  # a bin with fewer pixels or circles tells nothing
+LEAST_IN_FRAME = 20  # nor does a frame with fewer in it
 UNCERTAINTY_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, np.inf)
 BRIGHTNESS_EDGES = (-np.inf, -0.1, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0, np.inf)
 CIRCLES = (1.0, 2.0)  # radii, FWHM
@@ -153,7 +154,9 @@ def binned(frames):
 
 def statistics_of(pulls):
     """Those of all frames together, and the mean squared pull of the median frame."""
-    each = [pull_statistics(pull)["mean squared pull"] for pull in pulls if pull.size >= FEWEST]
+    each = [
+        pull_statistics(pull)["mean squared pull"] for pull in pulls if pull.size >= LEAST_IN_FRAME
+    ]
     median = float(np.median(each)) if each else np.nan
     return {**pull_statistics(np.concatenate(pulls)), "median frame": median}
 

@@ -8,8 +8,9 @@ other sources put less than 5 % of their light count. Of the same stars:
 
 - `psf on sources`: least squares with the true PSF at the true place, on bgrem's sources;
 - `aperture on sources`: a circle of radius 1 FWHM at the true place, on bgrem's sources;
-- `original`: of stars that bgrem detects by the recipe of docs/recipes.rst, the same circle on data - background, where bgrem sees
-  them; `local sky`: less the median of bgrem's noise in a ring of 3 to 5 FWHM around;
+- `original`: of stars that bgrem detects by the recipe of docs/recipes.rst, the same circle on
+  data - background, where bgrem sees them; `local sky`: less the median of bgrem's noise in a ring
+  of 3 to 5 FWHM around;
 - `SExtractor`, `SExtractor auto`: the circle and FLUX_AUTO, of stars that its default run detects,
   where it sees them.
 

@@ -11,8 +11,8 @@ its cells; of the frames the median, and the geometric mean of the ratios to the
 
 Last, what would be left in each cell if the mesh were moved by the mean of bgrem's noise there times one number,
 and the mean of the sources up to `bgrem.level.FAINT` rms times another: 1 and `bgrem.level.OF_THE_SKY`
-are what bgrem takes. Geometric means of the ratios to the mesh alone. They were chosen on other frames:
-`--seed 1`.
+are what bgrem takes. Geometric means of the ratios to the mesh alone. The numbers were chosen on further frames
+of these kinds, and then looked at on these: `--seed` draws others.
 """
 
 from time import perf_counter

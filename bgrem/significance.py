@@ -5,7 +5,7 @@ detections of a clean list are told from sources. The matched filter is the opti
 1985, MNRAS 214, 575), and knows nothing else. So the logarithm of the one and the S/N of the other,
 on the image without what the network takes for artefacts, are added up; and since what stands far above
 the noise is a source or an artefact, but not noise, the network's doubts weigh more there. In correlated
-noise a S/N above 5 raises the sum by more, and one below lowers it.
+noise a S/N above 6 raises the sum by more, and one below lowers it.
 """
 
 import math
@@ -29,9 +29,10 @@ REACH = 0.4
 CENTRE = 0.25
 LEAST_CHANCE = 1e-12
 SNR_WEIGHT = 0.75  # 0.5 to 1 do as well in white noise
-# By so much more with the correlation of neighbours: structure in correlated noise looks like sources to a
-# network, and is in the noise of what a matched filter gives. What stands as high as the highest noise stays.
-CORRELATED, HIGHEST_NOISE = 1.0, 5.0
+# By so much more for what the correlation of neighbours exceeds: structure in correlated noise looks like
+# sources to a network, and is in the noise of what a matched filter gives. A lower correlation may be that of
+# crowds and nebulae. What stands as high as the highest noise stays.
+CORRELATED, CORRELATED_FROM, HIGHEST_NOISE = 5.0, 0.15, 6.0
 # What a chance lacks of this one weighs by so much more with each unit of S/N between these two. It is below
 # one: of sources in structure that no simulated frame has, the network is less than sure.
 DOUBTED = 0.5
@@ -93,9 +94,10 @@ def together(log_chance, snr, correlation):
     """
     doubt = DOUBT * (snr.clamp(DOUBT_FROM, DOUBT_TO) - DOUBT_FROM)
     lacking = (log_chance - math.log(DOUBTED)).clamp(max=0)
-    more = CORRELATED * correlation.amax(dim=1).clamp(min=0)[:, None, None, None]
+    more = CORRELATED * (correlation.amax(dim=1) - CORRELATED_FROM).clamp(min=0)
     sure = certainty(snr)
-    return log_chance + doubt * lacking + SNR_WEIGHT * sure + more * (sure - HIGHEST_NOISE)
+    counts_for_more = more[:, None, None, None] * (sure - HIGHEST_NOISE)
+    return log_chance + doubt * lacking + SNR_WEIGHT * sure + counts_for_more
 
 
 def gathered_chance(chance, fwhm):

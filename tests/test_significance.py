@@ -115,7 +115,8 @@ def test_what_the_network_says_counts_and_a_low_chance_more_above_the_noise(snr,
 
 
 @pytest.mark.parametrize(
-    ("along_x", "along_y", "more"), [(0.0, 0.1, 0.0), (0.1, CORRELATED_FROM + 0.3, 0.3), (-0.3, -0.3, 0.0)]
+    ("along_x", "along_y", "more"),
+    [(0.0, 0.1, 0.0), (0.1, CORRELATED_FROM + 0.3, 0.3), (-0.3, -0.3, 0.0)],
 )
 def test_the_filter_counts_for_more_in_correlated_noise(along_x, along_y, more):
     correlation, chance = torch.tensor([[along_x, along_y]]), torch.zeros(1, 1, 2, 2)

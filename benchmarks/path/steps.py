@@ -29,7 +29,7 @@ LONELY = 5.0  # FWHM to the next source of a tenth of the flux
 
 def main():
     parser = options(__doc__)
-    parser.add_argument("--steps", type=int, nargs="+", default=(1, 2, 4, 8))
+    parser.add_argument("--steps", type=int, nargs="+", default=(1, 2, 4, 8, 16))
     parser.add_argument("--frames", type=int, default=4)
     parser.add_argument("--side", type=int, default=1024, help="of a frame in pixels")
     chosen = parser.parse_args()

@@ -77,7 +77,7 @@ def sum_uncertainties(parts, x, y, radius, *, calibration, fwhm):
     ValueError
         If the model was not calibrated for sums, or the FWHM is not known.
     """
-    if not fwhm > 0:
+    if not (np.isfinite(fwhm) and fwhm > 0):
         raise ValueError(f"the FWHM of the stars must be a positive number of pixels, not {fwhm}")
     flux = aperture_fluxes(parts.sources, x, y, radius)
     noise = aperture_uncertainties(parts.rms, x, y, radius)

@@ -91,7 +91,7 @@ def test_auto_is_nearly_the_whole_flux():
     assert flux == pytest.approx([5000.0, 900.0], rel=0.1)
 
 
-@pytest.mark.parametrize("fwhm", [0.0, np.nan])
+@pytest.mark.parametrize("fwhm", [0.0, np.nan, np.inf])
 def test_sums_need_the_seeing(fwhm):
     with pytest.raises(ValueError, match="FWHM of the stars must be a positive number"):
         sum_uncertainties(None, [5.0], [5.0], 3.0, calibration=None, fwhm=fwhm)

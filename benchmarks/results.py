@@ -20,7 +20,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bgrem.model import load_model
+from bgrem.inference.model import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 EVALUATE = ("-m", "bgrem.cli.evaluate")

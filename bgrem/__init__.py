@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bgrem.background import remove_background, separate
     from bgrem.background2d import DiffusionBackground2D
-    from bgrem.files import process_file, process_files
-    from bgrem.model import available_models, load_model
-    from bgrem.restore import undo
+    from bgrem.inference.model import available_models, load_model
+    from bgrem.io.restore import undo
+    from bgrem.processing.files import process_file, process_files
 
 __version__ = "0.1.0"
 
 _HOME = {
     "DiffusionBackground2D": "background2d",
-    "available_models": "model",
-    "load_model": "model",
-    "process_file": "files",
-    "process_files": "files",
+    "available_models": "inference.model",
+    "load_model": "inference.model",
+    "process_file": "processing.files",
+    "process_files": "processing.files",
     "remove_background": "background",
     "separate": "background",
-    "undo": "restore",
+    "undo": "io.restore",
 }
 
 __all__ = [

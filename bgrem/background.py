@@ -16,20 +16,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bgrem import __version__
-from bgrem.absorption import absorbed_light
-from bgrem.budget import calls_within
-from bgrem.containers import unwrap
-from bgrem.diffusion import noise_rates, reverse_diffusion
-from bgrem.flags import ARTEFACT, NOT_FINITE, UNSEEN, flag_pixels
-from bgrem.frame import FRAME_NAMES, measure_frame
-from bgrem.level import SecondLook
-from bgrem.model import Model, ModelError, load_model
-from bgrem.saturation import keep_saturated
-from bgrem.scratch import MEMORY, Derived, Memory
+from bgrem.arrays.containers import unwrap
+from bgrem.arrays.rows import MEMORY, Derived, Memory
+from bgrem.arrays.tiling import map_tiles, over_strips, row_strips, tile_grid
+from bgrem.detection.frame import FRAME_NAMES, measure_frame
+from bgrem.inference.diffusion import noise_rates, reverse_diffusion
+from bgrem.inference.memory import calls_within
+from bgrem.inference.model import Model, ModelError, load_model
+from bgrem.masks.flags import ARTEFACT, NOT_FINITE, UNSEEN, flag_pixels
+from bgrem.masks.saturation import keep_saturated
 from bgrem.separation import MAPS, Separation, SkyMap
-from bgrem.sky import center_and_scale, estimate_mesh
-from bgrem.tiling import map_tiles, over_strips, row_strips, tile_grid
-from bgrem.weights import noise_of_weight, weighted
+from bgrem.sky.absorption import absorbed_light
+from bgrem.sky.estimate import center_and_scale, estimate_mesh
+from bgrem.sky.level import SecondLook
+from bgrem.sky.weights import noise_of_weight, weighted
 
 __all__ = ["remove_background", "separate", "warn_of"]
 
@@ -93,7 +93,7 @@ def separate(
     saturate : float or array_like of bool, optional
         Level from which on a pixel is saturated, in data units, or True where one is. Such
         pixels are flagged and keep all their light above the sky as sources.
-    model : str, path or `~bgrem.model.Model`
+    model : str, path or `~bgrem.inference.model.Model`
         A model's name, its ``.onnx`` file, or a loaded one.
     steps : int
         Number of diffusion steps; the time taken is proportional to it.
@@ -116,7 +116,7 @@ def separate(
     calibrated : bool
         Whether the uncertainty is corrected by the calibration in the model's card, where it
         has one.
-    store : `~bgrem.scratch.Memory`
+    store : `~bgrem.arrays.rows.Memory`
         Where whole images are kept while they are worked on, and the parts.
     progress : callable, optional
         Called with the fraction that is done, 0 to 1.
@@ -453,7 +453,7 @@ def remove_background(
         Image of shape (ny, nx). It is not changed.
     mask : array_like of bool, optional
         True where a pixel is bad, in addition to the mask that ``data`` may have.
-    model : str, path or `~bgrem.model.Model`
+    model : str, path or `~bgrem.inference.model.Model`
         A model's name, its ``.onnx`` file, or a loaded one.
     steps : int
         Number of diffusion steps.

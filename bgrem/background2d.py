@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bgrem.background import separate, warn_of
-from bgrem.mesh import cell_edges
+from bgrem.sky.mesh import cell_edges
 
 __all__ = ["DiffusionBackground2D"]
 

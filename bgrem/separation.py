@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bgrem.flags import ARTEFACT, MASKED, NOT_FINITE
-from bgrem.mesh import Mesh
-from bgrem.scratch import MEMORY, Memory
-from bgrem.tiling import row_strips
+from bgrem.arrays.rows import MEMORY, Memory
+from bgrem.arrays.tiling import row_strips
+from bgrem.masks.flags import ARTEFACT, MASKED, NOT_FINITE
+from bgrem.sky.mesh import Mesh
 
 __all__ = ["ARTEFACT", "MAPS", "MASKED", "NOT_FINITE", "Separation", "SkyMap"]
 
@@ -48,8 +48,8 @@ class Separation:
         Standard deviation of the sources; None if the model gives none.
     significance : `~numpy.ndarray` or None
         How sure it is that a source's centre is near the pixel, by the network and by the matched
-        filter (`bgrem.significance`); None if the model gives none.
-    store : `~bgrem.scratch.Memory`
+        filter (`bgrem.network.significance`); None if the model gives none.
+    store : `~bgrem.arrays.rows.Memory`
         Where the parts are kept that are yet to be computed.
     """
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from bgrem import separate
-from bgrem.fits import read_image
-from bgrem.pictures import before_after, png, stretched
+from bgrem.io.reading import read_image
+from bgrem.report.pictures import before_after, png, stretched
 
 DOCS = Path(__file__).resolve().parent
 SAMPLE = DOCS.parent / "examples" / "meerlicht_sample.fits.fz"

@@ -15,8 +15,8 @@ from bgrem import (
     separate,
     undo,
 )
-from bgrem.model import Model
-from bgrem.outcome import Failure, Result
+from bgrem.inference.model import Model
+from bgrem.processing.outcome import Failure, Result
 from bgrem.separation import Separation
 
 

@@ -8,14 +8,14 @@ import pytest
 from astropy.io import fits
 from onnx import TensorProto, helper, numpy_helper
 
-from bgrem.model import ModelCard
+from bgrem.inference.model import ModelCard
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def toy_card(**changes) -> ModelCard:
     """A card of the toy model, with some entries changed."""
-    from bgrem.frame import FRAME_NAMES
+    from bgrem.detection.frame import FRAME_NAMES
 
     entries = {
         "name": "toy",
@@ -99,7 +99,7 @@ def toy_model_path(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def toy_model(toy_model_path):
     """The loaded toy model, on one thread."""
-    from bgrem.model import load_model
+    from bgrem.inference.model import load_model
 
     return load_model(toy_model_path, threads=1)
 
@@ -118,8 +118,8 @@ def one_thread():
 def tiny_config():
     """A training of seconds, whose losses fall."""
     pytest.importorskip("torch")
-    from bgrem.network import NetworkConfig
-    from bgrem.training_config import TrainingConfig
+    from bgrem.network.unet import NetworkConfig
+    from bgrem.train.config import TrainingConfig
 
     return TrainingConfig(
         name="tiny", description="for tests", seed=5, steps=60, warmup=5, decay=20, batch=4,
@@ -134,7 +134,7 @@ def tiny_config():
 @pytest.fixture(scope="session")
 def trained(one_thread, tiny_config, tmp_path_factory):
     """The folder of a finished tiny training, and the training."""
-    from bgrem.train import train
+    from bgrem.train.loop import train
 
     folder = tmp_path_factory.mktemp("trained")
     return folder, train(tiny_config, folder, workers=0, report=10, save=25, validation=0)

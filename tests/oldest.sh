@@ -20,5 +20,5 @@ PYTHON
 "$folder/bin/pip" install --quiet -r "$folder/oldest.txt" pytest hypothesis onnx
 "$folder/bin/pip" install --quiet --no-deps -e .
 "$folder/bin/python" -m pytest -q \
-    tests/test_background.py tests/test_borders.py tests/test_cli.py tests/test_companions.py \
-    tests/test_files.py tests/test_filters.py tests/test_fits.py tests/test_html.py tests/test_model.py tests/test_pictures.py tests/test_sky.py tests/test_tiling.py
+    tests/test_background.py tests/arrays tests/masks tests/sky tests/io tests/report \
+    tests/cli/test_bgrem.py tests/processing/test_files.py tests/inference/test_model.py

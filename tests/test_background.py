@@ -16,9 +16,9 @@ from hypothesis.extra.numpy import arrays
 import bgrem
 from bgrem.background import _frame_vector, remove_background, separate
 from bgrem.background2d import DiffusionBackground2D
-from bgrem.calibration import Calibration
-from bgrem.frame import HIGHEST, LOWEST, Frame
-from bgrem.model import load_model
+from bgrem.detection.frame import HIGHEST, LOWEST, Frame
+from bgrem.inference.calibration import Calibration
+from bgrem.inference.model import load_model
 
 
 def field(shape=(200, 230), level=1000.0, rms=10.0, seed=0):

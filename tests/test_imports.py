@@ -1,9 +1,12 @@
-"""The house stands: imports go downwards only, and the heavy ones come late."""
+"""The house stands: imports go down, folders keep to themselves, and heavy packages come late."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -11,95 +14,167 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bgrem"
 
-# Each room and its floor; a room imports only from floors below its own.
-FLOORS = {
-    "tiling": -1, "scratch": -1, "filters": -2, "diffusion": 0, "peaks": 0, "truth": 0, "mode": -2, "calibration": 0,
-    "light": 0, "tables": 0, "pictures": 0, "borders": 0, "formats": 0, "photometry": 1, "target": 5,
-    "inject": 6, "restore": 2, "flags": 1, "saturation": 2, "weights": 2, "maps": 2, "companions": 3, "bayer": 3,
-    "sky": 1, "splines": -1, "mesh": 0, "blocks": 0, "objects": 0.5, "level": 1.5, "clipped": 0, "frame": -1,
-    "checksum": -1, "hdus": 0.2, "tile_compression": 0.4, "fits": 1, "rewriting": 1.5,
-    "openvino_graph": 0, "engines": 1, "model": 2, "psf": 1, "simulate": 1,
-    "separation": 2, "significance": 0.7, "containers": 2, "absorption": 2, "detect": 2, "matched": 0, "network": 0.5,
-    "parents": 2, "realism": 2,
-    "background": 3, "background2d": 4, "html": 3,
-    "own_sky": 6, "budget": 2.5, "temporary": -2, "journal": 0, "log": 5, "workers": 6, "cluster": 6, "batch": 7,
-    "outcome": 0, "provenance": 0, "paths": 2, "products": 4, "files": 5, "pair": 4, "evaluate": 4, "training_config": 3, "losses": 3,
-    "baselines": 3, "pooled": 6, "report": 5, "validate": 5, "calibrate": 5,
-    "export": 7,
-    "train": 8,
-    "cli": 9,
-}  # fmt: skip
-WING = {
-    "simulate", "matched", "network", "significance", "parents", "validate", "calibrate", "training_config", "losses", "export",
-    "own_sky", "train",
-}  # fmt: skip
-HEAVY = {
-    "torch",
-    "galsim",
-    "dask",
-    "distributed",
-    "matplotlib",
-    "onnxruntime",
-    "astroscrappy",
-    "onnx",
-    "openvino",
-}
-ALLOWED_IN_THE_WING = {"torch", "galsim"}
+# From the ground up. What stands in a tier imports from the tiers before it, and a folder from itself.
+TIERS = (
+    {"arrays"},
+    {"options"},
+    {"masks"},
+    {"sky", "detection", "io"},
+    {"network", "simulate"},
+    {"inference"},
+    {"separation"},
+    {"background"},
+    {"removal", "background2d"},
+    {"report"},
+    {"processing"},
+    {"evaluate"},
+    {"train"},
+    {"cli"},
+)
+TIER = {name: number for number, names in enumerate(TIERS) for name in names}
+# Folders of people who train and measure: there the heavy packages may come at once.
+WORKSHOP = {"network", "simulate", "evaluate", "train"}
+MODULE_LINES, FOLDER_MODULES, TOP_ENTRIES = 400, 12, 24
+# Names by which packages are imported, where they are not those by which they are installed.
+IMPORT_NAMES = {"scikit-image": "skimage"}
 
 
-def room_of(path):
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
-
-
-def imported(tree):
-    """Modules that a file imports, as dotted names, relative ones resolved for the package's own."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            yield f"bgrem.{node.module}" if node.module else "bgrem"
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def files():
+def modules():
+    """Every module but those that are only a door: __init__ and __main__ at the top."""
     return sorted(
         path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem[0] != "_"
     )
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_downwards(path):
-    room = room_of(path)
-    assert room in FLOORS, f"say in FLOORS on which floor {room} stands"
-    for name in imported(ast.parse(path.read_text())):
+def by_module():
+    return pytest.mark.parametrize(
+        "path", modules(), ids=lambda path: str(path.relative_to(PACKAGE))
+    )
+
+
+def part_of(path):
+    """The folder of a module, or the module at the top."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def dotted(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(tree):
+    """Modules, and names in modules, that a tree imports, as dotted names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def parsed(path):
+    return ast.parse(path.read_text())
+
+
+def heavy_packages():
+    """What the extras of pyproject bring and the core does not need, by the names of imports."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def names(requirements):
+        found = {re.match(r"[\w-]+", line)[0] for line in requirements}
+        return {IMPORT_NAMES.get(name, name) for name in found}
+
+    extras = names(chain.from_iterable(project["optional-dependencies"].values()))
+    return extras - names(project["dependencies"]) | {"onnxruntime"}
+
+
+@by_module()
+def test_imports_go_down(path):
+    part = part_of(path)
+    assert part in TIER, f"say in TIERS where {part} stands"
+    for name in imported(parsed(path)):
         parts = name.split(".")
-        below = parts[1] if parts[0] == "bgrem" and len(parts) > 1 else room
-        if (
-            below == room
-            or not (PACKAGE / below).exists()
-            and not (PACKAGE / f"{below}.py").exists()
-        ):
+        if parts[0] != "bgrem" or len(parts) < 2 or parts[1] == part or parts[1] not in TIER:
             continue
-        assert FLOORS[below] < FLOORS[room], f"{room} imports {below}, which is not below it"
+        assert TIER[parts[1]] < TIER[part], f"{dotted(path)} imports {name}, which is not below it"
 
 
-@pytest.mark.parametrize("room", ["tiling", "diffusion", "filters"])
-def test_the_ground_floor_needs_numpy_only(room):
-    tops = {
-        name.split(".")[0] for name in imported(ast.parse((PACKAGE / f"{room}.py").read_text()))
-    }
-    assert tops <= {"numpy", *sys.stdlib_module_names}
+@pytest.mark.xfail(reason="being built")
+def test_every_part_has_a_tier():
+    parts = {part_of(path) for path in modules()}
+    assert parts == set(TIER)
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_heavy_imports_come_late(path):
-    module = ast.parse(path.read_text())
-    module.body = [node for node in module.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    tops = {name.split(".")[0] for name in imported(module)}
-    allowed = ALLOWED_IN_THE_WING if room_of(path) in WING else set()
-    assert not tops & HEAVY - allowed
+@pytest.mark.xfail(reason="being built")
+def test_no_cycle_inside_a_folder():
+    paths = {dotted(path): path for path in modules()}
+    needs = {name: set(imported(parsed(path))) & set(paths) for name, path in paths.items()}
+    while ready := [name for name in needs if not needs[name] & (set(needs) - {name})]:
+        for name in ready:
+            del needs[name]
+    assert not needs
+
+
+def test_folders_are_one_level_deep():
+    assert all(len(path.relative_to(PACKAGE).parts) <= 2 for path in modules())
+
+
+def test_the_house_is_small():
+    shown = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(shown) <= TOP_ENTRIES
+    for folder in filter(Path.is_dir, shown):
+        assert len(list(folder.glob("*.py"))) <= FOLDER_MODULES, folder
+
+
+@by_module()
+@pytest.mark.xfail(reason="being built", strict=False)
+def test_modules_are_short(path):
+    assert len(path.read_text().splitlines()) <= MODULE_LINES
+
+
+def test_no_module_name_twice():
+    # A command has a module of its own name in `cli`.
+    names = [path.stem for path in modules() if part_of(path) != "cli" and path.stem[0] != "_"]
+    assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
+
+
+@pytest.mark.xfail(reason="being built")
+def test_no_public_name_twice():
+    """A public constant, function or class is defined in one place only."""
+    places = defaultdict(set)
+    for path in modules():
+        if part_of(path) == "cli":
+            continue
+        for node in parsed(path).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names = [node.name]
+            elif isinstance(node, ast.Assign):
+                names = [n.id for n in ast.walk(node.targets[0]) if isinstance(n, ast.Name)]
+            else:
+                continue
+            for name in names:
+                if name[0] != "_":
+                    places[name].add(dotted(path))
+    twice = {name: sorted(found) for name, found in places.items() if len(found) > 1}
+    assert not twice
+
+
+def test_arrays_need_numpy_only():
+    for path in (PACKAGE / "arrays").glob("*.py"):
+        tree = parsed(path)
+        tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        tops = {name.split(".")[0] for name in imported(tree)}
+        assert tops <= {"numpy", "bgrem", *sys.stdlib_module_names}, path
+
+
+@by_module()
+def test_the_core_imports_nothing_heavy(path):
+    if part_of(path) in WORKSHOP:
+        return
+    tree = parsed(path)
+    tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not {name.split(".")[0] for name in imported(tree)} & heavy_packages()
 
 
 @pytest.mark.parametrize(
@@ -107,27 +182,16 @@ def test_heavy_imports_come_late(path):
     [
         "import bgrem",
         "from bgrem import remove_background, DiffusionBackground2D, process_file, load_model",
-        "import bgrem.files, bgrem.cli.bgrem",
+        "import bgrem.processing.files, bgrem.cli.bgrem",
     ],
 )
 def test_importing_is_light(statement):
-    code = f"import sys; {statement}; print(sorted({HEAVY!r} & set(sys.modules)))"
+    code = f"import sys; {statement}; print(sorted({heavy_packages()!r} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
     assert done.stderr == ""
-
-
-def test_public_names():
-    import bgrem
-
-    assert set(bgrem.__all__) >= {
-        "DiffusionBackground2D", "available_models", "load_model", "process_file", "process_files",
-        "remove_background",
-    }  # fmt: skip
-    for name in bgrem.__all__:
-        assert getattr(bgrem, name) is not None
 
 
 def test_public_names_are_sorted_and_typed():
@@ -139,22 +203,13 @@ def test_public_names_are_sorted_and_typed():
     assert "py.typed" in project["tool"]["setuptools"]["package-data"]["bgrem"]
     stated = (PACKAGE / "__init__.py").read_text()
     assert all(f"import {name}" in stated or f", {name}" in stated for name in bgrem.__all__)
+    for name in bgrem.__all__:
+        assert getattr(bgrem, name) is not None
 
 
-def test_the_types_of_every_public_function_are_checked():
+def test_public_functions_have_checked_types():
     import bgrem
 
     checked = (ROOT / "tests" / "check_types.py").read_text()
     functions = {name for name in bgrem.__all__ if name[0].islower()}
     assert not [name for name in functions if f"{name}(" not in checked]
-
-
-def test_every_option_has_its_row_in_the_readme():
-    from bgrem.cli.bgrem import make_parser
-
-    readme = (ROOT / "README.md").read_text()
-    rows = [line for line in readme.splitlines() if line.startswith("|")]
-    for action in make_parser()._actions:
-        for option in action.option_strings:
-            if option.startswith("--"):
-                assert any(f"`{option}`" in row for row in rows), option

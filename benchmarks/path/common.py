@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bgrem.model import load_model
+from bgrem.inference.model import load_model
 from bgrem.simulate import Scene, draw
 
 # Photon noise of a source in units of the sky's is sqrt(1 + x / KNEE), x in units of the sky's rms:

@@ -14,8 +14,8 @@ import numpy as np
 from common import local_noise, model_of, options, report, simulated
 
 from bgrem.background import separate
-from bgrem.engines import ENGINES, EngineWarning
-from bgrem.model import load_model
+from bgrem.inference.engines import ENGINES, EngineWarning
+from bgrem.inference.model import load_model
 
 
 def main():

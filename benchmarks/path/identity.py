@@ -12,8 +12,8 @@ import numpy as np
 from astropy.io import fits
 from common import model_of, options, report, simulated
 
-from bgrem.files import process_file
-from bgrem.fits import read_image
+from bgrem.io.reading import read_image
+from bgrem.processing.files import process_file
 
 BAR = 1e-6
 

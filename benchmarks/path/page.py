@@ -21,7 +21,7 @@ from astropy.io import fits
 from common import cores, model_of, options, report
 from speed import large_frame
 
-from bgrem.files import process_file
+from bgrem.processing.files import process_file
 
 SIZE, SECONDS = 8.0, 2.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -15,11 +15,11 @@ from functools import partial
 import numpy as np
 from common import local_noise, model_of, options, report, simulated
 
-from bgrem.diffusion import reverse_diffusion
-from bgrem.frame import measure_frame
-from bgrem.simulate.psf import PHASES
-from bgrem.sky import center_and_scale, estimate_mesh
-from bgrem.tiling import _Axis, map_tiles
+from bgrem.arrays.tiling import _Axis, map_tiles
+from bgrem.detection.frame import measure_frame
+from bgrem.inference.diffusion import reverse_diffusion
+from bgrem.simulate.optics import PHASES
+from bgrem.sky.estimate import center_and_scale, estimate_mesh
 
 SHAPE = (1100, 1500)
 MOST, ALL = 0.02, 0.1

@@ -15,11 +15,11 @@ import numpy as np
 from common import model_of, options, report, simulated
 
 from bgrem.background import separate
-from bgrem.detect import detect_on_sources
-from bgrem.evaluate import froc
-from bgrem.frame import equivalent_widths
+from bgrem.detection.detect import detect_on_sources
+from bgrem.detection.frame import equivalent_widths
+from bgrem.evaluate.froc import froc
+from bgrem.evaluate.truth import truth_of_sky
 from bgrem.simulate.scene import ARTEFACT, GAP, SATURATED, STAR
-from bgrem.truth import truth_of_sky
 
 RATES = (10.0, 100.0)
 RANGES = ((5, 15), (15, 100))  # S/N

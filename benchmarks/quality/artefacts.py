@@ -19,12 +19,12 @@ import numpy as np
 from report_card import add_seed, finish, make_parser, model_of, stream, tell
 from scipy import ndimage
 
-from bgrem import detect
 from bgrem.background import separate
+from bgrem.detection import detect
+from bgrem.masks.areas import around
 from bgrem.separation import ARTEFACT
 from bgrem.simulate import Scene, draw, scene
 from bgrem.simulate.scene import GAP, SATURATED, STAR
-from bgrem.truth import around
 
 SEEING = (1.6, 3.0, 4.5)  # FWHM, px
 CLEAN = dict.fromkeys(

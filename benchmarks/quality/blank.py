@@ -28,11 +28,11 @@ from scipy.signal import oaconvolve
 from scipy.spatial import cKDTree
 
 from bgrem.background import separate
-from bgrem.light import add_light
-from bgrem.report import detections_of
+from bgrem.evaluate.comparison import detections_of
+from bgrem.evaluate.truth import known_defects, matching_radius
 from bgrem.simulate import Scene, draw
-from bgrem.simulate.psf import PHASES
-from bgrem.truth import known_defects, matching_radius
+from bgrem.simulate.light import add_light
+from bgrem.simulate.optics import PHASES
 
 EMPTY = {"stars": 0.0, "galaxies": 0.0, "large_galaxies": 0.0, "discs": 0.0}
 #: What is left out of the default MeerLICHT scene for the quiet sky.

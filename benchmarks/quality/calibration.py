@@ -10,7 +10,7 @@ left out of the mean: these are artefacts taken for sources, or the reverse, and
 tells of them. The mean squared pull of the median frame is what a model is calibrated to; in all frames
 together those count most that have most pixels, or circles, in a bin. The same for sums in circles of
 radius 1 and 2 FWHM around the points of a regular grid, with the uncertainty of
-`bgrem.photometry.sum_uncertainties`. Saturated pixels and gaps are left out. Last, false detections per
+`bgrem.detection.photometry.sum_uncertainties`. Saturated pixels and gaps are left out. Last, false detections per
 megapixel against what the model's card says of the threshold.
 """
 
@@ -21,17 +21,17 @@ import numpy as np
 from report_card import add_seed, finish, make_parser, meerlicht_scene, model_of, stream, tell
 
 from bgrem.background import separate
-from bgrem.evaluate import froc
-from bgrem.photometry import (
+from bgrem.detection.photometry import (
     aperture_fluxes,
     aperture_uncertainties,
     circles_on_a_grid,
     sum_uncertainties,
 )
-from bgrem.report import detections_of
+from bgrem.evaluate.comparison import detections_of
+from bgrem.evaluate.froc import froc
+from bgrem.evaluate.truth import known_defects, truth_of_sky
 from bgrem.simulate import draw, random_scene
 from bgrem.simulate.scene import GAP, SATURATED
-from bgrem.truth import known_defects, truth_of_sky
 
 OUTLIER = 10.0  # sigma
 LEAST = 100  # a bin with fewer pixels or circles tells nothing

@@ -17,9 +17,15 @@ from time import perf_counter
 import numpy as np
 from report_card import finish, make_parser, model_of, tell
 
-from bgrem.evaluate import compare
-from bgrem.model import load_model
-from bgrem.report import MATCHED_FILTER, SEXTRACTOR, evaluate_frames, methods, pair_frame
+from bgrem.evaluate.comparison import (
+    MATCHED_FILTER,
+    SEXTRACTOR,
+    evaluate_frames,
+    methods,
+    pair_frame,
+)
+from bgrem.evaluate.froc import compare
+from bgrem.inference.model import load_model
 
 BEFORE, AFTER = "before", "after"
 RESAMPLES = 1000

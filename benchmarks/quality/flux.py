@@ -40,20 +40,22 @@ from report_card import (
 )  # fmt: skip
 from scipy.spatial import cKDTree
 
+from bgrem.arrays.stamps import add_stamp
 from bgrem.background import separate
-from bgrem.detect import (
+from bgrem.detection.detect import (
     DEFAULT_AREA,
     DEFAULT_CONV,
     DEFAULT_THRESHOLD,
     subtract_sky,
 )  # fmt: skip
-from bgrem.light import add_light, add_stamp
-from bgrem.photometry import aperture_fluxes, auto_fluxes, median_and_scatter, psf_fluxes
-from bgrem.report import detections_of
+from bgrem.detection.photometry import aperture_fluxes, auto_fluxes, median_and_scatter, psf_fluxes
+from bgrem.evaluate.comparison import detections_of
+from bgrem.evaluate.truth import matching_radius
+from bgrem.masks.areas import inner, inside
 from bgrem.simulate import Scene, draw
 from bgrem.simulate.galaxies import draw_extended
+from bgrem.simulate.light import add_light
 from bgrem.simulate.scene import GAP, SATURATED, STAR
-from bgrem.truth import inner, inside, matching_radius
 
 BINS = (1, 2, 3, 5, 10, 20, 50, 100, 300, 1000, 1e4)
 #: Light of others in a star's aperture, as a part of its own, up to which the star counts.

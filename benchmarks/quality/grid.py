@@ -23,13 +23,13 @@ from time import perf_counter
 import numpy as np
 from report_card import add_threshold, finish, make_parser, model_of, tell, threshold_of
 
-from bgrem import report
-from bgrem.detect import detect_matched_filter, detect_sextractor_default
-from bgrem.evaluate import FALSE, LEAST_FALSE, RATES, compare, depth_gain, match
-from bgrem.model import load_model
-from bgrem.simulate.files import make_scene
+from bgrem.detection.detect import detect_matched_filter, detect_sextractor_default
+from bgrem.evaluate import comparison as report
+from bgrem.evaluate.froc import FALSE, LEAST_FALSE, RATES, compare, depth_gain, match
+from bgrem.evaluate.tables import write_json
+from bgrem.inference.model import load_model
 from bgrem.simulate.scene import Scene
-from bgrem.tables import write_json
+from bgrem.simulate.scene_files import make_scene
 
 FROZEN = Path(__file__).with_name("grid.toml")
 EMPTY, CONTROL = "empty", "white"

@@ -19,9 +19,9 @@ from time import perf_counter
 import numpy as np
 from report_card import add_seed, finish, make_parser, model_of, tell
 
-from bgrem.inject import REFERENCES, evaluate_injected, summary_rows
-from bgrem.model import load_model
-from bgrem.target import read_target
+from bgrem.evaluate.inject import REFERENCES, evaluate_injected, summary_rows
+from bgrem.evaluate.target import read_target
+from bgrem.inference.model import load_model
 
 
 def main(argv=None):

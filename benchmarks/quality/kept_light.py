@@ -15,7 +15,7 @@ from report_card import finish, make_parser, model_of, tell
 from scipy.ndimage import maximum_filter
 
 from bgrem.background import separate
-from bgrem.fits import FitsError, as_planes, read_image
+from bgrem.io.reading import FitsError, as_planes, read_image
 
 BRIGHT = 30.0  # sky rms
 HALF = 2  # px: half width of the square

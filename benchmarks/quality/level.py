@@ -3,14 +3,14 @@
     python benchmarks/quality/level.py --json results/level.json
 
 In cells of about 96 pixels of simulated frames, the mean of the background less the true one, in units of the
-sky's rms: of bgrem's mesh alone, of its background (the mesh after the second look, `bgrem.level`), and of
+sky's rms: of bgrem's mesh alone, of its background (the mesh after the second look, `bgrem.sky.level`), and of
 SExtractor's (boxes of 64 pixels, a median of 3). The truth is the simulator's background, without its noise; but
 for what the noise of a frame has in common (the median over its cells of the mean of the true noise), as the
 rounding of the camera has. Defects and gaps are left out. Of each frame the root mean square over
 its cells; of the frames the median, and the geometric mean of the ratios to the mesh alone.
 
 Last, what would be left in each cell if the mesh were moved by the mean of bgrem's noise there times one number,
-and the mean of the sources up to `bgrem.level.FAINT` rms times another: 1 and `bgrem.level.OF_THE_SKY`
+and the mean of the sources up to `bgrem.sky.level.FAINT` rms times another: 1 and `bgrem.sky.level.OF_THE_SKY`
 are what bgrem takes. Geometric means of the ratios to the mesh alone. The numbers were chosen on further frames
 of these kinds, and then looked at on these: `--seed` draws others.
 """
@@ -21,13 +21,13 @@ import numpy as np
 from report_card import add_seed, finish, make_parser, meerlicht_scene, model_of, stream, tell
 
 from bgrem.background import separate
-from bgrem.detect import subtract_sky
-from bgrem.level import FAINT, OF_THE_SKY
-from bgrem.mesh import cell_edges
-from bgrem.parents import simulated_sky
+from bgrem.detection.detect import subtract_sky
+from bgrem.evaluate.truth import known_defects
 from bgrem.simulate import Scene, draw
-from bgrem.sky import estimate_mesh
-from bgrem.truth import known_defects
+from bgrem.sky.estimate import estimate_mesh
+from bgrem.sky.level import FAINT, OF_THE_SKY
+from bgrem.sky.mesh import cell_edges
+from bgrem.train.parents import simulated_sky
 
 CELL = 96  # px
 FAR = 6.0  # rms: no noise, and no level either

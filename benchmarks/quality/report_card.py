@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bgrem.model import load_model
-from bgrem.simulate.files import make_scene
-from bgrem.tables import text_table, write_json
+from bgrem.evaluate.tables import text_table, write_json
+from bgrem.inference.model import load_model
+from bgrem.simulate.scene_files import make_scene
 
 MEERLICHT = Path(__file__).with_name("meerlicht.toml")
 #: First number of every stream of random numbers here; training's seeds are small numbers.
@@ -95,7 +95,7 @@ def finish(options, tables, *, model, began, plot=None, **facts):
     ----------
     options : argparse.Namespace
     tables : dict of str to list of dict
-    model : bgrem.model.Model
+    model : bgrem.inference.model.Model
     began : float
         `time.perf_counter` at the start.
     plot : callable, optional

@@ -31,11 +31,11 @@ import distributed
 import numpy as np
 from astropy.io import fits
 
-from bgrem.batch import process_batch
-from bgrem.files import process_files
-from bgrem.model import load_model
-from bgrem.outcome import Result
-from bgrem.tables import text_table, write_json
+from bgrem.evaluate.tables import text_table, write_json
+from bgrem.inference.model import load_model
+from bgrem.processing.batch import process_batch
+from bgrem.processing.files import process_files
+from bgrem.processing.outcome import Result
 
 FAULTS = ("killed", "memory", "late", "both")
 WORKERS = 3

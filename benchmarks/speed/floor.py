@@ -29,8 +29,8 @@ from published import STEP, TILE, onnx_network
 from stages import REST, STAGES, time_stages
 from suite import SCENE, report, scene, write_frame
 
-from bgrem.engines import cores
-from bgrem.model import load_model
+from bgrem.inference.engines import cores
+from bgrem.inference.model import load_model
 
 __all__ = ["Operations", "count_operations", "measure_rates"]
 

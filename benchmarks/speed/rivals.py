@@ -4,7 +4,7 @@
 
 `sep`: the frame less SEP's background; `photutils`: the frame less Background2D, as its documentation
 has it; `wavelets`: the frame less the background of SEP, cleaned by thresholds in the starlet
-transform (`bgrem.baselines`).
+transform (`bgrem.evaluate.baselines`).
 """
 
 import argparse
@@ -36,8 +36,8 @@ def subtract_photutils(data):
 
 
 def clean_by_wavelets(data):
-    from bgrem.baselines import denoise_wavelets
-    from bgrem.detect import subtract_sky
+    from bgrem.detection.detect import subtract_sky
+    from bgrem.evaluate.baselines import denoise_wavelets
 
     sky = subtract_sky(data)
     return denoise_wavelets(sky.residual / sky.rms) * sky.rms

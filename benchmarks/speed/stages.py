@@ -15,7 +15,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from unittest import mock
 
-from bgrem import background, files, model, sky, tiling
+from bgrem import background
+from bgrem.arrays import tiling
+from bgrem.inference import model
+from bgrem.processing import files
+from bgrem.sky import estimate as sky
 
 __all__ = ["REST", "STAGES", "Stage", "Timing", "time_stages"]
 
@@ -141,7 +145,7 @@ def time_stages(path, network, *, steps=1, output_dir=None):
     ----------
     path : path
         A FITS file.
-    network : bgrem.model.Model
+    network : bgrem.inference.model.Model
     steps : int
         Diffusion steps.
     output_dir : path, optional

@@ -38,11 +38,11 @@ from process import CommandError, Usage, measure
 from rivals import RIVALS
 from stages import REST, STAGES, time_stages
 
-from bgrem.detect import DEFAULT_CONV, source_extractor_program
-from bgrem.engines import cores
-from bgrem.model import load_model
+from bgrem.detection.detect import DEFAULT_CONV, source_extractor_program
+from bgrem.evaluate.tables import text_table, write_json
+from bgrem.inference.engines import cores
+from bgrem.inference.model import load_model
 from bgrem.simulate import Scene, draw
-from bgrem.tables import text_table, write_json
 
 HERE = Path(__file__).resolve().parent
 # The code that is measured is that of this checkout.
@@ -59,8 +59,8 @@ COLUMNS = "NUMBER FLUX_ISO FLUXERR_ISO FLUX_AUTO FLUXERR_AUTO X_IMAGE Y_IMAGE FL
 # What an engine says of itself, or the last line of what hinders it.
 PROBE = """\
 import sys, warnings
-from bgrem.engines import EngineWarning
-from bgrem.model import load_model
+from bgrem.inference.engines import EngineWarning
+from bgrem.inference.model import load_model
 warnings.simplefilter("error", EngineWarning)
 print(load_model(sys.argv[1], engine=sys.argv[2], device=sys.argv[3]).engine)
 """
@@ -236,7 +236,7 @@ def probed(model, engine, device):
     done = said([sys.executable, "-c", PROBE, model, engine, device])
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1]
-        return engine, reason.removeprefix("bgrem.engines.EngineWarning: ")
+        return engine, reason.removeprefix("bgrem.inference.engines.EngineWarning: ")
     return done.stdout.strip(), ""
 
 
@@ -443,7 +443,7 @@ def report(options, tables, model, seconds, **facts):
     ----------
     options : argparse.Namespace
     tables : dict of str to list of dict
-    model : bgrem.model.Model
+    model : bgrem.inference.model.Model
     seconds : float
         That it all took.
     **facts

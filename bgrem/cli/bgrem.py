@@ -10,7 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 
 from bgrem import __version__
-from bgrem.cli import Parser, command, complain, integer_from, number_from, positive_number
+from bgrem.cli.arguments import (
+    Parser,
+    command,
+    complain,
+    integer_from,
+    number_from,
+    positive_number,
+)
 
 EXAMPLES = """\
 examples:
@@ -241,7 +248,7 @@ def _minpix(text: str) -> float | str | None:
 
 
 def _bits(text: str) -> int:
-    from bgrem.maps import parse_bits
+    from bgrem.io.maps import parse_bits
 
     try:
         return parse_bits(text)
@@ -264,7 +271,7 @@ def _prefix(text: str) -> str:
 
 
 def _planes(text: str) -> tuple[str, ...]:
-    from bgrem.products import PLANES
+    from bgrem.processing.products import PLANES
 
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
     unknown = [name for name in names if name not in PLANES]
@@ -287,8 +294,8 @@ def _attach_values(argv: list[str], parser: argparse.ArgumentParser) -> list[str
 
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # numpy, astropy and the model runtime take a second to import: a usage error need not wait for it.
-    from bgrem.html.pages import check_templates
-    from bgrem.log import Log
+    from bgrem.processing.log import Log
+    from bgrem.report.pages import check_templates
 
     if options.workers and options.scheduler:
         parser.error("--workers is for this machine, --scheduler for a cluster")
@@ -308,8 +315,8 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _loaded(options: argparse.Namespace):
     """The model; what stands in for an engine that is not here is told in a sentence."""
-    from bgrem.engines import EngineWarning
-    from bgrem.model import load_model
+    from bgrem.inference.engines import EngineWarning
+    from bgrem.inference.model import load_model
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("ignore")
@@ -328,8 +335,8 @@ def _is_batch(options: argparse.Namespace) -> bool:
 
 def _outcomes(options: argparse.Namespace, model) -> Iterator:
     """What becomes of each image: one after another, or many at once."""
-    from bgrem.batch import process_batch
-    from bgrem.files import process_files
+    from bgrem.processing.batch import process_batch
+    from bgrem.processing.files import process_files
 
     names = ("files", "model", "engine", "device", "quiet", "workers", "scheduler", "shard", "log")
     arguments = {k: v for k, v in vars(options).items() if k not in names}
@@ -346,8 +353,8 @@ def _outcomes(options: argparse.Namespace, model) -> Iterator:
 
 def _report(outcomes: Iterator, options: argparse.Namespace, log) -> int:
     """Say what becomes of each image; the exit code."""
-    from bgrem.html.pages import write_index
-    from bgrem.outcome import Failure
+    from bgrem.processing.outcome import Failure
+    from bgrem.report.pages import write_index
 
     began = time.perf_counter()
     counts, pages = Counter(), []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bgrem import __version__
-from bgrem.cli import Parser, command, complain, integer_from, positive_number, sentence
+from bgrem.cli.arguments import Parser, command, complain, integer_from, positive_number, sentence
 
 PROGRAM = "bgrem-evaluate"
 
@@ -104,11 +104,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from bgrem import report
+    from bgrem.evaluate import comparison as report
 
     model = None
     if options.model != "none":
-        from bgrem.model import load_model
+        from bgrem.inference.model import load_model
 
         model = load_model(options.model)
     chosen = report.methods(
@@ -140,8 +140,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _pool(results: list, options: argparse.Namespace) -> None:
     """All pairs as one."""
-    from bgrem.pooled import pooled_rows
-    from bgrem.tables import text_table, write_json
+    from bgrem.evaluate.pooled import pooled_rows
+    from bgrem.evaluate.tables import text_table, write_json
 
     rows = pooled_rows(results)
     print(f"{len(results)} pairs pooled")
@@ -154,8 +154,8 @@ def _inject(options: argparse.Namespace, model, show) -> int:
     """Each image by itself, then a row for each: 1 if one failed, the others done."""
     import numpy as np
 
-    from bgrem.inject import evaluate_injected, summary_table
-    from bgrem.target import read_target
+    from bgrem.evaluate.inject import evaluate_injected, summary_table
+    from bgrem.evaluate.target import read_target
 
     hdu = int(options.hdu) if options.hdu and options.hdu.isdigit() else options.hdu
     results, failed = [], False

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bgrem import __version__
-from bgrem.cli import (
+from bgrem.cli.arguments import (
     Parser,
     command,
     complain,
@@ -159,7 +159,7 @@ def _field(text: str) -> tuple[str, object]:
 
 def _write(options: argparse.Namespace) -> int:
     # GalSim and astropy take a second to import: a usage error need not wait for them.
-    from bgrem.simulate.files import draw_numbered, whole_numbers, write_sky
+    from bgrem.simulate.scene_files import draw_numbered, whole_numbers, write_sky
 
     scene, seed, first = _scene(options)
     count = options.count or 1
@@ -181,7 +181,7 @@ def _write(options: argparse.Namespace) -> int:
 
 def _scene(options: argparse.Namespace):
     """The scene (None for random ones), the seed and the first number."""
-    from bgrem.simulate.files import load_scene, make_scene, read_scene
+    from bgrem.simulate.scene_files import load_scene, make_scene, read_scene
 
     seed, first = 0, 0
     changes = dict(options.set)
@@ -235,8 +235,8 @@ def _list_fields() -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from bgrem.fits import as_planes, read_image
-    from bgrem.realism import blank_sky, judge, report, simulated_skies
+    from bgrem.io.reading import as_planes, read_image
+    from bgrem.simulate.realism import blank_sky, judge, report, simulated_skies
 
     # The frames first: a name that is misspelt should not wait for the simulations.
     frames = {}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from bgrem import __version__
-from bgrem.cli import Parser, command, complain, integer_from, number_from
+from bgrem.cli.arguments import Parser, command, complain, integer_from, number_from
 
 EXAMPLES = """\
 examples:
@@ -126,10 +126,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     # A usage error need not wait for the import of torch.
-    from bgrem import train
-    from bgrem.export import export, model_path
-    from bgrem.own_sky import read_own_sky
-    from bgrem.training_config import fine_tuning_config, load_config
+    from bgrem.train import loop as train
+    from bgrem.train.config import fine_tuning_config, load_config
+    from bgrem.train.export import export, model_path
+    from bgrem.train.own_sky import read_own_sky
 
     if options.from_fits:
         config = fine_tuning_config(options.from_fits, name=options.name or "own")

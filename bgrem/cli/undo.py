@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bgrem import __version__
-from bgrem.cli import Parser, command, complain, sentence
+from bgrem.cli.arguments import Parser, command, complain, sentence
 
 EPILOG = """\
 The file must hold the planes of `bgrem --save background,noise`. Integer images come back bit
@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from bgrem.restore import restored_path, undo
+    from bgrem.io.restore import restored_path, undo
 
     failed = 0
     for name in options.files:

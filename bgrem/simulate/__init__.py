@@ -5,7 +5,7 @@ background, ``detector`` the noise and the defects; ``scene`` puts them together
 ``training_sky`` draws the wide range of scenes that the networks are trained on.
 """
 
-from bgrem.simulate.psf import PointSpread, draw_psf
+from bgrem.simulate.optics import PointSpread, draw_psf
 from bgrem.simulate.scene import Scene, Sky, draw
 from bgrem.simulate.training_sky import random_scene
 

@@ -7,7 +7,8 @@ import galsim
 import numpy as np
 from scipy import fft
 
-from bgrem.simulate.psf import PHASES, add_stamp
+from bgrem.arrays.stamps import add_stamp
+from bgrem.simulate.optics import PHASES
 
 __all__ = ["GalaxyStamps", "draw_extended", "draw_galaxies"]
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.ndimage import convolve
 
+from bgrem.arrays.stamps import add_stamp
 from bgrem.simulate import detector
 from bgrem.simulate.galaxies import SAMPLING, draw_extended, draw_galaxies
-from bgrem.simulate.psf import PHASES, add_stamp, draw_psf
+from bgrem.simulate.optics import PHASES, draw_psf
 from bgrem.simulate.skies import background_structure, smooth_field, texture_field
 
 __all__ = ["ARTEFACT", "GAP", "SATURATED", "TRUTH_DTYPE", "Scene", "Sky", "draw"]

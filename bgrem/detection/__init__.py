@@ -1,0 +1,1 @@
+"""Peaks, the point-spread function and the photometry of sources."""

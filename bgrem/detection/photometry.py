@@ -1,0 +1,191 @@
+"""Fluxes of sources at known places: in apertures, weighted by the PSF, and as SExtractor takes them."""
+
+import numpy as np
+import sep
+
+from bgrem.arrays.stamps import moved_psf
+from bgrem.masks.areas import grown, inner, inside
+
+#: SExtractor's PHOT_AUTOPARAMS: Kron factor, least radius.
+KRON_FACTOR, LEAST_KRON_RADIUS = 2.5, 3.5
+
+
+def aperture_fluxes(image, x, y, radius):
+    """Sums in circles, pixels on the rim by their share.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+        Values that are not finite count as zero.
+    x, y : (n,) array
+        Centres in pixels.
+    radius : float or (n,) array
+        In pixels.
+
+    Returns
+    -------
+    (n,) float64
+    """
+    flux, _, _ = sep.sum_circle(_plain(image), np.asarray(x, float), np.asarray(y, float), radius)
+    return flux
+
+
+def aperture_uncertainties(sigma, x, y, radius):
+    """Standard deviations of `aperture_fluxes` if the errors of the pixels were independent.
+
+    Parameters
+    ----------
+    sigma : (ny, nx) array
+        Standard deviation of each pixel.
+    x, y, radius
+        As for `aperture_fluxes`.
+
+    Returns
+    -------
+    (n,) float64
+    """
+    variance = np.square(sigma, dtype=np.float64)
+    return np.sqrt(aperture_fluxes(variance, x, y, radius))
+
+
+def sum_uncertainties(parts, x, y, radius, *, calibration, fwhm):
+    """Standard deviations of the sums of the sources in circles.
+
+    The errors of neighbouring pixels go together, as a star that was taken for brighter than it is
+    is so in all its pixels: the model's card says by how much that widens the error of a sum.
+
+    Parameters
+    ----------
+    parts : `~bgrem.separation.Separation`
+        With uncertainty.
+    x, y : (n,) array
+        Centres in pixels.
+    radius : float
+        In pixels.
+    calibration : `~bgrem.inference.calibration.Calibration`
+        The model's: ``load_model("optical").card.calibration``.
+    fwhm : float
+        Full width at half maximum of the stars in pixels: ``parts.provenance["fwhm"]``.
+
+    Returns
+    -------
+    (n,) float64
+        In data units.
+
+    Raises
+    ------
+    ValueError
+        If the model was not calibrated for sums, or the FWHM is not known.
+    """
+    if not (np.isfinite(fwhm) and fwhm > 0):
+        raise ValueError(f"the FWHM of the stars must be a positive number of pixels, not {fwhm}")
+    flux = aperture_fluxes(parts.sources, x, y, radius)
+    noise = aperture_uncertainties(parts.rms, x, y, radius)
+    independent = aperture_uncertainties(parts.uncertainty, x, y, radius)
+    return independent * calibration.of_circles(radius / fwhm, flux / noise, fwhm=fwhm)
+
+
+def circles_on_a_grid(usable, radius):
+    """Centres of circles on a regular grid that touch no pixel but usable ones.
+
+    Parameters
+    ----------
+    usable : (ny, nx) bool
+    radius : float
+        In pixels; the circles touch each other, with centres at least 4 pixels apart.
+
+    Returns
+    -------
+    x, y : (n,) float64
+    """
+    ny, nx = usable.shape
+    spacing = max(4.0, 2.0 * radius)
+    x, y = np.meshgrid(
+        np.arange(radius, nx - radius, spacing), np.arange(radius, ny - radius, spacing)
+    )
+    x, y = x.ravel(), y.ravel()
+    kept = inside(inner(usable.shape, int(np.ceil(radius))) & ~grown(~usable, radius), x, y)
+    return x[kept], y[kept]
+
+
+def psf_fluxes(image, x, y, psf):
+    """Fluxes of point sources at known places, by least squares with equal weights.
+
+    flux = sum(P d) / sum(P^2), with the PSF moved to the place by a cubic spline: neighbours and a
+    level below the sources are not fitted.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+        Values that are not finite count as zero.
+    x, y : (n,) array
+        Centres in pixels, inside the image.
+    psf : (k, k) array
+        k odd; its sum is the flux that counts as one.
+
+    Returns
+    -------
+    (n,) float64
+    """
+    half = psf.shape[0] // 2
+    padded = np.pad(_plain(image), half)
+    flux = np.empty(np.size(x))
+    for i, (column, row) in enumerate(zip(x, y, strict=True)):
+        moved, left, bottom = moved_psf(psf, column, row)
+        rows, columns = (slice(low + half, low + 3 * half + 1) for low in (bottom, left))
+        flux[i] = (moved * padded[rows, columns]).sum() / np.square(moved).sum()
+    return flux
+
+
+def median_and_scatter(ratio):
+    """Median, half of the central 68 %, and number of a sample; the first two nan below five.
+
+    Parameters
+    ----------
+    ratio : (n,) array
+        Values that are not finite are left out.
+
+    Returns
+    -------
+    tuple
+    """
+    ratio = ratio[np.isfinite(ratio)]
+    if ratio.size < 5:
+        return np.nan, np.nan, ratio.size
+    low, middle, high = np.percentile(ratio, (16, 50, 84))
+    return middle, (high - low) / 2, ratio.size
+
+
+def auto_fluxes(image, objects):
+    """SExtractor's FLUX_AUTO: an ellipse of 2.5 Kron radii, a circle of 3.5 pixels at least.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+        Sky-subtracted.
+    objects : structured array
+        As `sep.extract` gives it.
+
+    Returns
+    -------
+    (n,) float64
+    """
+    image = _plain(image)
+    x, y, a, b, angle = (objects[name] for name in ("x", "y", "a", "b", "theta"))
+    # The library takes no ellipse of zero width and no angle beyond a right one.
+    a, b = np.maximum(a, 0.3), np.maximum(b, 0.3)
+    angle = np.clip(angle, -0.5 * np.pi, 0.5 * np.pi)
+    kron, _ = sep.kron_radius(image, x, y, a, b, angle, 6.0)
+    kron = np.where(np.isfinite(kron), kron, 0.0)
+    small = KRON_FACTOR * kron * np.sqrt(a * b) < LEAST_KRON_RADIUS
+    flux, _, _ = sep.sum_ellipse(
+        image, x, y, a, b, angle, np.where(small, 1.0, KRON_FACTOR * kron), subpix=5
+    )
+    circle, _, _ = sep.sum_circle(image, x, y, LEAST_KRON_RADIUS)
+    return np.where(small, circle, flux)
+
+
+def _plain(image):
+    """C-contiguous float32 without what is not finite."""
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    return np.where(np.isfinite(image), image, np.float32(0))

@@ -1,0 +1,1 @@
+"""Models: their cards, the engines that run them, and the diffusion."""

@@ -1,0 +1,133 @@
+"""The memory that the path takes beside whole images, which may be in files."""
+
+from bgrem.arrays.rows import CHUNK, SHARE, Memory, Scratch
+from bgrem.arrays.tiling import tile_grid
+from bgrem.inference.model import Model, ModelCard
+
+__all__ = ["calls_within", "check_limit", "least_memory"]
+
+PROGRAM = 200e6  # bytes: Python, the libraries, the weights
+NETWORK = (
+    200  # bytes per pixel of a tile, inside the network: measured on the optical model, 10 % added
+)
+BLOCKS = 0.6  # bytes per pixel of the image: averages of 4 x 4 pixels, by which objects are found
+FLOAT = 4
+
+
+def least_memory(
+    shape: tuple[int, int],
+    card: ModelCard,
+    maps: tuple[str, ...],
+    libraries: float = 0.0,
+    *,
+    calls: int = 1,
+) -> float:
+    """Bytes of memory that an image takes at the least.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape (ny, nx) of the image.
+    card : `~bgrem.inference.model.ModelCard`
+        Of the model.
+    maps : tuple of str
+        What is wanted beside the parts, as for `~bgrem.background.separate`.
+    libraries : float
+        Bytes that the libraries of the network's engine take beyond those of onnxruntime.
+    calls : int
+        Tiles that are in the network at once.
+
+    Returns
+    -------
+    float
+    """
+    ny, nx = shape
+    (height, width), _ = _grid(shape, card)
+    # A row of tiles as it is read and merged, the latter once per channel; copies of both.
+    row = (nx + card.overlap) * height * FLOAT * (2 + 2 + len(maps))
+    mesh = 3 * FLOAT * nx * (ny // card.box + 1)
+    strips = (
+        10 * (1 + calls) * card.box * nx * FLOAT
+    )  # a row of cells in each thread, and the image
+    waiting = 2 * (1 + 2 + len(maps)) * FLOAT * height * width * (calls > 1)
+    tiles = calls * NETWORK * height * width + waiting + row + mesh
+    return PROGRAM + libraries + max(tiles, BLOCKS * ny * nx + strips) + 4 * CHUNK
+
+
+def check_limit(
+    store: Scratch,
+    shape: tuple[int, int],
+    card: ModelCard,
+    maps: tuple[str, ...],
+    label: str,
+    libraries: float = 0.0,
+) -> None:
+    """Refuse an image that cannot be done within the limit of a store.
+
+    Parameters
+    ----------
+    store : `~bgrem.arrays.rows.Scratch`
+    shape, card, maps, libraries
+        As for `least_memory`.
+    label : str
+        What to call the image.
+
+    Raises
+    ------
+    ValueError
+        If the limit is too low.
+    """
+    least = least_memory(shape, card, maps, libraries) + _kept(store, shape)
+    if least > store.limit:
+        raise ValueError(
+            f"{label} of {shape[1]} x {shape[0]} pixels needs {least / 1e9:.2g} GB of memory, "
+            f"more than the limit of {store.limit / 1e9:.3g} GB"
+        )
+
+
+def calls_within(
+    store: Memory,
+    shape: tuple[int, int],
+    model: Model,
+    maps: tuple[str, ...],
+    tile: int | None = None,
+) -> int:
+    """How many tiles of an image the network may be given at once.
+
+    Parameters
+    ----------
+    store : `~bgrem.arrays.rows.Memory`
+        With a limit or without.
+    shape, maps
+        As for `least_memory`.
+    model : `~bgrem.inference.model.Model`
+    tile : int, optional
+        As for `~bgrem.background.separate`.
+
+    Returns
+    -------
+    int
+        As many as its engine likes, the image has tiles, and the limit allows; at least 1.
+    """
+    engine, card = model.engine, model.card
+    calls = min(engine.at_once, _grid(shape, card, tile)[1])
+    if not isinstance(store, Scratch):
+        return calls
+    room = store.limit - _kept(store, shape)
+    return next(
+        (n for n in range(calls, 1, -1)
+         if least_memory(shape, card, maps, engine.libraries, calls=n) <= room), 1,
+    )  # fmt: skip
+
+
+def _grid(shape: tuple[int, int], card: ModelCard, tile: int | None = None):
+    """Sides of the tiles of an image, and their number."""
+    return tile_grid(shape, tile=tile or card.tile, overlap=card.overlap, multiple=card.multiple)
+
+
+def _kept(store: Scratch, shape: tuple[int, int]) -> float:
+    """Bytes of whole images that may be in memory.
+
+    Planes of one byte per pixel are the smallest: larger than the share, none is in memory.
+    """
+    return store.limit / SHARE if shape[0] * shape[1] < store.limit / SHARE else 0

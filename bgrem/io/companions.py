@@ -1,0 +1,278 @@
+"""The maps that observatories put beside an image, found by their conventions.
+
+HST and JWST: SCI with DQ (or WHT, of drizzled images) of the same EXTVER in one file; ERR, which
+holds the photon noise of sharp stars, is taken where it is asked for only. HSC and
+LSST: image, mask and variance one after the other, the mask's planes named by MP_ cards. DECam's
+community pipeline: the files ..._ooi_..., ..._ood_... (codes) and ..._oow_... (inverse variance).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from astropy.io import fits
+
+from bgrem.arrays.rows import worked_out
+from bgrem.arrays.tiling import row_strips
+from bgrem.io.maps import Maps
+from bgrem.io.reading import FitsError, FitsImage, image_hdus, read_image, sibling
+
+__all__ = ["companion_hdus", "with_companions"]
+
+# Bits of DQ that are bad and those that are saturated, by INSTRUME and DETECTOR, INSTRUME or TELESCOP.
+# ACS: https://www.stsci.edu/hst/instrumentation/acs/data-analysis/dq-flag-definitions; WFC3: its data
+# handbook, whose bit 2048 is A-to-D saturation in UVIS, but a correction for light in the zero read
+# in IR, and harmless; WFPC2: https://www.stsci.edu/hst/wfpc2/analysis/WFPC2_flags.html, where 8 is
+# saturation, 1024 a repaired warm pixel and 2048 a masked chip; NICMOS and STIS: the tables of flags
+# in chapter 2 of their data handbooks. Warm pixels (64), unstable ones (32) and small blemishes are
+# left to the model. JWST: the pipeline's list of flags, where DO_NOT_USE says it all.
+DQ_BITS = {
+    "JWST": (1, 2),
+    "WFPC2": (1 | 2 | 4 | 16 | 32 | 512 | 2048 | 4096, 8),
+    "WFC3 IR": (1 | 2 | 4 | 8 | 16 | 128 | 4096 | 8192, 256),
+    "NICMOS": (1 | 16 | 32 | 128 | 512, 64),
+    "STIS": (1 | 2 | 4 | 8 | 16 | 512 | 8192, 256),
+    "HST": (1 | 2 | 4 | 8 | 16 | 128 | 4096 | 8192, 256 | 2048),
+}
+# Mask planes of HSC and LSST that are bad; the others tell of detections, of interpolation. In a
+# coadd CR says that a cosmic ray was left out of one of many exposures, and the pixel is sound;
+# coadds have pixels of planes that no single exposure has. https://dp1.lsst.io/products/images
+BAD_PLANES, COSMIC_RAY_PLANE, SATURATED_PLANE = ("BAD", "NO_DATA"), "CR", "SAT"
+COADD_PLANES = ("CLIPPED", "INEXACT_PSF", "REJECTED", "SENSOR_EDGE")
+# https://community.lsst.org/t/decam-data-quality-masks/133, and the NOAO Data Handbook. Codes of the community pipeline from version 3.5 on (saturated, and differences to a stack, are no
+# faults), and the bits of earlier ones.
+CODE_SATURATED, CODE_DIFFERENCE, LAST_CODE = 3, 7, 8
+OLD_BAD, OLD_SATURATED = 1 | 16 | 64 | 128, 2
+FIRST_CODES = (3, 5)
+# Part of an error map that must be above 0: others have not been filled.
+FILLED = 0.5
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The companions of one image: their pixels, where they are, and their names in words."""
+
+    mask: np.ndarray | None = None
+    saturated: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    weight_type: str = "inverse"
+    mask_name: str = ""
+    weight_name: str = ""
+
+
+def with_companions(image: FitsImage, given: Maps) -> Maps:
+    """Add the companions of an image to the maps that the user gave, which go before them.
+
+    Parameters
+    ----------
+    image : FitsImage
+    given : Maps
+
+    Returns
+    -------
+    Maps
+        With a note for each map that was taken.
+    """
+    found = _in_the_file(image) or _lsst(image) or _decam(image)
+    if found is None:
+        return given
+    notes = list(given.notes)
+    if given.mask is None and found.mask is not None:
+        given = replace(given, mask=found.mask, saturate=_joined(image, given, found))
+        notes.append(f"mask from {found.mask_name}")
+    if given.weight is None and found.weight is not None:
+        if _part_above_0(found.weight) > FILLED:
+            given = replace(given, weight=found.weight, weight_type=found.weight_type)
+            notes.append(f"{found.weight_type} weight from {found.weight_name}")
+        else:
+            notes.append(f"{found.weight_name} not used, it is mostly not above 0")
+    return replace(given, notes=tuple(notes))
+
+
+def companion_hdus(image: FitsImage) -> set[int]:
+    """Indices of the HDUs of the file of ``image`` that are companions of other ones."""
+    headers = image_hdus(image)
+    found = set()
+    for index, header in headers.items():
+        found |= set(_names_beside(headers, index).values())
+        if _planes_of(header) and index - 1 in headers:
+            found |= {index, index + 1} & headers.keys()
+    return found
+
+
+def _joined(image: FitsImage, given: Maps, found: _Found) -> float | np.ndarray | None:
+    """Saturated by the level or by the map."""
+    if found.saturated is None or given.saturate is None:
+        return given.saturate if found.saturated is None else found.saturated
+    saturated = found.saturated
+    lines, data = (array.reshape(-1, array.shape[-1]) for array in (saturated, image.data))
+    for rows in row_strips(lines.shape):
+        lines[rows] = lines[rows] | (data[rows] >= given.saturate)
+    return saturated
+
+
+def _part_above_0(values: np.ndarray) -> float:
+    lines = values.reshape(-1, values.shape[-1])
+    count = sum(np.count_nonzero(lines[rows] > 0) for rows in row_strips(lines.shape))
+    return count / values.size
+
+
+def _flagged(flags: FitsImage, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A condition on the bits of an image of flags; NaN has all bits."""
+
+    def condition(part: np.ndarray) -> np.ndarray:
+        return function(np.where(np.isfinite(part), part, -1).astype(np.int64))
+
+    return worked_out(flags.data, condition, bool, flags.store)
+
+
+# --- HST, JWST
+
+
+def _names_beside(headers: Mapping[int, fits.Header], hdu: int) -> dict[str, int]:
+    """ERR, DQ and WHT with the EXTVER and the shape of the SCI at an index."""
+    if _name(headers[hdu]) != "SCI":
+        return {}
+    own = headers[hdu]
+    return {
+        _name(header): index
+        for index, header in headers.items()
+        if _name(header) in ("ERR", "DQ", "WHT")
+        and header.get("EXTVER", 1) == own.get("EXTVER", 1)
+        and _shape(header) == _shape(own)
+    }
+
+
+def _in_the_file(image: FitsImage) -> _Found | None:
+    beside = _names_beside(image_hdus(image), image.hdu)
+    if not beside:
+        return None
+    found = _Found()
+    if "DQ" in beside:
+        flags = sibling(image, beside["DQ"])
+        bad, saturated = _dq_bits(image)
+        found = replace(
+            found,
+            mask=_flagged(flags, lambda bits: bits & bad != 0),
+            saturated=_flagged(flags, lambda bits: bits & saturated != 0),
+            mask_name=flags.label,
+        )
+    if "WHT" in beside:
+        weight = sibling(image, beside["WHT"])
+        found = replace(found, weight=weight.data, weight_name=weight.label)
+    return found
+
+
+def _dq_bits(image: FitsImage) -> tuple[int, int]:
+    instrument, detector, telescope = (
+        _card(image, key).upper() for key in ("INSTRUME", "DETECTOR", "TELESCOP")
+    )
+    names = (f"{instrument} {detector}", instrument, telescope, "HST")
+    return next(DQ_BITS[name] for name in names if name in DQ_BITS)
+
+
+def _card(image: FitsImage, key: str) -> str:
+    """Text of a card of the image or, where it has none, of the primary HDU."""
+    texts = (str(header.get(key, "")).strip() for header in (image.header, image.primary))
+    return next(filter(None, texts), "")
+
+
+def _name(header: fits.Header) -> str:
+    return str(header.get("EXTNAME", "")).strip().upper()
+
+
+def _shape(header: fits.Header) -> tuple:
+    z = "Z" if header.get("ZIMAGE") is True else ""
+    return tuple(header[f"{z}NAXIS{i + 1}"] for i in range(header[f"{z}NAXIS"]))
+
+
+# --- HSC, LSST
+
+
+def _planes_of(header: fits.Header) -> dict[str, int]:
+    """The planes that a mask's MP_ cards name, with the number of their bit."""
+    return {
+        card.keyword.removeprefix("HIERARCH ").removeprefix("MP_"): card.value
+        for card in header.cards
+        if card.keyword.removeprefix("HIERARCH ").startswith("MP_") and isinstance(card.value, int)
+    }
+
+
+def _bits_of(planes: Mapping[str, int], names: tuple[str, ...]) -> int:
+    return sum(1 << planes[name] for name in names if name in planes)
+
+
+def _any_set(flags: FitsImage, bits: int) -> bool:
+    lines = _flagged(flags, lambda values: values & bits != 0)
+    lines = lines.reshape(-1, lines.shape[-1])
+    return any(lines[rows].any() for rows in row_strips(lines.shape))
+
+
+def _lsst(image: FitsImage) -> _Found | None:
+    headers = image_hdus(image)
+    mask, variance = headers.get(image.hdu + 1), headers.get(image.hdu + 2)
+    planes = {} if mask is None else _planes_of(mask)
+    if not planes or _shape(mask) != _shape(headers[image.hdu]):
+        return None
+    flags = sibling(image, image.hdu + 1)
+    bad = _bits_of(planes, BAD_PLANES)
+    coadd = _bits_of(planes, COADD_PLANES)
+    if not (coadd and _any_set(flags, coadd)):
+        bad |= _bits_of(planes, (COSMIC_RAY_PLANE,))
+    saturated = _bits_of(planes, (SATURATED_PLANE,))
+    found = _Found(
+        mask=_flagged(flags, lambda bits: bits & bad != 0),
+        saturated=_flagged(flags, lambda bits: bits & saturated != 0),
+        mask_name=flags.label,
+    )
+    if variance is None or _shape(variance) != _shape(mask):
+        return found
+    noise = sibling(image, image.hdu + 2)
+    return replace(found, weight=noise.data, weight_type="variance", weight_name=noise.label)
+
+
+# --- DECam
+
+
+def _decam(image: FitsImage) -> _Found | None:
+    codes, weight = _namesake(image, "ood"), _namesake(image, "oow")
+    if codes is None and weight is None:
+        return None
+    found = _Found()
+    if codes is not None:
+        bad, saturated = (_flagged(codes, condition) for condition in _conditions(codes))
+        found = replace(found, mask=bad, saturated=saturated, mask_name=codes.label)
+    if weight is not None:
+        found = replace(found, weight=weight.data, weight_name=weight.label)
+    return found
+
+
+def _conditions(codes: FitsImage) -> tuple[Callable, Callable]:
+    """By which codes pixels are bad, and by which saturated."""
+    if _has_bits(codes):
+        return lambda bits: bits & OLD_BAD != 0, lambda bits: bits & OLD_SATURATED != 0
+    harmless = (0, CODE_SATURATED, CODE_DIFFERENCE)
+    return lambda code: ~np.isin(code, harmless), lambda code: code == CODE_SATURATED
+
+
+def _has_bits(codes: FitsImage) -> bool:
+    """Whether the values are joined bits, by the pipeline's version or, without it, their range."""
+    version = re.search(r"(\d+)\.(\d+)", _card(codes, "PLVER"))
+    if version:
+        return (int(version[1]), int(version[2])) < FIRST_CODES
+    lines = codes.data.reshape(-1, codes.data.shape[-1])
+    return any((lines[rows] > LAST_CODE).any() for rows in row_strips(lines.shape))
+
+
+def _namesake(image: FitsImage, kind: str) -> FitsImage | None:
+    """The same HDU of the file that is named as the image's but for its kind; None without one."""
+    name = re.sub(r"(?<=_)ooi(?=_)", kind, image.path.name)
+    path = image.path.with_name(name)
+    if name == image.path.name or not path.is_file():
+        return None
+    try:
+        found = read_image(path, image.hdu, store=image.store)
+    except FitsError:
+        return None
+    return found if found.data.shape == image.data.shape else None

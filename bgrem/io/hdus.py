@@ -1,0 +1,309 @@
+"""Where each header-data unit (HDU) of a FITS file lies.
+
+A FITS file is a row of HDUs, each a whole number of 2880-byte blocks: a header, and the data that it
+announces. Whoever knows where they lie can carry them to another file byte for byte.
+
+The rules are those of the FITS Standard 4.0 (Pence et al. 2010, A&A 524, A42, and its 2018 revision).
+"""
+
+import bz2
+import gzip
+import math
+import mmap
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from astropy.io import fits
+
+from bgrem.arrays.rows import Memory, release
+from bgrem.io.formats import advice
+
+__all__ = [
+    "BLOCK",
+    "CHUNK",
+    "PRINTABLE",
+    "FitsError",
+    "Unit",
+    "choose_unit",
+    "copy_bytes",
+    "copy_unit",
+    "find_units",
+    "header_end",
+    "lengths",
+    "padded",
+    "read_contents",
+    "sentence",
+]
+
+BLOCK = 2880
+CARD = 80
+CHUNK = 1 << 20  # pixels converted at a time: bounds the temporaries without slowing the copy
+
+# Headers are printable ASCII (Standard, section 3.2); a degree sign or a tab is not worth a refusal.
+PRINTABLE = bytes(i if 32 <= i < 127 else ord(" " if i < 32 else "?") for i in range(256))
+
+
+class FitsError(ValueError):
+    """A file that cannot be used, said in one sentence that names the file and the HDU."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Where one HDU lies in the file: ``start`` <= header < ``data`` <= pixels < ``stop`` <= ``end``."""
+
+    index: int
+    header: fits.Header
+    start: int
+    data: int
+    stop: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        return str(self.header.get("EXTNAME", "")).strip()
+
+    @property
+    def label(self) -> str:
+        return f"HDU {self.index} ({self.name})" if self.name else f"HDU {self.index}"
+
+    @property
+    def compressed(self) -> bool:
+        return self.header.get("ZIMAGE") is True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the image in numpy's order, () where there is none."""
+        if not self.compressed and self.header.get("XTENSION", "IMAGE").strip() != "IMAGE":
+            return ()
+        return _axes(self.header, "ZNAXIS" if self.compressed else "NAXIS")[::-1]
+
+    @property
+    def complaint(self) -> str | None:
+        """Why this HDU holds no image that can be cleaned, None where it does."""
+        kind = str(self.header.get("XTENSION", "IMAGE")).strip()
+        if self.header.get("GROUPS") is True and self.header.get("NAXIS1") == 0:
+            return "holds random groups, not an image"
+        if kind != "IMAGE" and not self.compressed:
+            return "holds a table, not an image" if "TABLE" in kind else f"holds no image ({kind})"
+        if math.prod(self.shape) == 0 or not self.shape:
+            return "holds no image"
+        if sum(n > 1 for n in self.shape) < 2 and len(self.shape) != 2:
+            return f"is one-dimensional ({lengths(self.shape)}), not an image"
+        return None
+
+
+def lengths(shape: Sequence[int]) -> str:
+    """A shape in words, as FITS counts its axes: the fastest first."""
+    return " x ".join(str(n) for n in shape[::-1])
+
+
+def read_contents(path: Path, store: Memory) -> bytes | mmap.mmap:
+    """The uncompressed bytes of a file; memory-mapped where it is not compressed.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    store : `~bgrem.arrays.rows.Memory`
+        Where it is unpacked.
+
+    Returns
+    -------
+    bytes or `~mmap.mmap`
+
+    Raises
+    ------
+    FitsError
+        Where the file is missing, empty, truncated or corrupt, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(3)
+            file.seek(0)
+            if magic[:2] == b"\x1f\x8b":
+                return _unpacked(gzip.GzipFile(fileobj=file), "gzip", path, store)
+            if magic == b"BZh":
+                return _unpacked(bz2.BZ2File(file), "bzip2", path, store)
+            if not magic:
+                raise FitsError(f"{path}: the file is empty")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise FitsError(f"{path}: no such file") from None
+    except OSError as error:
+        raise FitsError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _unpacked(stream, kind: str, path: Path, store: Memory) -> bytes | mmap.mmap:
+    try:
+        with stream:
+            return store.contents(stream)
+    except EOFError:
+        raise FitsError(f"{path}: truncated, the {kind} stream ends too early") from None
+    except (OSError, ValueError, zlib.error) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # of the disk, not of the stream
+        raise FitsError(f"{path}: corrupt {kind} stream ({error})") from None
+
+
+def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
+    """Walk the HDUs; every one must be complete (the padding of the last may be missing).
+
+    Parameters
+    ----------
+    contents : bytes or `~mmap.mmap`
+    path : `~pathlib.Path`
+        For messages.
+
+    Returns
+    -------
+    units : list of Unit
+    notes : list of str
+        What was noticed.
+
+    Raises
+    ------
+    FitsError
+        Where the file is not FITS, truncated or corrupt.
+    """
+    if contents[:9] != b"SIMPLE  =":
+        raise FitsError(f"{path}: not a FITS file{advice(bytes(contents[:64]), path.name)}")
+    units, start, size = [], 0, len(contents)
+    while start < size and (start == 0 or contents[start : start + 8] == b"XTENSION"):
+        data = header_end(contents, start)
+        if data is None:
+            raise FitsError(f"{path}: truncated, the header of HDU {len(units)} has no END")
+        try:
+            header = fits.Header.fromstring(contents[start:data].translate(PRINTABLE))
+            stop = data + _data_length(header)
+            unit = Unit(len(units), header, start, data, stop, min(size, padded(stop)))
+            _ = unit.label, unit.complaint  # these read the cards that all else relies upon
+        except (ValueError, TypeError, KeyError, fits.VerifyError) as error:
+            raise FitsError(
+                f"{path}: HDU {len(units)} has a corrupt header ({sentence(error)})"
+            ) from None
+        if stop > size:
+            raise FitsError(
+                f"{path}: truncated, {unit.label} announces {stop - data} bytes of data and "
+                f"{max(0, size - data)} are there"
+            )
+        units.append(unit)
+        start = unit.end
+    rest = contents[start:size]
+    notes = [f"ignored {len(rest)} bytes after the last HDU"] if rest.strip(b"\0 ") else []
+    return units, notes
+
+
+def header_end(contents, start: int) -> int | None:
+    """Offset of the block after the one that holds the END card."""
+    for block in range(start, len(contents), BLOCK):
+        cards = contents[block : block + BLOCK]
+        if any(cards[i : i + 8] == b"END     " for i in range(0, len(cards), CARD)):
+            return min(block + BLOCK, len(contents))
+    return None
+
+
+def _axes(header: fits.Header, keyword: str) -> tuple[int, ...]:
+    axes = tuple(header[f"{keyword}{i + 1}"] for i in range(header[keyword]))
+    if not all(isinstance(n, int) and n >= 0 for n in axes):
+        raise ValueError(f"{keyword}n is not a length")
+    return axes
+
+
+def _data_length(header: fits.Header) -> int:
+    """Bytes of an HDU's data (Standard, equations 2 and 4)."""
+    axes = _axes(header, "NAXIS")
+    bits = header["BITPIX"]
+    if bits not in (8, 16, 32, 64, -32, -64):
+        raise ValueError(f"BITPIX is {bits}")
+    if not axes:
+        return 0
+    groups = header.get("GROUPS") is True and axes[0] == 0
+    count = math.prod(axes[1:] if groups else axes)
+    length = abs(bits) // 8 * header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + count)
+    if not isinstance(length, int) or length < 0:
+        raise ValueError("PCOUNT or GCOUNT is not a count")
+    return length
+
+
+def padded(length: int) -> int:
+    """A length in bytes brought up to whole blocks."""
+    return -(-length // BLOCK) * BLOCK
+
+
+def choose_unit(units: list[Unit], hdu, path: Path) -> tuple[Unit, list[str]]:
+    """The HDU that is asked for, or the first that holds an image.
+
+    Parameters
+    ----------
+    units : list of Unit
+    hdu : int or str, optional
+        As for `bgrem.io.reading.read_image`.
+    path : `~pathlib.Path`
+        For messages.
+
+    Returns
+    -------
+    unit : Unit
+    notes : list of str
+        Why it was chosen, where nobody did.
+
+    Raises
+    ------
+    FitsError
+        Where it is not there or holds no image.
+    """
+    if hdu is not None:
+        unit = _find(units, str(hdu).strip(), path)
+        if unit.complaint:
+            raise FitsError(f"{path}: {unit.label} {unit.complaint}{_advice(units)}")
+        return unit, []
+    for unit in units:
+        if not unit.complaint:
+            note = f"HDU 0 {units[0].complaint}, took {unit.label}"
+            return unit, [note] if unit.index else []
+    if len(units) == 1:
+        raise FitsError(f"{path}: HDU 0 {units[0].complaint}")
+    found = ", ".join(f"{unit.label} {unit.complaint}" for unit in units[:4])
+    raise FitsError(f"{path}: none of the {len(units)} HDUs holds an image ({found})")
+
+
+def _find(units: list[Unit], hdu: str, path: Path) -> Unit:
+    if re.fullmatch(r"[+-]?\d+", hdu):
+        if 0 <= int(hdu) < len(units):
+            return units[int(hdu)]
+        raise FitsError(
+            f"{path}: there is no HDU {hdu}, the file has {len(units)} (0 to {len(units) - 1})"
+        )
+    name, _, version = hdu.partition(",")
+    for unit in units:
+        if unit.name.upper() == name.strip().upper() and (
+            not version or str(unit.header.get("EXTVER", 1)) == version.strip()
+        ):
+            return unit
+    names = ", ".join(unit.name for unit in units if unit.name) or "none"
+    raise FitsError(f"{path}: there is no HDU named {hdu} (names in the file: {names})")
+
+
+def _advice(units: list[Unit]) -> str:
+    images = ", ".join(unit.label for unit in units if not unit.complaint)
+    return f"; images are in {images}" if images else ""
+
+
+def copy_unit(stream, contents, unit: Unit) -> None:
+    """Write an HDU as it is, with the padding that its end may lack."""
+    copy_bytes(stream, contents, unit.start, unit.end)
+    stream.write(b"\0" * (padded(unit.end) - unit.end))
+
+
+def copy_bytes(stream, contents, start: int, stop: int) -> None:
+    """Copy bytes of a file, a few at a time."""
+    for i in range(start, stop, 4 * CHUNK):
+        stream.write(contents[i : min(i + 4 * CHUNK, stop)])
+        release(contents)
+
+
+def sentence(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,235 @@
+"""The maps that go with an image: bad pixels, weights, saturation."""
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bgrem.arrays.rows import MEMORY, Memory, as_rows, worked_out
+from bgrem.io.hdus import lengths
+from bgrem.io.reading import FitsError, FitsImage, as_planes, is_fits_name, read_image
+
+__all__ = ["Maps", "bits_set", "maps_for", "parse_bits", "read_map", "saturation_level"]
+
+MOST_BITS = 52  # a map of flags may have been read in double precision
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What is known of an image's pixels, each None where nothing is.
+
+    Attributes
+    ----------
+    mask : ndarray or None
+        bool, True where a pixel is bad; of the image's shape or of one plane's.
+    weight : ndarray or None
+        Of the image's shape or of one plane's.
+    weight_type : str
+        "inverse", "variance" or "rms".
+    saturate : float, ndarray or None
+        Level, or a bool map as ``mask``.
+    notes : tuple of str
+        Which maps were taken without being asked for.
+    """
+
+    mask: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    weight_type: str = "inverse"
+    saturate: float | np.ndarray | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def of_plane(self, i: int) -> Mapping[str, object]:
+        """Those of plane ``i``, as `~bgrem.background.separate` takes them."""
+        return {
+            "mask": _plane(self.mask, i),
+            "weight": _plane(self.weight, i),
+            "weight_type": self.weight_type,
+            "saturate": _plane(self.saturate, i),
+        }
+
+
+def _plane(values, i: int):
+    if np.ndim(values) == 0:
+        return values
+    planes = as_planes(values)
+    return planes[i if len(planes) > 1 else 0]
+
+
+def maps_for(
+    image: FitsImage,
+    *,
+    mask: str | os.PathLike | np.ndarray | None = None,
+    mask_bits: int | None = None,
+    weight: str | os.PathLike | np.ndarray | None = None,
+    weight_type: str = "inverse",
+    saturate: float | str | None = "header",
+) -> Maps:
+    """Read the maps that a user gives with an image.
+
+    Parameters
+    ----------
+    image : FitsImage
+    mask, weight : str, path or array_like, optional
+        FILE, FILE[HDU] or an HDU of the image's file; or an array.
+    mask_bits : int, optional
+        The bits of the mask that are bad. Default: any value but 0.
+    weight_type : str
+        "inverse", "variance" or "rms".
+    saturate : float, "header" or None
+        Level in data units; "header" for the card SATURATE where there is one.
+
+    Returns
+    -------
+    Maps
+
+    Raises
+    ------
+    FitsError
+        Where a map cannot be read, has another shape or no bits.
+    """
+    if mask_bits is not None and mask is None:
+        raise FitsError(f"{image.label}: --mask-bits needs a --mask whose bits they are")
+    if isinstance(saturate, str):
+        saturate = saturation_level(image)
+    bad = None
+    if mask is not None:
+        bad = bits_set(*read_map(mask, image, "mask"), mask_bits, image.store)
+    return Maps(
+        mask=bad,
+        weight=None if weight is None else read_map(weight, image, "weight map")[0],
+        weight_type=weight_type,
+        saturate=saturate,
+    )
+
+
+def saturation_level(image: FitsImage) -> float | None:
+    """The level that the header's SATURATE gives, None where it gives none."""
+    level = image.header.get("SATURATE")
+    number = isinstance(level, int | float) and not isinstance(level, bool)
+    return float(level) if number and math.isfinite(level) and level > 0 else None
+
+
+def parse_bits(text: str) -> int:
+    """Read the bits of a mask: numbers, decimal or hexadecimal, that are joined.
+
+    Parameters
+    ----------
+    text : str
+        Values with commas: ``4096,16`` and ``0x1010`` both stand for bits 12 and 4.
+
+    Returns
+    -------
+    int
+        The bits of all of them.
+
+    Raises
+    ------
+    ValueError
+        Where one is no whole number above 0, or has more than 52 bits.
+    """
+    bits = 0
+    for word in text.split(","):
+        try:
+            value = int(word, 0)
+        except ValueError:
+            raise ValueError(
+                f"{word.strip()!r} is no value of mask bits (such as 4096 or 0x1000)"
+            ) from None
+        if not 0 < value < 1 << MOST_BITS:
+            raise ValueError(f"mask bits lie between 1 and 2^{MOST_BITS} - 1, not {word.strip()}")
+        bits |= value
+    return bits
+
+
+def bits_set(flags: np.ndarray, label: str, bits: int | None, store: Memory = MEMORY) -> np.ndarray:
+    """Where any of some bits is set, or any value but 0 (NaN counts) without them.
+
+    Parameters
+    ----------
+    flags : ndarray
+        Values of a mask, of any type that holds them.
+    label : str
+        Where they come from.
+    bits : int or None
+    store : `~bgrem.arrays.rows.Memory`
+        Where the result is kept.
+
+    Returns
+    -------
+    bool ndarray of the same shape
+
+    Raises
+    ------
+    FitsError
+        If bits are asked of values that are no whole numbers.
+    """
+    if bits is None or flags.dtype == bool:
+        return worked_out(flags, lambda part: part != 0, bool, store)
+
+    def any_set(part: np.ndarray) -> np.ndarray:
+        known = np.where(np.isfinite(part), part, 0)
+        whole = known.astype(np.int64)
+        if (whole != known).any():
+            raise FitsError(f"{label} has no bits, its values are no whole numbers")
+        return (whole & bits != 0) | ~np.isfinite(part)
+
+    return worked_out(flags, any_set, bool, store)
+
+
+def read_map(
+    source: str | os.PathLike | np.ndarray, image: FitsImage, kind: str
+) -> tuple[np.ndarray, str]:
+    """Read a map that goes with an image.
+
+    Parameters
+    ----------
+    source : str, path or array_like
+        FILE, FILE[HDU], or an HDU of the image's own file; or an array.
+    image : FitsImage
+        The image that it is for.
+    kind : str
+        What it is, in words.
+
+    Returns
+    -------
+    values : ndarray
+        Of the image's shape, or (ny, nx) for all its planes.
+    label : str
+        Where they come from, to begin a message with.
+
+    Raises
+    ------
+    FitsError
+        Where it cannot be read or has another shape.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return _fitted(as_rows(source), image, kind, "the array"), f"the {kind}"
+    text = os.fspath(source)
+    bracket = re.fullmatch(r"(.+)\[(.+)\]", text)
+    if Path(text).is_file():
+        found = read_image(text, store=image.store)
+    elif bracket:
+        found = read_image(bracket[1], bracket[2], store=image.store)
+    elif is_fits_name(Path(text)):
+        raise FitsError(f"{text}: no such file (it was to be the {kind})")
+    else:
+        found = read_image(image.path, text, store=image.store)
+    return _fitted(found.data, image, kind, found.label), found.label
+
+
+def _fitted(values: np.ndarray, image: FitsImage, kind: str, label: str) -> np.ndarray:
+    """A map of the image's shape, or of one plane for all of them."""
+    if values.shape == image.data.shape:
+        return values
+    if values.ndim >= 2 and values.size:
+        plane = as_planes(values)
+        if len(plane) == 1 and plane.shape[1:] == as_planes(image.data).shape[1:]:
+            return plane[0]
+    raise FitsError(
+        f"{label} is a {kind} of {lengths(values.shape)} pixels, but the image in {image.label} "
+        f"has {lengths(image.data.shape)}"
+    )

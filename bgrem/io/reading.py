@@ -1,0 +1,264 @@
+"""Read an image of a FITS file, with its header and with where the rest of the file lies.
+
+`bgrem.io.hdus` finds the header-data units, `bgrem.io.writing` writes the file again; astropy reads the headers
+and the tile-compressed images.
+"""
+
+import math
+import mmap
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+
+from bgrem.arrays.rows import MEMORY, Derived, Memory, Stored, release
+from bgrem.arrays.tiling import row_strips
+from bgrem.io.checksum import ones_complement_sum
+from bgrem.io.hdus import CHUNK, FitsError, Unit, choose_unit, find_units, read_contents
+from bgrem.io.tile_compression import decompress_tiles
+
+__all__ = [
+    "FitsError",
+    "FitsImage",
+    "as_planes",
+    "image_hdus",
+    "is_fits_name",
+    "read_image",
+    "sibling",
+    "stored_pixels",
+]
+
+FLOAT32_INTEGERS = 2**24  # float32 holds every integer up to here
+
+
+@dataclass(frozen=True)
+class FitsImage:
+    """One image of a FITS file, and what is needed to write the rest of the file back.
+
+    Attributes
+    ----------
+    path : Path
+    hdu : int
+        Index of the HDU.
+    data : ndarray or Stored
+        Physical values (BSCALE and BZERO applied, BLANK as NaN) in the shape in which they are
+        stored, native float32; float64 for float64 pixels and for integers beyond 24 bits. Floats
+        without BSCALE and BZERO may stay in the file.
+    header : astropy.io.fits.Header
+    notes : tuple of str
+        What the reader decided or noticed.
+    units : tuple of `~bgrem.io.hdus.Unit`
+        Where the file's HDUs lie.
+    contents : bytes or mmap
+        The file's bytes, uncompressed.
+    store : `~bgrem.arrays.rows.Memory`
+        Where the pixels are kept.
+    """
+
+    path: Path
+    hdu: int
+    data: np.ndarray
+    header: fits.Header
+    notes: tuple[str, ...]
+    units: tuple[Unit, ...]
+    contents: bytes | mmap.mmap
+    store: Memory
+
+    @property
+    def label(self) -> str:
+        """The file and the HDU in words, to begin a message with."""
+        return f"{self.path}: {self.units[self.hdu].label}"
+
+    @property
+    def primary(self) -> fits.Header:
+        """The header of the file's first HDU."""
+        return self.units[0].header
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the image is tile-compressed inside the file."""
+        return self.units[self.hdu].compressed
+
+
+def is_fits_name(path: Path) -> bool:
+    """Whether a file's name ends as FITS files' names do: .fits .fit .fts .fz, also with .gz or .bz2."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] in ([".gz"], [".bz2"]):
+        suffixes.pop()
+    return bool(suffixes) and suffixes[-1] in (".fits", ".fit", ".fts", ".fz")
+
+
+def as_planes(array: np.ndarray) -> np.ndarray:
+    """View an array of an image's stored shape as its planes, (n, ny, nx).
+
+    Axes of length 1 are dropped; a colour axis that is stored fastest (length 3 or 4) counts planes.
+    """
+    if array.ndim > 2:
+        lengths = [n for n in array.shape if n > 1]
+        array = array.reshape(lengths if len(lengths) > 1 else array.shape[-2:])
+    if array.ndim == 3 and array.shape[-1] in (3, 4):
+        return array.transpose(2, 0, 1)
+    return array.reshape(-1, *array.shape[-2:])
+
+
+def read_image(
+    path: str | os.PathLike, hdu: int | str | None = None, *, store: Memory = MEMORY
+) -> FitsImage:
+    """Read one image of a FITS file.
+
+    Parameters
+    ----------
+    path : path
+        Plain, gzip or bzip2, whatever its name says.
+    hdu : int or str, optional
+        Index, EXTNAME, or ``"EXTNAME,EXTVER"``. None takes HDU 0 or, where that holds no image, the
+        first HDU that does, with a note.
+    store : `~bgrem.arrays.rows.Memory`
+        Where the pixels are kept, and what is unpacked.
+
+    Returns
+    -------
+    FitsImage
+
+    Raises
+    ------
+    FitsError
+        Where the file is missing, not FITS, truncated or corrupt, or the HDU holds no image.
+    """
+    path = Path(path)
+    with warnings.catch_warnings():
+        # Odd but readable cards are common; they are carried along and need no comment.
+        warnings.simplefilter("ignore", AstropyWarning)
+        contents = read_contents(path, store)
+        units, notes = find_units(contents, path)
+        unit, choice = choose_unit(units, hdu, path)
+        return _image_at(unit, path, units, contents, notes + choice, store)
+
+
+def sibling(image: FitsImage, hdu: int | str) -> FitsImage:
+    """Read another image of the file of ``image``, which is not read again.
+
+    Parameters
+    ----------
+    image : FitsImage
+    hdu : int or str
+        As for `read_image`.
+
+    Returns
+    -------
+    FitsImage
+
+    Raises
+    ------
+    FitsError
+        As `read_image` does.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        unit, _ = choose_unit(list(image.units), hdu, image.path)
+        return _image_at(unit, image.path, image.units, image.contents, [], image.store)
+
+
+def image_hdus(image: FitsImage) -> dict[int, fits.Header]:
+    """The HDUs of the file of ``image`` that hold an image, with their headers, by index."""
+    return {unit.index: unit.header for unit in image.units if not unit.complaint}
+
+
+def stored_pixels(image: FitsImage) -> np.ndarray:
+    """The pixels of an image as they are stored, before BSCALE, BZERO and BLANK."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        return _stored_pixels(image.contents, image.units[image.hdu], image.path, image.store)[0]
+
+
+def _image_at(
+    unit: Unit, path: Path, units, contents, notes: list[str], store: Memory
+) -> FitsImage:
+    raw, header = _stored_pixels(contents, unit, path, store)
+    if not _sum_matches(contents, unit):
+        notes = [*notes, f"{unit.label} does not match its DATASUM: its pixels may be corrupt"]
+    data = _physical(raw, header, f"{path}: {unit.label}", store)
+    return FitsImage(path, unit.index, data, header, tuple(notes), tuple(units), contents, store)
+
+
+def _stored_pixels(contents, unit: Unit, path: Path, store: Memory):
+    """The pixels as they are stored, and the image's header."""
+    if unit.compressed:
+        return decompress_tiles(contents, unit, path, store)
+    bits = unit.header["BITPIX"]
+    dtype = np.dtype("u1" if bits == 8 else f">{'f' if bits < 0 else 'i'}{abs(bits) // 8}")
+    raw = np.frombuffer(contents, dtype, math.prod(unit.shape), unit.data)
+    return Stored(raw.reshape(unit.shape), contents), unit.header
+
+
+def _physical(raw, header: fits.Header, label: str, store: Memory):
+    """Physical value = BZERO + BSCALE * stored value (Standard, equation 3); BLANK becomes NaN."""
+    scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
+    numbers = all(isinstance(n, int | float) and math.isfinite(n) for n in (scale, zero))
+    if not numbers or scale == 0:
+        raise FitsError(f"{label} has an unusable BSCALE or BZERO ({scale}, {zero})")
+    blank = header.get("BLANK")
+    convert = partial(_scaled, scale=scale, zero=zero, blank=blank)
+    if raw.dtype.kind == "f":
+        dtype = raw.dtype
+        convert = None if (scale, zero) == (1, 0) else partial(convert, blank=None)
+    else:
+        if raw.dtype.itemsize == 8 and (scale, zero) == (1, 2**63):
+            # Flipping the sign bit is exact, float64 would lose 11 bits.
+            raw, zero = Derived(raw, _flipped), 0
+            blank = None if blank is None else blank + 2**63
+            convert = partial(convert, zero=0, blank=blank)
+        extremes = [abs(float(stored) + zero / scale) for stored in _extremes(raw)]
+        dtype = np.float32 if max(extremes) <= FLOAT32_INTEGERS else np.float64
+    if convert is None and store.in_file:
+        return raw
+    data = store.empty(raw.shape, np.dtype(dtype).newbyteorder("="))
+    for place in _places(raw.shape):
+        data[place] = raw[place] if convert is None else convert(raw[place])
+    return data
+
+
+def _places(shape: tuple[int, ...]) -> Iterator[tuple]:
+    """Indices of some rows at a time, plane after plane."""
+    height = max(1, CHUNK // shape[-1])
+    for plane in np.ndindex(shape[:-2]):
+        for rows in row_strips(shape[-2:], height):
+            yield *plane, rows
+
+
+def _flipped(stored: np.ndarray) -> np.ndarray:
+    """Unsigned 64-bit integers, which FITS stores with the sign bit flipped."""
+    return stored.astype(np.int64).view(np.uint64) ^ np.uint64(2**63)
+
+
+def _extremes(raw) -> tuple:
+    """The lowest and the highest stored value."""
+    found = [(part.min(), part.max()) for part in map(raw.__getitem__, _places(raw.shape))]
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def _scaled(stored: np.ndarray, *, scale: float, zero: float, blank: int | None) -> np.ndarray:
+    """Scale in float64; it is rounded once, where it is kept."""
+    values = stored.astype(np.float64) * scale + zero
+    if blank is not None:
+        values[stored == blank] = np.nan
+    return values
+
+
+def _sum_matches(contents, unit: Unit) -> bool:
+    """Whether the data agree with the DATASUM of the header; True where there is none."""
+    announced = str(unit.header.get("DATASUM", "")).strip()
+    if not announced.isdigit() or (unit.end - unit.data) % 4:
+        return True
+    total = 0
+    for start in range(unit.data, unit.end, 4 * CHUNK):
+        count = (min(start + 4 * CHUNK, unit.end) - start) // 4
+        total = ones_complement_sum(np.frombuffer(contents, ">u4", count, start), total)
+        release(contents)
+    return total == int(announced)

@@ -1,0 +1,1 @@
+"""Which pixels are bad, saturated or without data."""

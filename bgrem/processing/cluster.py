@@ -1,0 +1,210 @@
+"""Images on a cluster of Dask workers, and one huge array on it."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from bgrem.background import separate
+from bgrem.inference.engines import cores
+from bgrem.inference.model import Model, load_model
+from bgrem.processing.files import process_files
+from bgrem.processing.journal import named_file
+from bgrem.processing.outcome import Failure, Result
+from bgrem.separation import MAPS
+
+__all__ = ["map_blocks", "process_on_cluster"]
+
+PARTS = ("sources", "background", "noise", "rms", "mask", *MAPS)
+TIMEOUT = 30  # seconds to find the scheduler
+_loading = Lock()
+
+
+def process_on_cluster(
+    paths: Sequence[Path],
+    *,
+    scheduler: str,
+    model: str,
+    engine: str = "auto",
+    device: str = "auto",
+    **options,
+) -> Iterator[Result | Failure]:
+    """Process images on an existing cluster.
+
+    The workers see the files, and the model, under the same names as this process. An image whose
+    worker died is given to another one by the scheduler.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Files.
+    scheduler : str
+        Address of the scheduler, ``tcp://host:port``.
+    model : str
+        Name or path of the model; each worker loads it once.
+    engine, device : str
+        As for `~bgrem.inference.model.load_model`, of what the worker has.
+    **options
+        As for `~bgrem.processing.files.process_file`.
+
+    Yields
+    ------
+    Result or Failure
+        One for each image, as they are done.
+
+    Raises
+    ------
+    ValueError
+        If there is no scheduler.
+    ImportError
+        If Dask is not installed.
+    """
+    from distributed import Client, as_completed
+
+    # A lost connection is told in the end; the library tells of it at every try.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    try:
+        client = Client(scheduler, timeout=TIMEOUT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"there is no scheduler at {scheduler} ({error})") from None
+    # The workers start from other folders.
+    found = {name: _from_anywhere(value) for name, value in options.items()}
+    asked = (str(Path(model).absolute()), engine, device)
+    with client:
+        peers = _peers(client)
+        given = {
+            client.submit(_process, path.absolute(), asked, peers, found, pure=False): path
+            for path in paths
+        }
+        with client.as_current():  # a generator must not leave its client to its caller
+            done = as_completed(given)
+        for future in done:
+            path = given.pop(future)
+            outcome = _outcome(future, path)
+            yield replace(outcome, input=path)
+
+
+def _from_anywhere(value):
+    """An option that names a file or a folder, in full."""
+    named = isinstance(value, Path) or isinstance(value, str) and named_file(value).exists()
+    return os.path.abspath(value) if named and str(value) else value
+
+
+def _peers(client) -> Counter:
+    """Number of images that are processed at once on each host."""
+    peers: Counter = Counter()
+    for address, threads in client.nthreads().items():
+        peers[_host(address)] += threads
+    return peers
+
+
+def _host(address: str) -> str:
+    """``host`` of tcp://host:port."""
+    return address.rpartition("/")[2].rpartition(":")[0]
+
+
+def _process(
+    path: Path, asked: tuple[str, str, str], peers: Counter, options: dict
+) -> Result | Failure:
+    """What a worker does with an image."""
+    from distributed import get_worker
+
+    # One that has joined later was not counted.
+    threads = cores() // max(peers[_host(get_worker().address)], 1)
+    network = _loaded(max(1, threads), *asked)
+    return next(process_files(path, model=network, **options))
+
+
+def _loaded(threads: int, model: str, engine: str, device: str) -> Model:
+    """A model that is loaded once in a process, whichever thread comes first."""
+    with _loading:
+        return _load(threads, model, engine, device)
+
+
+@lru_cache(maxsize=2)
+def _load(threads: int, model: str, engine: str, device: str) -> Model:
+    return load_model(model, threads=threads, engine=engine, device=device)
+
+
+def _outcome(future, path: Path) -> Result | Failure:
+    if future.status == "finished":
+        return future.result()
+    error = future.exception() if future.status == "error" else None
+    if type(error).__name__ == "KilledWorker":
+        return Failure(path, f"{path}: its workers were killed again and again (out of memory?)")
+    lost = "the connection to the cluster was lost"
+    return Failure(path, f"{path}: {lost if error is None else ' '.join(str(error).split())}")
+
+
+def map_blocks(
+    data,
+    *,
+    depth: int = 256,
+    part: str = "sources",
+    model="optical",
+    engine: str = "auto",
+    device: str = "auto",
+    **options,
+):
+    """Separate a huge Dask array block by block, with overlap, when it is computed.
+
+    Each block has its own sky mesh and seeing, measured on the block and ``depth`` pixels around it:
+    blocks should be several thousand pixels wide, and ``depth`` at least a box of the mesh.
+
+    Parameters
+    ----------
+    data : `dask.array.Array`
+        Of shape (ny, nx).
+    depth : int
+        Pixels of the neighbouring blocks that a block sees on each side.
+    part : str
+        "sources", "background", "noise", "rms", "mask", "uncertainty" or "significance".
+    model : str or path
+        Each worker loads it once.
+    engine, device : str
+        As for `~bgrem.inference.model.load_model`, of what the worker has.
+    **options
+        As for `~bgrem.background.separate`.
+
+    Returns
+    -------
+    `dask.array.Array`
+        Of the same shape and chunks.
+
+    Raises
+    ------
+    ValueError
+        If ``data`` does not have 2 axes, or there is no such part.
+    ImportError
+        If Dask is not installed.
+    """
+    import dask.array as da
+
+    if part not in PARTS:
+        raise ValueError(f"there is no part {part!r}; there are {', '.join(PARTS)}")
+    if data.ndim != 2:
+        raise ValueError(f"the array must have 2 axes, not {data.ndim}")
+    double = data.dtype.kind == "f" and data.dtype.itemsize >= 8
+    dtype = np.dtype(np.uint8 if part == "mask" else np.float64 if double else np.float32)
+    maps = (part,) if part in MAPS else ()
+    return da.map_overlap(
+        _part_of_block, data, depth=depth, boundary="none", dtype=dtype,
+        meta=np.empty((0, 0), dtype), part=part, asked=(str(model), engine, device), maps=maps,
+        options=options,
+    )  # fmt: skip
+
+
+def _part_of_block(
+    block: np.ndarray, *, part: str, asked: tuple[str, str, str], maps, options: dict
+) -> np.ndarray:
+    parts = separate(block, model=_loaded(1, *asked), maps=maps, **options)
+    found = getattr(parts, part)
+    if found is None:
+        raise ValueError(f"the model gives no {part}")
+    return found

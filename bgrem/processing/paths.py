@@ -1,0 +1,135 @@
+"""Which files are meant, and where their outputs go."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from bgrem.io.reading import FitsError, is_fits_name
+from bgrem.processing.outcome import Failure
+
+__all__ = ["check_output", "existing_folder", "expanded_paths", "output_path"]
+
+
+def output_path(
+    path: str | os.PathLike, *, prefix: str = "BGRem_", output_dir: str | os.PathLike | None = None
+) -> Path:
+    """Where the output of an input goes.
+
+    Parameters
+    ----------
+    path : path
+        The input.
+    prefix : str
+    output_dir : path, optional
+        Default: the input's folder.
+
+    Returns
+    -------
+    Path
+        ``prefix`` + the input's name, in that folder.
+    """
+    path = Path(path)
+    return (path.parent if output_dir is None else Path(output_dir)) / (prefix + path.name)
+
+
+def check_output(output: Path, path: Path, overwrite: bool) -> None:
+    """Refuse before the work what would be refused after it.
+
+    Parameters
+    ----------
+    output, path : Path
+        Of the output and of the input.
+    overwrite : bool
+        Whether an existing output may be replaced.
+
+    Raises
+    ------
+    FitsError
+        If the output cannot be written.
+    """
+    if not path.exists():
+        raise FitsError(f"{path}: no such file")
+    if output.absolute() == path.absolute() or (output.exists() and output.samefile(path)):
+        raise FitsError(
+            f"{path}: the output would overwrite the input (give a prefix or another folder)"
+        )
+    if output.is_dir():
+        raise FitsError(f"{output}: is a folder, the output cannot be written")
+    if output.exists() and not overwrite:
+        raise FitsError(f"{output}: exists already (--overwrite replaces it)")
+    folder = existing_folder(output.parent)
+    if not folder.is_dir():
+        raise FitsError(f"{output}: cannot be written, {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FitsError(f"{output}: cannot be written, the folder {folder} is not writable")
+
+
+def existing_folder(folder: Path) -> Path:
+    """A folder, or where it is yet to be made the one that it will be in.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    Path
+    """
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def expanded_paths(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[Path | Failure]:
+    """The files that the paths stand for, each once.
+
+    Parameters
+    ----------
+    paths : path or iterable of path
+        Files, folders and globs.
+    prefix : str
+        Of the names that are left out in folders and globs.
+
+    Yields
+    ------
+    Path or Failure
+        A failure for what stands for no file.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    seen = set()
+    for given in paths:
+        try:
+            found = _files_of(Path(given), prefix)
+        except FitsError as error:
+            yield Failure(Path(given), str(error))
+            continue
+        except OSError as error:
+            yield Failure(Path(given), f"{given}: {error.strerror or error}")
+            continue
+        for path in found:
+            if path.absolute() not in seen:
+                seen.add(path.absolute())
+                yield path
+
+
+def _files_of(given: Path, prefix: str) -> list[Path]:
+    if given.is_dir():
+        found = [path for path in sorted(given.iterdir()) if is_fits_name(path) and path.is_file()]
+    elif given.exists() or not glob.has_magic(str(given)):
+        return [given]
+    else:
+        found = sorted(
+            Path(path) for path in glob.glob(str(given), recursive=True) if Path(path).is_file()
+        )
+    images = [
+        path
+        for path in found
+        if not (path.name.startswith(".") or (prefix and path.name.startswith(prefix)))
+    ]
+    if images:
+        return images
+    kind = "folder holds no FITS file" if given.is_dir() else "pattern matches no file"
+    beside = f" but {len(found)} outputs of bgrem" if found else ""
+    raise FitsError(f"{given}: the {kind}{beside}")

@@ -1,0 +1,170 @@
+"""Many images at once on one machine: processes that each have the model, and may die.
+
+Each process is given one image at a time. One that is killed loses no image: it is given to
+another process once more, then it is said to have failed, and the others go on.
+"""
+
+import multiprocessing
+import signal
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from bgrem.inference.engines import EngineWarning, cores
+from bgrem.inference.model import Model, load_model
+from bgrem.io.temporary import remove_leftovers
+from bgrem.processing.files import process_files
+from bgrem.processing.outcome import Failure, Result
+from bgrem.processing.paths import output_path
+
+__all__ = ["process_locally"]
+
+ATTEMPTS = 2  # to process an image, when processes are killed over it
+PATIENCE = 10.0  # seconds that a process has to clean up when it is told to end
+
+
+def process_locally(
+    paths: Sequence[Path],
+    *,
+    workers: int,
+    model: str,
+    engine: str = "auto",
+    device: str = "auto",
+    **options,
+) -> Iterator[Result | Failure]:
+    """Process images in several processes, each with its share of the cores.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Files.
+    workers : int
+        Number of processes.
+    model : str
+        Name or path of the model; each process loads it once.
+    engine, device : str
+        As for `~bgrem.inference.model.load_model`.
+    **options
+        As for `~bgrem.processing.files.process_file`.
+
+    Yields
+    ------
+    Result or Failure
+        One for each image, as they are done.
+    """
+    placing = {name: options[name] for name in ("prefix", "output_dir") if name in options}
+    waiting = deque((path, 1) for path in paths)
+    count = min(workers, len(waiting))
+    threads = max(1, cores() // max(count, 1))
+    load = partial(load_model, model, threads=threads, engine=engine, device=device)
+    job = (load, options)
+    crew = [_Worker(*job) for _ in range(count)]
+    try:
+        while waiting or any(worker.path for worker in crew):
+            for worker in crew:
+                if worker.path is None and waiting:
+                    worker.give(*waiting.popleft())
+            for worker in _ready(crew):
+                path, attempt = worker.path, worker.attempt
+                outcome = worker.take()
+                if outcome is not None:
+                    yield outcome
+                    continue
+                remove_leftovers([output_path(path, **placing)])
+                crew[crew.index(worker)] = _Worker(*job)
+                if attempt < ATTEMPTS:
+                    waiting.append((path, attempt + 1))
+                else:
+                    yield Failure(path, f"{path}: {_death(worker.process.exitcode)}")
+    finally:
+        for worker in crew:
+            worker.dismiss()
+        for worker in crew:
+            worker.wait()
+
+
+class _Worker:
+    """A process, and the image that it has been given."""
+
+    def __init__(self, load: Callable[[], Model], options: dict) -> None:
+        # A fresh interpreter: the runtime of the network does not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, far = context.Pipe()
+        self.path: Path | None = None
+        self.attempt = 0
+        self.process = context.Process(target=_work, args=(far, load, options), daemon=True)
+        with _no_interrupts():
+            self.process.start()
+        far.close()  # so that the pipe ends when the process does
+
+    def give(self, path: Path, attempt: int) -> None:
+        self.path, self.attempt = path, attempt
+        with suppress(OSError):  # it has died: the pipe's end will tell
+            self.pipe.send(path)
+
+    def take(self) -> Result | Failure | None:
+        """What became of the image, None where the process died over it."""
+        self.path = None
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            self.wait()
+            return None
+
+    def dismiss(self) -> None:
+        self.pipe.close()
+        self.process.terminate()
+
+    def wait(self) -> None:
+        self.process.join(PATIENCE)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _ready(crew: Sequence[_Worker]) -> list[_Worker]:
+    """The processes that have answered or died, at least one."""
+    answered = wait([worker.pipe for worker in crew if worker.path])
+    return [worker for worker in crew if worker.pipe in answered]
+
+
+class _no_interrupts:
+    """Processes started inside do not see a Ctrl-C: it is the parent that ends them."""
+
+    def __enter__(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            self.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def __exit__(self, *_) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.before)
+
+
+def _work(pipe: Connection, load: Callable[[], Model], options: dict) -> None:
+    """What a process does: images as they come, until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    with warnings.catch_warnings():
+        # The process that shares out the images has loaded the same and told it.
+        warnings.simplefilter("ignore", EngineWarning)
+        network = load()
+    with suppress(EOFError, OSError):  # the parent has gone
+        while True:
+            pipe.send(next(process_files(pipe.recv(), model=network, **options)))
+
+
+def _leave(signum: int, frame: object) -> None:
+    """An end that lets open files be cleaned up."""
+    raise SystemExit(128 + signum)
+
+
+def _death(code: int | None) -> str:
+    """Why a process has gone, in words."""
+    if code is None or code >= 0:
+        return f"its process ended {ATTEMPTS} times (exit code {code})"
+    hint = ", out of memory?" if -code == getattr(signal, "SIGKILL", 9) else ""
+    return f"its process was killed {ATTEMPTS} times (signal {-code}{hint})"

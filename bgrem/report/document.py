@@ -1,0 +1,288 @@
+"""The page of an image and the index of a batch: one file each, which needs nothing else."""
+
+import base64
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bgrem import __version__
+from bgrem.arrays.tiling import row_strips
+from bgrem.report.census import Census, take_census
+from bgrem.report.charts import flux_chart, noise_chart
+from bgrem.report.pictures import AsinhCodes, averaged, block_factor, png, stretched
+from bgrem.separation import MASKED, NOT_FINITE, Separation
+
+__all__ = ["image_page", "index_page", "templates"]
+
+SIDE = 2048  # pixels of the pictures: larger images are averaged down
+MAP_SIDE = 96
+THUMBNAIL_SIDE = 240
+MOST_MARKS = 20_000  # of a kind: more hide the image
+SAMPLES = 1_000_000  # pixels of the histogram
+SUMMARY = re.compile(r'<script id="summary" type="application/json">(.*?)</script>', re.DOTALL)
+# What says which image it is, where the header has it.
+TITLES = ("OBJECT", "TELESCOP", "INSTRUME", "FILTER", "EXPTIME", "DATE-OBS")
+
+
+def templates():
+    """The environment of the templates.
+
+    Returns
+    -------
+    `jinja2.Environment`
+
+    Raises
+    ------
+    ValueError
+        If jinja2 is not installed; the message says how to.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError:
+        raise ValueError(
+            "a report needs jinja2, which is not installed (pip install 'bgrem[report]')"
+        ) from None
+    environment = Environment(
+        loader=PackageLoader("bgrem.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["card"] = _card_text
+    return environment
+
+
+def image_page(
+    parts: Separation,
+    *,
+    name: str,
+    output: str = "",
+    header=None,
+    cards: Sequence[tuple[str, object, str]] = (),
+    warnings: Sequence[str] = (),
+) -> str:
+    """The page of one image.
+
+    Parameters
+    ----------
+    parts : `~bgrem.separation.Separation`
+    name, output : str
+        Of the image, and of the file that was written.
+    header : mapping, optional
+        The image's header; what names the object and the instrument is shown.
+    cards : sequence of (keyword, value, comment)
+        How the parts came about.
+    warnings : sequence of str
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    census = take_census(parts)
+    facts = parts.provenance
+    pull = _pull(parts)
+    thumbnail, view = _pictures(parts)
+    numbers = _numbers(parts, census)
+    header = header or {}
+    context = {
+        "name": name,
+        "output": output,
+        "titles": _titles(header),
+        "numbers": numbers,
+        "warnings": list(warnings),
+        "cards": cards,
+        "unit": str(header.get("BUNIT", "")).strip() or "data units",
+        "facts": facts,
+        "census": census,
+        "partial": census.window != (slice(0, parts.data.shape[0]), slice(0, parts.data.shape[1])),
+        "noise_chart": noise_chart(pull),
+        "tails": _tails(pull),
+        "flux_chart": flux_chart(census.snr, census.on_sources / census.on_data),
+        "maps": [
+            {"id": "background", "title": "Background", **_map(parts.sky.background_rows, parts)},
+            {"id": "rms", "title": "Noise of the sky (rms)", **_map(parts.sky.rms_rows, parts)},
+        ],
+        "view": view | {"marks": _marks(census)},
+        "summary": {"name": name, "thumbnail": thumbnail, "line": _line(parts, numbers, warnings)},
+        "version": __version__,
+    }
+    return templates().get_template("image.html").render(context)
+
+
+def index_page(pages: Sequence[Path], folder: Path) -> str:
+    """The index of several images' pages.
+
+    Parameters
+    ----------
+    pages : sequence of path
+        As `image_page` made them: each holds its own thumbnail and line.
+    folder : path
+        Where the index will lie: the links lead from there.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    images = [
+        json.loads(SUMMARY.search(page.read_text(encoding="utf-8"))[1])
+        | {"link": Path(os.path.relpath(page, folder)).as_posix()}
+        for page in pages
+    ]
+    return templates().get_template("index.html").render(images=images, version=__version__)
+
+
+# --- numbers
+
+
+def _card_text(value: object) -> str:
+    """A card's value as it is read, not as it is stored."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+def _numbers(parts: Separation, census: Census) -> dict[str, int]:
+    after = len(census.both) + len(census.gained)
+    return {
+        "after": after,
+        "before": len(census.lost) + len(census.artefacts) + after - len(census.gained),
+        "gained": len(census.gained),
+        "lost": len(census.lost),
+        "artefacts": len(census.artefacts),
+    }
+
+
+def _titles(header) -> list[str]:
+    """What the header says of the image, in words."""
+    said = {key: str(header.get(key, "")).strip() for key in TITLES}
+    if isinstance(header.get("EXPTIME"), int | float):
+        said["EXPTIME"] = f"{header['EXPTIME']:g} s"
+    return [text for text in said.values() if text]
+
+
+def _line(parts: Separation, numbers: dict[str, int], warnings: Sequence[str]) -> str:
+    """One line of numbers for the index."""
+    ny, nx = parts.data.shape
+    facts = parts.provenance
+    seeing = f", FWHM {facts['fwhm']:.1f} px" if np.isfinite(facts["fwhm"]) else ""
+    told = f", {len(warnings)} warning{'s'[: len(warnings) > 1]}" if warnings else ""
+    return (
+        f"{nx} × {ny} px, sky {facts['level']:.6g} ± {facts['rms']:.3g}{seeing}; "
+        f"{numbers['after']} detections, {numbers['gained']} gained, {numbers['lost']} lost{told}"
+    )
+
+
+def _pull(parts: Separation) -> np.ndarray:
+    """The noise over the rms at good pixels, a sample of large images."""
+    every = max(1, int(np.sqrt(parts.data.size / SAMPLES)))
+    found = []
+    for rows in row_strips(parts.data.shape):
+        background = parts.sky.background_rows(rows.start, rows.stop)
+        noise = np.subtract(parts.data[rows], background, dtype=np.float64) - parts.sources[rows]
+        pull = (noise / parts.sky.rms_rows(rows.start, rows.stop))[::every, ::every]
+        good = (parts.mask[rows][::every, ::every] & (NOT_FINITE | MASKED)) == 0
+        found.append(pull[good & np.isfinite(pull)])
+    return np.concatenate(found)
+
+
+def _tails(pull: np.ndarray) -> dict[str, float]:
+    low, middle, high = np.percentile(pull, (15.87, 50, 84.13)) if pull.size else (0, 0, 0)
+    beyond = {f"beyond_{k}": float(np.mean(np.abs(pull) > k)) for k in (3, 5)}
+    return {"median": float(middle), "width": float(high - low) / 2, **beyond}
+
+
+# --- pictures
+
+
+def _pictures(parts: Separation) -> tuple[str, dict]:
+    """The thumbnail, and what the viewer shows, in units of the sky rms."""
+    shape, sky = parts.data.shape, parts.sky
+    factor = block_factor(shape, SIDE)
+
+    def without_sky(start, stop):
+        background = sky.background_rows(start, stop)
+        return np.subtract(parts.data[start:stop], background, dtype=np.float64) / sky.rms
+
+    flat = averaged(without_sky, shape, factor)
+    sources = averaged(lambda a, b: parts.sources[a:b] / np.float64(sky.rms), shape, factor)
+    gradient = averaged(
+        lambda a, b: (sky.background_rows(a, b) - sky.level) / sky.rms, shape, factor
+    )
+    noise = max(_scatter(flat), 1e-3)
+    both = np.concatenate([flat[np.isfinite(flat)], sources[np.isfinite(sources)], [-1.0, 10.0]])
+    codes = AsinhCodes.over(both.min(), both.max(), noise)
+    view = {
+        "shape": shape,
+        "factor": factor,
+        "flat": _data_uri(png(codes.encode(flat))),
+        "sources": _data_uri(png(codes.encode(sources))),
+        "codes": [None, *(float(f"{value:.4g}") for value in codes.table()[1:])],
+        "gradient": _grid(lambda a, b: (sky.background_rows(a, b) - sky.level) / sky.rms, shape),
+        "level": sky.level,
+        "rms": sky.rms,
+        "noise": noise,
+        "white": float(np.clip(np.percentile(both, 99.8), 15 * noise, 300.0)),
+        "zscale": {"flat": _zscale(flat), "data": _zscale(flat + gradient)},
+    }
+    return _thumbnail(flat + gradient, sources, noise), view
+
+
+def _scatter(picture: np.ndarray) -> float:
+    """Noise of a picture from its medians: averaging made it smaller than the sky's."""
+    values = picture[np.isfinite(picture)]
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+
+
+def _zscale(picture: np.ndarray) -> list[float]:
+    from astropy.visualization import ZScaleInterval
+
+    return [float(limit) for limit in ZScaleInterval().get_limits(picture[np.isfinite(picture)])]
+
+
+def _thumbnail(data: np.ndarray, sources: np.ndarray, noise: float) -> str:
+    """The data on the left, the sources on the right."""
+    factor = block_factor(data.shape, THUMBNAIL_SIDE)
+    before, after = (averaged(lambda a, b, p=p: p[a:b], p.shape, factor) for p in (data, sources))
+    middle = before.shape[1] // 2
+    halves = np.hstack([before[:, :middle], after[:, middle:]])
+    return _data_uri(png(stretched(halves, black=-2 * noise / factor, white=30 * noise / factor)))
+
+
+def _map(rows_of, parts: Separation) -> dict:
+    """A smooth part, in data units."""
+    grid = _grid(rows_of, parts.data.shape)
+    return {"grid": grid, "low": grid["low"], "high": grid["high"]}
+
+
+def _grid(rows_of, shape) -> dict:
+    """A smooth map as a few numbers: they are spread over its range as 16-bit integers."""
+    factor = block_factor(shape, MAP_SIDE)
+    values = averaged(rows_of, shape, factor).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    codes = np.rint((values - low) / (high - low or 1.0) * 65535).astype("<u2")
+    return {
+        "factor": factor,
+        "shape": values.shape,
+        "low": low,
+        "high": high,
+        "codes": base64.b64encode(codes.tobytes()).decode(),
+    }
+
+
+def _marks(census: Census) -> dict[str, list[float]]:
+    """Where the viewer draws marks: x, y, x, y, …"""
+    return {
+        kind: getattr(census, kind)[:MOST_MARKS].round(1).ravel().tolist()
+        for kind in ("both", "gained", "lost", "artefacts")
+    }
+
+
+def _data_uri(picture: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture).decode()

@@ -1,0 +1,158 @@
+"""The files that lie beside an output: its page, its picture, and the index of a batch."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bgrem.io.reading import FitsError
+from bgrem.io.temporary import temporary_path
+from bgrem.report.pictures import averaged, before_after, block_factor
+from bgrem.separation import Separation
+
+# `bgrem.report.document` is imported where it is used: what counts detections takes as long to import
+# as the sky of an image, and most images get no page.
+
+__all__ = ["Pages", "check_templates", "index_path", "write_index", "write_whole"]
+
+PLOT_SIDE = 1024  # pixels of each half of the picture
+
+
+class Pages:
+    """The page and the picture of one image, as far as they are wanted.
+
+    Parameters
+    ----------
+    output : path
+        The file of the sources.
+    report, plot : bool
+    overwrite : bool
+        Replace them where they exist.
+
+    Attributes
+    ----------
+    report, plot : Path or None
+        Where they go.
+    maps : tuple of str
+        What `bgrem.background.separate` must make for them.
+
+    Raises
+    ------
+    ValueError
+        Before the work, what would be refused after it.
+    """
+
+    def __init__(self, output: Path, *, report: bool, plot: bool, overwrite: bool) -> None:
+        self.output = output
+        self.report = output.with_name(output.name + ".html") if report else None
+        self.plot = output.with_name(output.name + ".png") if plot else None
+        self.maps = ("significance",) if report else ()
+        self._parts: Separation | None = None
+        self._planes = 0
+        if report:
+            check_templates()
+        for path in filter(None, (self.report, self.plot)):
+            if path.exists() and not overwrite:
+                raise FitsError(f"{path}: exists already (--overwrite replaces it)")
+
+    def watch(self, parts: Separation) -> None:
+        """Keep the first plane of an image; nothing where nothing is wanted of it."""
+        self._planes += 1
+        if self._parts is None and (self.report or self.plot):
+            self._parts = parts
+
+    def write(self, name: str, **facts) -> None:
+        """Write what is wanted.
+
+        Parameters
+        ----------
+        name : str
+            Of the image.
+        **facts
+            ``header``, ``cards`` and ``warnings`` of `bgrem.report.document.image_page`.
+        """
+        if self._planes > 1:
+            name += f" (the first of {self._planes} planes)"
+        if self.report:
+            from bgrem.report.document import image_page
+
+            page = image_page(self._parts, name=name, output=self.output.name, **facts)
+            write_whole(self.report, page.encode("utf-8", "replace"))
+        if self.plot:
+            write_whole(self.plot, _picture(self._parts))
+
+
+def _picture(parts: Separation) -> bytes:
+    """Before and after, in units of the sky rms."""
+    shape, sky = parts.data.shape, parts.sky
+    factor = block_factor(shape, PLOT_SIDE)
+    before = averaged(lambda a, b: (parts.data[a:b] - sky.level) / sky.rms, shape, factor)
+    after = averaged(lambda a, b: parts.sources[a:b] / sky.rms, shape, factor)
+    return before_after(before, after)
+
+
+def check_templates() -> None:
+    """Make sure that pages can be written.
+
+    Raises
+    ------
+    ValueError
+        If what they need is not installed.
+    """
+    from bgrem.report.document import templates
+
+    templates()
+
+
+def index_path(pages: Sequence[Path], prefix: str) -> Path:
+    """Where the index of a batch goes: beside its pages, or above them where they lie in several folders.
+
+    Parameters
+    ----------
+    pages : sequence of path
+    prefix : str
+        Of the outputs.
+
+    Returns
+    -------
+    Path
+    """
+    folder = os.path.commonpath([page.absolute().parent for page in pages])
+    return Path(folder, f"{prefix}index.html")
+
+
+def write_index(pages: Sequence[Path], prefix: str) -> Path:
+    """Write the index of a batch; that of an earlier batch in the same place is replaced.
+
+    Parameters
+    ----------
+    pages : sequence of path
+        As `Pages` wrote them.
+    prefix : str
+        Of the outputs.
+
+    Returns
+    -------
+    Path
+    """
+    from bgrem.report.document import index_page
+
+    path = index_path(pages, prefix)
+    absolute = [page.absolute() for page in pages]
+    write_whole(path, index_page(absolute, path.parent).encode("utf-8", "replace"))
+    return path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears complete under its name or not at all.
+
+    Parameters
+    ----------
+    path : path
+    content : bytes
+    """
+    temporary = temporary_path(path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

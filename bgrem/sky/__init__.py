@@ -1,0 +1,1 @@
+"""The level and the noise of the sky, on a coarse mesh."""

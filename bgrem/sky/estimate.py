@@ -1,0 +1,269 @@
+"""The coarse sky: level and noise of an image on a mesh, objects left out.
+
+Everything here reads its image a strip of rows at a time, and what it returns
+is a small mesh that is evaluated strip by strip, so that the size of an image
+is a matter of reading it, not of memory.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from bgrem.arrays.filters import median_filter, nearest_good
+from bgrem.sky.blocks import BLOCK, expand, survey
+from bgrem.sky.clipped import COARSE_STEP, SIGMA_PER_MAD, clipped_mean, clipped_modes
+from bgrem.sky.mesh import Mesh, cell_edges
+from bgrem.sky.objects import object_blocks
+
+__all__ = ["center_and_scale", "estimate_mesh", "fill_cells", "object_mask"]
+
+# A mesh cell with a smaller part of good pixels is interpolated from its neighbours.
+MINIMUM_GOOD = 0.3
+# Cells that deviate from their neighbours by more than this many sigma are replaced.
+OUTLIER = 3.0
+# Of so many cells, of such a side at least, a third of the rows tell the first pass enough.
+MANY_CELLS, LARGE_BOX = 1000, 64
+
+
+def center_and_scale(data, mask=None, *, samples: int = 1 << 20) -> tuple[float, float]:
+    """The global median of an image and its robust standard deviation.
+
+    They only bring the image to numbers that single precision can hold, whatever
+    the unit and the bias level; the mesh does the rest.
+
+    Parameters
+    ----------
+    data : array_like
+        Image of shape (ny, nx), any numeric type.
+    mask : array_like of bool, optional
+        True where a pixel is bad. Pixels that are not finite are always left out.
+    samples : int
+        About the largest number of pixels that are looked at, evenly spaced.
+
+    Returns
+    -------
+    center, scale : float
+        In data units; ``scale`` is above 0.
+
+    Raises
+    ------
+    ValueError
+        If the image has no good pixel, or is constant.
+    """
+    values = _sample(data, mask, samples)
+    if values.size == 0:
+        raise ValueError("the image has no good pixel")
+    center, scale = _median_and_mad(values)
+    if scale == 0:
+        # More than half of the pixels hold one value. A filled gap leaves others that
+        # tell the level and the noise; a counts map of mostly zeros does not.
+        rest = values[values != center]
+        if rest.size > 0.01 * values.size and _median_and_mad(rest)[1] > 0:
+            return _median_and_mad(rest)
+        scale = clipped_mean(values, 0.0)[1] or float(np.std(values))
+    if not scale > 0:
+        raise ValueError("the image is constant")
+    return center, scale
+
+
+def estimate_mesh(x, mask=None, *, box: int = 256, threads: int = 1) -> Mesh:
+    """Sky level and noise of an image on a coarse mesh, in two passes.
+
+    Each cell gives SExtractor's clipped mode and standard deviation. The first
+    pass serves to find the objects; the second leaves them out, measures what the
+    first has left over, so that a gradient inside a cell is not taken for noise,
+    and interpolates the cells of which too little sky is seen.
+
+    Parameters
+    ----------
+    x : array_like
+        Image of shape (ny, nx) that slices into strips of rows, float32, centred
+        and scaled (see `center_and_scale`).
+    mask : array_like of bool, optional
+        True where a pixel is bad; such pixels may hold anything.
+    box : int
+        Side of a mesh cell in pixels. Cells share each axis evenly: their number is
+        the nearest to its length / box, and at least 1.
+    threads : int
+        Rows of cells that are measured at once.
+
+    Returns
+    -------
+    Mesh
+        In the units of ``x``.
+    """
+    blocks = survey(x, mask, threads)
+    step = _quantisation_step(_sample(x, mask, 1 << 14))
+    first = _measure(x, mask, blocks.filling, box, step, None, threads)
+    objects = object_blocks(blocks, first)
+    return _measure(x, mask, blocks.filling | objects, box, step, first, threads)
+
+
+def object_mask(x, mask, mesh: Mesh) -> np.ndarray:
+    """Pixels that belong to objects, faint halos included.
+
+    The image less its background is averaged over blocks of 4 and of 16 pixels
+    and lightly smoothed; what stands out of the noise of these averages is
+    widened by one block.
+
+    Parameters
+    ----------
+    x : array_like
+        Image of shape (ny, nx) that slices into strips of rows.
+    mask : array_like of bool, or None
+        True where a pixel is bad.
+    mesh : Mesh
+        Sky level and noise, in the units of ``x``.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        bool of shape (ny, nx).
+    """
+    ny, nx = x.shape
+    return expand(object_blocks(survey(x, mask), mesh), BLOCK)[:ny, :nx]
+
+
+def _sample(data, mask, samples: int) -> np.ndarray:
+    """At most about ``samples`` good pixels, evenly spaced, as float64."""
+    ny, nx = data.shape
+    stride = int(np.ceil(np.sqrt(ny * nx / samples)))
+    stride += 1 - stride % 2  # an even one would see one colour of a Bayer mosaic only
+    values = np.asarray(data[::stride, ::stride], dtype=np.float64)
+    good = np.isfinite(values)
+    if mask is not None:
+        good &= ~np.asarray(mask[::stride, ::stride], dtype=bool)
+    return values[good]
+
+
+def _median_and_mad(values: np.ndarray) -> tuple[float, float]:
+    center = np.median(values)
+    return float(center), float(SIGMA_PER_MAD * np.median(np.abs(values - center)))
+
+
+def _quantisation_step(values: np.ndarray) -> float:
+    """Distance of neighbouring values in the core of their distribution, 0 if continuous."""
+    if values.size == 0:
+        return 0.0
+    values = np.sort(values)
+    center, spread = _median_and_mad(values)
+    rest = values[values != center]
+    # In a map of few counts the rest are mostly of one value as well; in a filled gap they are not.
+    if spread == 0 and rest.size and _median_and_mad(rest)[1] > 0:
+        return _quantisation_step(rest)
+    # Levels that differ by rounding only are one level.
+    levels = values[np.append(True, np.diff(values) > 1e-4 * max(spread, 1e-3))]
+    low, high = np.searchsorted(levels, [center - 1.5 * spread, center + 1.5 * spread])
+    core = levels[max(low - 1, 0) : high + 2]
+    if core.size < 2 or core.size > values.size / 50:
+        return 0.0
+    return float(np.median(np.diff(core)))
+
+
+def _measure(
+    x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh | None, threads: int
+) -> Mesh:
+    """A mesh of ``x``, or of what ``first`` leaves of it, without the excluded blocks."""
+    ny, nx = x.shape
+    my, mx = (max(1, round(n / box)) for n in x.shape)
+    level = np.zeros((my, mx))
+    spread = np.zeros((my, mx))
+    seen = np.zeros((my, mx))
+    across = cell_edges(nx, mx)
+    down = cell_edges(ny, my)
+    # What the first pass finds, the second mends; of odd and even rows, which may differ, it sees both.
+    every = 3 if first is None and my * mx >= MANY_CELLS and box >= LARGE_BOX else 1
+
+    def measure_strip(j: int) -> None:
+        top, bottom = down[j], down[j + 1]
+        strip = np.asarray(x[top:bottom:every], dtype=np.float32)
+        rest = strip if first is None else strip - first.background_rows(top, bottom)
+        bad = _bad_rows(mask, excluded, top, bottom, nx)
+        bad = bad if bad is None else bad[::every]
+        level[j], spread[j], seen[j] = clipped_modes(rest, bad, across, step)
+        for i in np.flatnonzero((step > COARSE_STEP * spread[j]) & (seen[j] > 0)):
+            cell = slice(across[i], across[i + 1])
+            # Where no count fell, the slope of the first pass is left, which is no noise.
+            values = strip[:, cell] if bad is None else strip[:, cell][~bad[:, cell]]
+            if np.ptp(values) == 0:
+                spread[j, i] = 0
+
+    with ThreadPoolExecutor(threads, "mesh") as pool:
+        list(pool.map(measure_strip, range(my)))
+    if first is not None:
+        level += first.background
+    # Where hardly any cell shows enough sky, the best fifth of them must do.
+    good = (seen >= min(MINIMUM_GOOD, np.quantile(seen, 0.8))) & (seen > 0) & (spread > 0)
+    if not good.any():
+        return first or Mesh(*_flat_mesh(level, seen, step), box, (ny, nx), step)
+    level, spread = (_median_filter(fill_cells(values, good)) for values in (level, spread))
+    spread = np.maximum(spread, 1e-3 * np.median(spread[spread > 0]))
+    level, spread = level.astype(np.float32), spread.astype(np.float32)
+    return Mesh(level, spread, box, (ny, nx), step, (1 - seen).astype(np.float32))
+
+
+def _flat_mesh(level: np.ndarray, seen: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """One level everywhere and a noise of 1, for an image that shows no noise at all."""
+    value = np.median(level[seen > 0]) if seen.any() else 0.0
+    noise = step or 1.0
+    return np.full(level.shape, value, np.float32), np.full(level.shape, noise, np.float32)
+
+
+def _bad_rows(mask, excluded, top: int, bottom: int, nx: int) -> np.ndarray | None:
+    """The bad pixels and excluded blocks of some rows, None where there is none."""
+    rows = excluded[top // BLOCK : -(-bottom // BLOCK)]
+    bad = None
+    if rows.any():
+        offset = top % BLOCK
+        bad = expand(rows, BLOCK)[offset : offset + bottom - top, :nx]
+    if mask is not None:
+        masked = np.asarray(mask[top:bottom], dtype=bool)
+        if masked.any():
+            bad = masked if bad is None else bad | masked
+    return bad
+
+
+def fill_cells(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Interpolate the cells that are not good: each is the mean of its neighbours.
+
+    Parameters
+    ----------
+    values : (my, mx) `~numpy.ndarray`
+    good : (my, mx) `~numpy.ndarray` of bool
+
+    Returns
+    -------
+    (my, mx) `~numpy.ndarray`
+        ``values`` themselves where all cells are good, or none.
+    """
+    if good.all() or not good.any():
+        return values
+    values = values[nearest_good(good)]
+    for _ in range(4 * max(values.shape)):
+        mean = _neighbours_mean(np.pad(values, 1, mode="edge"))
+        values = np.where(good, values, mean)
+    return values
+
+
+def _median_filter(values: np.ndarray) -> np.ndarray:
+    """Replace cells that stand out of their 3 x 3 neighbours by the median of these.
+
+    Unlike SExtractor's, the filter spares the cells that deviate no more than most do,
+    or than the bend of the mesh explains: the top of a smooth vignetting is no outlier,
+    a cell full of a galaxy is. The mesh is continued so that a gradient does not
+    deviate at all.
+    """
+    padded = np.pad(values, 1, mode="reflect", reflect_type="odd")
+    median = median_filter(padded, 3)[1:-1, 1:-1]
+    deviation = np.abs(values - median)
+    bend = np.abs(values - _neighbours_mean(padded))
+    usual = SIGMA_PER_MAD * np.median(deviation)
+    # On a paraboloid the median of 3 x 3 is off by at most twice the bend.
+    tolerance = OUTLIER * usual + 4 * np.median(bend)
+    return np.where(deviation > tolerance, median, values)
+
+
+def _neighbours_mean(padded: np.ndarray) -> np.ndarray:
+    """Mean of the four neighbours of each cell of a mesh that is padded by one."""
+    vertical = padded[:-2, 1:-1] + padded[2:, 1:-1]
+    return (vertical + padded[1:-1, :-2] + padded[1:-1, 2:]) / 4

@@ -1,0 +1,85 @@
+"""The level of the sky, looked at again when the sources are known.
+
+The mesh tells sky from objects by what stands out of the noise; sources fainter than that, and the wings
+of bright ones, lift its level. Once they are separated, the mean of what is left says by how much.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bgrem.sky.estimate import fill_cells
+from bgrem.sky.mesh import Mesh, cell_edges
+
+__all__ = ["SecondLook"]
+
+# A pixel farther from the level, in units of its noise, is an artefact that nobody has flagged; so few counts
+# are none, however small the noise is.
+OUTLIER, FEW_COUNTS = 6.0, 3.0
+# Part of a cell that must be seen, and that objects and bad pixels may hide: under a large galaxy the mean of
+# the noise is of the light that was not recognised.
+LEAST_SEEN, MOST_HIDDEN = 0.3, 0.5
+# Of the light below so many rms, that part is of the sky: what is left is partly the error of the sources, which
+# are too bright on the average where they are too faint to be told from it. What leaves least on simulated
+# skies (benchmarks/quality/level.py).
+FAINT, OF_THE_SKY = 0.3, 0.16
+# Of so many cells every second strip tells enough, and takes half of the time.
+MANY_CELLS = 1000
+
+
+class SecondLook:
+    """What a mesh has missed in each of its cells, gathered from strips of rows.
+
+    Parameters
+    ----------
+    mesh : `~bgrem.sky.mesh.Mesh`
+        By which the sources were found.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._down, self._across = map(cell_edges, mesh.shape, mesh.rms.shape)
+        self._total = np.zeros(mesh.rms.shape, np.float64)
+        self._number = np.zeros(mesh.rms.shape, np.float64)
+        self._every, self._strips = 2 if mesh.rms.size >= MANY_CELLS else 1, 0
+
+    def add(self, rows: slice, image, sources, rms, flags) -> None:
+        """Take in the next strip of rows. It counts for the cells in which its middle lies.
+
+        Parameters
+        ----------
+        rows : slice
+            A few, over which the level changes like a plane at most.
+        image, sources, rms : `~numpy.ndarray`
+            The image, its sources and its noise in these rows, in the units of the mesh, float32 of
+            shape (rows.stop - rows.start, nx).
+        flags : `~numpy.ndarray`
+            uint8 of that shape. Pixels that are not 0 are left out.
+        """
+        self._strips += 1
+        if self._strips % self._every:
+            return
+        middle = (rows.start + rows.stop - 1) / 2
+        noise = image - sources
+        noise -= self._mesh.background_at(np.array([middle]))
+        most = np.maximum(OUTLIER * rms, FEW_COUNTS * np.float32(self._mesh.step))
+        usual = (np.abs(noise) < most) & (flags == 0)
+        noise += OF_THE_SKY * np.clip(sources, 0, FAINT * rms)
+        row = np.searchsorted(self._down, middle, side="right") - 1
+        for gathered, values in ((self._total, np.where(usual, noise, 0)), (self._number, usual)):
+            columns = values.sum(axis=0, dtype=np.float32)
+            gathered[row] += np.add.reduceat(columns, self._across[:-1])
+
+    def corrected(self) -> Mesh:
+        """The mesh with its level moved by what it has missed, there or in the cells around."""
+        mesh = self._mesh
+        if mesh.hidden is None:
+            return mesh
+        area = np.outer(np.diff(self._down), np.diff(self._across))
+        seen = self._number >= LEAST_SEEN / self._every * area
+        if not seen.any():
+            return mesh
+        # Where objects are in every cell, the best fifth of them must do.
+        good = seen & (mesh.hidden <= max(MOST_HIDDEN, np.quantile(mesh.hidden[seen], 0.2)))
+        mean = fill_cells(self._total / np.maximum(self._number, 1), good)
+        return replace(mesh, background=(mesh.background + mean).astype(np.float32))

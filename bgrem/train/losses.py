@@ -1,0 +1,89 @@
+"""What a training minimises: how far a network's channels are from the truth of a batch."""
+
+import torch
+from torch.nn import functional
+
+from bgrem.network.unet import KNEE
+
+__all__ = ["losses"]
+
+POOLS = (1, 2, 4, 8, 16)
+# Errors of the sources above this many expected deviations count linearly, not squared: a missed
+# cosmic ray of a thousand sigma must not outweigh a million faint pixels, yet keep its gradient.
+ROBUST = 6.0
+# The logarithm of 1 + error / TEMPER is taken of every tile: a crowded or nebulous tile, whose
+# error is a hundred times that of a sparse one, would otherwise set the gradient of its batch.
+TEMPER = 0.05
+
+
+def losses(channels, x, rate, batch):
+    """The losses of a batch by name, each a scalar.
+
+    ``sources``: squared error of the sources over their expected noise, of pixels and of their
+    means over 2 to 16 pixels, so that neither an aperture's flux nor a faint disc is off; of
+    each tile its logarithm;
+    ``variance``: Gaussian log-likelihood of that error, held fixed, times its deviation
+    (beta-NLL, beta 0.5; Seitzer et al. 2022, arXiv:2203.09168);
+    ``artefact``, ``centre``: cross entropies.
+
+    Parameters
+    ----------
+    channels : Tensor, (n, 4, y, x) float32
+        The network's output, `bgrem.network.unet.CHANNELS`.
+    x : Tensor, (n, 1, y, x) float32
+        Its input: the images at noise rate `rate` in units of the sky's rms.
+    rate : Tensor, (n,) float32
+        All but ``sources`` count only images at rate 1.
+    batch : dict of Tensor, (n, 1, y, x)
+        ``sources``, ``artefact``, ``weight`` and ``centre`` as
+        `bgrem.train.parents.ParentWindow.sample` gives them.
+
+    Returns
+    -------
+    dict of Tensor
+        ``sources``, ``variance``, ``artefact``, ``centre``.
+    """
+    residual, log_variance, artefact, centre = channels.split(1, dim=1)
+    weight = batch["weight"]
+    sources = x - rate[:, None, None, None] * residual
+    expected = torch.sqrt(1 + functional.relu(batch["sources"]) / KNEE)
+    error = weight * (sources - batch["sources"]) / expected
+    parts = {"sources": torch.log1p(_pooled(error) / TEMPER).mean()}
+    squared = (weight * (sources - batch["sources"]).detach()) ** 2
+    # Heavy-tailed errors of missed artefacts would make all uncertainties too large.
+    squared = torch.minimum(squared, 100.0 * expected**2)
+    log_variance = log_variance.clamp(-12, 16)
+    observed = weight * (rate == 1)[:, None, None, None]
+    likelihood = 0.5 * (log_variance + squared * torch.exp(-log_variance))
+    likelihood = likelihood * torch.exp(0.5 * log_variance.detach())
+    parts["variance"] = _mean(likelihood, observed)
+    parts["artefact"] = _mean(
+        functional.binary_cross_entropy_with_logits(artefact, batch["artefact"], reduction="none"),
+        observed,
+    )
+    label = batch["centre"].float()
+    scored = observed * (label >= 0)
+    parts["centre"] = _mean(
+        functional.binary_cross_entropy_with_logits(centre, label.clamp(min=0), reduction="none"),
+        scored,
+    )
+    return parts
+
+
+def _pooled(error):
+    """Robust squared error of block means of 1 to 16 pixels, of each tile, (n,).
+
+    The mean of p x p pixels has 1/p of a pixel's noise; an error that is smooth gains as
+    much weight, tempered by the square root so that the coarsest does not rule.
+    """
+    total = 0.0
+    for pool in POOLS:
+        pooled = functional.avg_pool2d(error, pool) if pool > 1 else error
+        scaled = pooled * pool**0.5
+        robust = ROBUST**2 * (torch.sqrt(1 + (scaled / ROBUST) ** 2) - 1)
+        total = total + robust.mean(dim=(1, 2, 3))
+    return total
+
+
+def _mean(values, weight):
+    return (values * weight).sum() / weight.sum().clamp(min=1.0)

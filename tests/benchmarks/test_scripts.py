@@ -1,0 +1,404 @@
+"""The commands of `benchmarks/quality`: run on small frames, and their figures on known answers."""
+
+import importlib
+import json
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("galsim")
+from bgrem.detection.peaks import detection_table
+from bgrem.evaluate.froc import froc
+from bgrem.evaluate.inject import InjectionReport
+from bgrem.evaluate.tables import text_table, write_json
+from bgrem.evaluate.truth import truth_of_catalogue
+from bgrem.inference.calibration import Calibration
+from bgrem.simulate import Scene, draw
+
+QUALITY = Path(__file__).resolve().parents[2] / "benchmarks" / "quality"
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Imports a command of the folder by its name."""
+    monkeypatch.syspath_prepend(str(QUALITY))
+    return importlib.import_module
+
+
+def run(module, model, folder, *arguments):
+    """The JSON file that a command writes."""
+    path = folder / "out.json"
+    module.main(["--model", model, "--threads", "1", "--quiet", "--json", str(path), *arguments])
+    return json.loads(path.read_text())
+
+
+def small_sky(seed=1, side=256, **fields):
+    return draw(Scene(shape=(side, side), **fields), np.random.default_rng([5, seed]))
+
+
+def parts_of(sky, sources=None, uncertainty=None):
+    """A separation that knows the truth, or is told what to say."""
+    sources = sky.sources if sources is None else sources
+    return SimpleNamespace(
+        sources=sources, background=sky.background, noise=sky.data - sky.background - sources,
+        rms=sky.rms, mask=np.zeros(sky.mask.shape, np.uint8), uncertainty=uncertainty,
+        significance=np.where(sky.sources > sky.rms, sky.sources / sky.rms, -9.0),
+        provenance={"fwhm": sky.scene.fwhm},
+    )  # fmt: skip
+
+
+# ---- tables ----------------------------------------------------------------------------
+
+
+def test_a_table_is_aligned_and_says_what_is_missing():
+    text = text_table([{"name": "a", "value": 1.23456}, {"name": "bcd", "value": np.nan}])
+    assert text.splitlines() == ["name  value", "a     1.235", "bcd       -"]
+
+
+def test_json_knows_numpy(tmp_path):
+    path = write_json(tmp_path / "new" / "a.json", {"x": (np.float32(0.5), np.nan, np.arange(2))})
+    assert json.loads(path.read_text()) == {"x": [0.5, None, [0, 1]]}
+
+
+# ---- grid ------------------------------------------------------------------------------
+
+
+def test_the_grid_is_frozen_to_the_last_field(command):
+    grid = command("grid")
+    settings = tomllib.loads(grid.FROZEN.read_text())
+    said = set(settings["scene"]) | {"shape", "fwhm"}
+    # What the file does not say is absent, so that nothing new enters the frozen cells.
+    assert not any(field.default for field in fields(Scene) if field.name not in said)
+    cells = grid.read_grid(grid.FROZEN)
+    assert len(cells) == 7 * 8 == len({cell.stream for cell in cells})
+    crowded = [cell.scene.stars for cell in cells if cell.sky == "crowded"]
+    assert crowded[0] > crowded[-1] and crowded == settings["sky"]["crowded"]["stars"]
+    empty = [cell.scene for cell in cells if cell.sky == "empty"]
+    assert all(scene.stars == scene.galaxies == scene.nebula == 0 for scene in empty)
+
+
+def test_a_cell_does_not_hang_on_its_neighbours(command, tmp_path):
+    grid = command("grid")
+    short = tmp_path / "short.toml"
+    text = grid.FROZEN.read_text()
+    start, end = text.index("[sky.white]"), text.index("[sky.crowded]")
+    short.write_text(text[:start] + text[end:])
+    there = {(cell.sky, cell.fwhm): cell for cell in grid.read_grid(grid.FROZEN)}
+    for cell in grid.read_grid(short):
+        assert there[cell.sky, cell.fwhm] == cell
+
+
+def test_grid(command, toy_model_path, tmp_path):
+    pytest.importorskip("matplotlib")
+    grid = command("grid")
+    arguments = ["--jobs", "1", "--side", "224", "--fwhm", "3", "--sky", "white", "empty"]
+    result = run(grid, toy_model_path, tmp_path, *arguments, "--output-dir", str(tmp_path))
+    white, empty = result["cells"]
+    assert white["rate"] == 300.0 and white["sources"] > 50
+    best = max(white[name] for name in grid.SEXTRACTOR)
+    assert white["ratio to SExtractor's best"] == pytest.approx(white["bgrem"] / best)
+    # White noise: nothing linear beats the matched filter, and the toy is no good.
+    assert white["ratio to the matched filter"] < 1.03
+    assert best < 1.05 * white["matched filter"]
+    assert empty["sky"] == "empty" and empty["sextractor default at 1.5"] > 0
+    assert (tmp_path / "grid.png").stat().st_size > 10_000
+
+
+def test_a_cell_too_small_to_judge_is_refused(command, toy_model_path):
+    grid = command("grid")
+    cell = grid.read_grid(grid.FROZEN, side=64)[0]
+    with pytest.raises(ValueError, match="too few"):
+        grid.row_of(cell, model=toy_model_path, threshold=0.0)
+
+
+# ---- flux ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_stars_are_measured_to_what_the_sources_hold(command, monkeypatch, factor):
+    flux = command("flux")
+    sky = small_sky(2, side=384, **flux.STARS)
+    parts = parts_of(sky, factor * sky.sources)
+    monkeypatch.setattr(flux, "separate", lambda *_, **__: parts)
+    stars = flux.star_fluxes(sky, None, threshold=3.0)
+    for name in ("psf on sources", "aperture on sources"):
+        snr, measured, true = stars[name]
+        assert snr.size > 20 and measured / true == pytest.approx(factor, rel=1e-4)
+    # What is measured on the original does not hang on the sources' scale.
+    snr, measured, true = stars["original"]
+    assert np.median((measured / true)[snr > 30]) == pytest.approx(1.0, abs=0.02)
+    tables = flux.ratios(stars, "true")
+    rows = tables["stars by true flux: median of measured over true"]
+    known = [row["psf on sources"] for row in rows if np.isfinite(row["psf on sources"])]
+    assert known and known == pytest.approx(len(known) * [factor], rel=1e-4)
+
+
+def test_bins_of_the_measured_flux(command):
+    flux = command("flux")
+    stars = {"half": np.array([[8.0] * 6, [4.0] * 6, [8.0] * 6])}
+    by_true = flux.ratios(stars, "true")["stars by true flux: number"]
+    by_measured = flux.ratios(stars, "measured")["stars by measured flux: number"]
+    assert {row["S/N"]: row["half"] for row in by_true if row["half"]} == {"5-10": 6}
+    assert {row["S/N"]: row["half"] for row in by_measured if row["half"]} == {"3-5": 6}
+
+
+def test_local_sky_is_the_median_of_the_ring(command):
+    flux = command("flux")
+    image = np.full((60, 60), 2.0)
+    image[25:36, 25:36] = 50.0
+    level = flux.ring_medians(image, np.array([30.2, 1.0]), np.array([29.8, 2.0]), 9.0, 15.0)
+    assert level.tolist() == [2.0, 2.0]
+
+
+def test_flux(command, toy_model_path, tmp_path, monkeypatch):
+    flux = command("flux")
+    monkeypatch.setattr(flux, "RADII", (2.0, 8.0))
+    arguments = ["--side", "256", "--frames", "1", "--galaxy-frames", "1", "--profile-side", "192"]
+    result = run(flux, toy_model_path, tmp_path, *arguments, "--threshold", "1")
+    tables = result["tables"]
+    assert len(tables["exponential discs by half-light radius"]) == 4
+    galaxy = tables["profile of the galaxy, sky rms"]
+    # What is not in one part is in another.
+    for ring in galaxy:
+        parts = ring["sources"] + ring["background"] + ring["noise"]
+        assert parts == pytest.approx(ring["true"], abs=0.15 + 0.02 * ring["true"])
+    # SExtractor's mesh takes light from the galaxy, so it never holds more than all of it.
+    assert 0.3 < galaxy[0]["SExtractor"] / galaxy[0]["true"] < 1.1
+    (whole, _) = tables["whole profiles, measured over true"]
+    assert 0.1 < whole["SExtractor auto"] < 1.1 and 0 < whole["sources"] < 1.5
+    pytest.importorskip("matplotlib")
+    assert 10_000 < (tmp_path / "out.png").stat().st_size < 100_000
+
+
+# ---- blank -----------------------------------------------------------------------------
+
+
+def test_half_complete(command):
+    blank = command("blank")
+    assert blank.half_complete([3, 4, 5], [0.0, 0.25, 0.75]) == pytest.approx(4.5)
+    assert np.isnan(blank.half_complete([3, 4, 5], [0.0, 0.1, 0.4]))
+    assert blank.half_complete([3, 4, 5], [0.6, 0.9, 1.0]) == 3
+
+
+def test_an_invented_source_is_measured(command, monkeypatch):
+    blank = command("blank")
+
+    def separate(data, **_):
+        sources = np.zeros(data.shape)
+        sources[40, 50] = 30.0
+        rms = np.full(data.shape, 2.0)
+        return SimpleNamespace(
+            sources=sources, rms=rms, significance=sources - 9, mask=np.zeros(data.shape, np.uint8),
+            provenance={"fwhm": np.nan},
+        )  # fmt: skip
+
+    monkeypatch.setattr(blank, "separate", separate)
+    score, worst, pixels = blank.look(blank.QUIET, 96, None, np.random.default_rng(0))
+    offsets = np.arange(-5, 6)
+    circle = np.count_nonzero(np.hypot(offsets[:, None], offsets) <= blank.FWHM)
+    assert worst["S/N"] == pytest.approx(30.0 / (2.0 * circle**0.5))
+    assert worst["peak, rms"] == 15.0
+    assert score.max() == 21.0 and pixels == 96**2
+
+
+def test_blank(command, toy_model_path, tmp_path):
+    blank = command("blank")
+    arguments = ["--mpix", "0.1", "--side", "192", "--star-frames", "1", "--threshold", "2"]
+    tables = run(blank, toy_model_path, tmp_path, *arguments)["tables"]
+    rows = tables["empty sky, and completeness of stars by S/N"]
+    # The higher the threshold, the fewer are found, of what is there and of what is not.
+    for name in ("quiet: false/Mpix", "detector: false/Mpix", "S/N 5", "S/N 12"):
+        found = [row[name] for row in rows]
+        assert found == sorted(found, reverse=True)
+    assert rows[0]["quiet: false/Mpix"] > 100 and rows[0]["S/N 12"] == 1.0
+    assert tables["recommended"][0]["threshold"] == 2.0
+    (title,) = (title for title in tables if title.startswith("largest invented source in"))
+    assert [row["sky"] for row in tables[title]] == ["quiet", "detector"]
+    pytest.importorskip("matplotlib")
+    assert 5_000 < (tmp_path / "out.png").stat().st_size < 100_000
+
+
+# ---- level -----------------------------------------------------------------------------
+
+
+def test_cells_without_enough_good_pixels_have_no_level(command):
+    level = command("level")
+    image = np.full((192, 192), 0.5)
+    image[:5, :5] = 1e6
+    good = np.ones(image.shape, bool)
+    good[:96, 96:] = False
+    means = level.cell_means(image, good)
+    assert np.isnan(means[0, 1])
+    assert means[[0, 1, 1], [0, 0, 1]] == pytest.approx(0.5)
+
+
+def test_what_is_left_of_the_level(command):
+    level = command("level")
+    noise, faint = np.random.default_rng(0).normal(0, 0.1, (2, 900))
+    known = np.stack([noise + 0.2 * faint, noise, faint])
+    known[0, 3] = np.nan
+    assert level.moved({"sky": [known]}, 1.0, 0.2)["sky"] == pytest.approx(0.0, abs=1e-6)
+    assert level.moved({"sky": [known]}, 0.0, 0.0)["sky"] == pytest.approx(1.0)
+    assert np.isnan(level.moved({"sky": []}, 1.0, 0.2)["sky"])
+
+
+def test_level(command, toy_model_path, tmp_path):
+    arguments = ["--frames", "1", "--training-frames", "1", "--side", "256"]
+    tables = run(command("level"), toy_model_path, tmp_path, *arguments)["tables"]
+    rows = tables["level missed in cells, sky rms"]
+    assert [row["sky"] for row in rows] == ["empty", "MeerLICHT", "many stars", "training sky"]
+    assert all(row["bgrem"] > 0 and row["SExtractor"] > 0 for row in rows if row["frames"])
+
+
+# ---- calibration -----------------------------------------------------------------------
+
+
+def test_pulls_of_a_known_error(command, monkeypatch):
+    calibration = command("calibration")
+    sky = small_sky(3, stars=0.0, galaxies=0.0, full_well=0.0)
+    rng = np.random.default_rng(0)
+    sigma = sky.rms * np.exp(rng.uniform(-2, 1, sky.data.shape))
+    sources = sky.sources + 1.5 * sigma * rng.standard_normal(sky.data.shape)
+    parts = parts_of(sky, sources, sigma)
+    monkeypatch.setattr(calibration, "separate", lambda *_, **__: parts)
+    pulls = calibration.look(sky, None)["pulls"]
+    assert set(pulls) == {"pixels", "circles of 1 FWHM", "circles of 2 FWHM"}
+    for columns in pulls.values():
+        seen = calibration.pull_statistics(columns[2])
+        # Independent errors, half as large again as said, in pixels and in sums of them.
+        assert seen["mean squared pull"] == pytest.approx(2.25, rel=0.25)
+        assert seen["within 1 sigma"] == pytest.approx(0.495, abs=0.06)
+    rows = calibration.binned([pulls["pixels"]])["uncertainty"]
+    assert sum(row["n"] for row in rows) == pytest.approx(pulls["pixels"].shape[1], abs=900)
+
+
+def test_a_bad_frame_moves_the_mean_not_the_median(command):
+    calibration = command("calibration")
+    pull = np.random.default_rng(1).standard_normal(4000)
+    frames = [np.stack([np.ones_like(pull)] * 2 + [width * pull]) for width in (1.0, 1.0, 3.0)]
+    (row,) = calibration.binned(frames)["brightness"]
+    assert row["n"] == 12000
+    assert row["median frame"] == pytest.approx(1.0, abs=0.1)
+    assert row["mean squared pull"] == pytest.approx(11 / 3, rel=0.1)
+
+
+def test_outliers_are_told_apart(command):
+    calibration = command("calibration")
+    seen = calibration.pull_statistics(np.array([1.0, -1.0, 50.0, 0.0]))
+    assert seen["mean squared pull"] == pytest.approx(2 / 3)
+    assert seen["beyond 10 sigma"] == 0.25 and seen["within 1 sigma"] == 0.25
+
+
+def test_false_alarms_beside_the_card(command):
+    calibration = command("calibration")
+    usable = np.ones((1000, 1000), dtype=bool)
+    truth = truth_of_catalogue([], [], [], usable=usable, fwhm=3.0)
+    score = np.repeat([-5.0, 0.0, 3.0], [70, 20, 10])
+    place = np.arange(100.0)
+    curve = froc(detection_table(place, place, score), truth)
+    card = Calibration((1,), (1,), (0,), (1,), (-6.0, 6.0), (100.0, 1.0))
+    rows = {row["threshold"]: row for row in calibration.alarm_rows({"sky": curve}, card)}
+    measured = [rows[level]["sky"] for level in (-6.0, -1.0, 2.0, 4.0)]
+    assert measured == pytest.approx([100.0, 30.0, 10.0, 0.0])
+    assert rows[0.0]["card"] == pytest.approx(10.0)
+
+
+def test_calibration(command, toy_model_path, tmp_path):
+    calibration = command("calibration")
+    arguments = ["--frames", "1", "--side", "160"]
+    tables = run(calibration, toy_model_path, tmp_path, *arguments)["tables"]
+    assert {"MeerLICHT: pixels by uncertainty", "training sky: pixels by brightness"} <= set(tables)
+    assert tables["false detections per Mpix"][0]["MeerLICHT"] > 0
+    pytest.importorskip("matplotlib")
+    assert 10_000 < (tmp_path / "out.png").stat().st_size < 100_000
+
+
+# ---- artefacts ---------------------------------------------------------------------------
+
+
+def test_recall_and_precision_of_known_masks(command):
+    artefacts = command("artefacts")
+    sky = small_sky(4, **artefacts.KINDS["cosmic rays"] | {"cosmic_rays": 400.0})
+    true = (sky.mask & artefacts.scene.ARTEFACT) > 0
+    assert true.sum() > 50
+    perfect = artefacts.shares(artefacts.tally(sky, true))
+    assert perfect["recall"] == perfect["precision"] == 1.0
+    assert perfect["on stars / Mpix"] == 0
+    everything = artefacts.shares(artefacts.tally(sky, np.ones_like(true)))
+    assert everything["recall"] == 1.0 and everything["precision"] < 0.05
+    half = true.copy()
+    half[:, ::2] = False
+    half = artefacts.shares(artefacts.tally(sky, half))
+    assert 0.3 < half["recall"] < 0.7 and half["precision"] == 1.0
+
+
+def test_artefacts(command, toy_model_path, tmp_path, monkeypatch):
+    pytest.importorskip("astroscrappy")
+    artefacts = command("artefacts")
+    monkeypatch.setattr(artefacts, "SEEING", (4.5,))
+    arguments = ["--frames", "1", "--side", "256"]
+    (rows,) = run(artefacts, toy_model_path, tmp_path, *arguments)["tables"].values()
+    assert len(rows) == 2 * 3
+    found = {(row["artefacts"], row["method"]): row for row in rows}
+    # Wide stars and sharp defects: what L.A.Cosmic was made for.
+    assert found["hot pixels", "astroscrappy"]["recall 10-30"] > 0.8
+
+
+# ---- instruments -------------------------------------------------------------------------
+
+
+def test_instruments(command, toy_model_path, tmp_path, monkeypatch):
+    instruments = command("instruments")
+    seen = []
+
+    def evaluated(target, *, model, rng):
+        seen.append((target, rng.integers(1 << 30)))
+        rows = [
+            {"method": "bgrem", "S/N at 50 %": 4.0, "mag on default": 0.5, "mag on matched": 0.1}
+        ]
+        return InjectionReport(target, {"FWHM": 3.0, "scored": 9}, rows, [], [])
+
+    def read(path, *, largest):
+        if "empty" in path:
+            raise ValueError(f"{path}: no stars")
+        assert largest == 300
+        return Path(path).name
+
+    monkeypatch.setattr(instruments, "evaluate_injected", evaluated)
+    monkeypatch.setattr(instruments, "read_target", read)
+    arguments = [
+        "--jobs",
+        "1",
+        "--side",
+        "300",
+        "/there/a.fits",
+        "/there/empty.fits",
+        "/there/b.fits",
+    ]
+    tables = run(instruments, toy_model_path, tmp_path, *arguments)["tables"]
+    rows = tables["depth by instrument"]
+    assert [row["frame"] for row in rows] == ["a.fits", "b.fits", "median"]
+    assert tables["left out"] == [{"frame": "empty.fits", "left out": "empty.fits: no stars"}]
+    # The sources of a frame do not hang on those before it.
+    run(instruments, toy_model_path, tmp_path, "--jobs", "1", "--side", "300", "/elsewhere/b.fits")
+    assert seen[1] == seen[2] and seen[0][1] != seen[1][1]
+
+
+def test_seams_are_those_of_the_tiles(monkeypatch, toy_model):
+    """The frame goes through the path's own tiling; the toy reaches less far than a quarter overlap."""
+    folder = Path(__file__).resolve().parents[2] / "benchmarks" / "path"
+    monkeypatch.syspath_prepend(str(folder))
+    seams = importlib.import_module("seams")
+    x = np.random.default_rng(1).standard_normal((150, 170)).astype(np.float32)
+    vector = np.zeros(8, np.float32)
+    found = [seams.separated(toy_model, x, vector, tile, 32, 1)[0] for tile in (96, 512)]
+    assert found[0].shape == (2, 150, 170)
+    row = seams.row_of(96, 32, *found, 1.0, 32)
+    assert row["within"] and row["largest"] < 1e-4
+    found[0][0, 70, 80] += 5.0
+    row = seams.row_of(96, 32, *found, 1.0, 32)
+    assert not row["within"] and row["largest"] > seams.ALL

@@ -1,0 +1,184 @@
+"""What the whole frame knows: seeing, noise correlation, quantisation, crowding."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from bgrem.detection.frame import (
+    FRAME_NAMES,
+    HIGHEST,
+    LOWEST,
+    Frame,
+    equivalent_widths,
+    measure_frame,
+    stellar_width,
+)
+from bgrem.simulate import Scene, draw
+from bgrem.train.parents import draw_parent, true_width
+
+FLAT = {
+    "galaxies": 0.0, "large_galaxies": 0.0, "discs": 0.0, "cosmic_rays": 0.0, "gradient": 0.0,
+    "hot_pixels": 0.0, "warm_pixels": 0.0, "dead_pixels": 0.0, "bad_columns": 0.0, "ghosts": 0.0,
+    "satellite_trails": 0.0, "amplifier_step": 0.0, "row_noise": 0.0, "column_noise": 0.0,
+    "quantisation": 0.0, "full_well": 0.0, "rms_variation": 0.0, "smooth_sky": 0.0,
+}  # fmt: skip
+
+
+def normalised(seed=0, size=512, **fields):
+    sky = draw(Scene(shape=(size, size), **{**FLAT, **fields}), np.random.default_rng([seed, size]))
+    return sky, (sky.data - sky.background) / sky.rms
+
+
+def noise(seed=0, shape=(300, 400)):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("fwhm", [1.3, 1.8, 2.5, 3.5, 5.0, 8.0])
+@pytest.mark.parametrize("beta", [2.5, 4.5])
+def test_seeing_is_measured(fwhm, beta):
+    sky, x = normalised(fwhm=fwhm, beta=beta, stars=600.0, star_slope=0.5, brightest=3e3)
+    assert measure_frame(x).fwhm == pytest.approx(true_width(sky.psf), rel=0.06)
+
+
+def test_seeing_is_measured_among_galaxies_and_defects():
+    dirt = {"galaxies": 800.0, "cosmic_rays": 300.0, "hot_pixels": 300.0, "large_galaxies": 2.0}
+    sky, x = normalised(fwhm=3.0, stars=1500.0, star_slope=0.6, **dirt)
+    assert measure_frame(x).fwhm == pytest.approx(true_width(sky.psf), rel=0.06)
+
+
+def test_defects_are_not_taken_for_stars():
+    _, x = normalised(stars=0.0, hot_pixels=1000.0)
+    assert np.isnan(measure_frame(x).fwhm)
+
+
+def test_a_given_seeing_is_taken():
+    assert measure_frame(noise(), fwhm=2.2).fwhm == 2.2
+
+
+def test_width_of_a_gaussian_is_its_fwhm():
+    y, x = np.mgrid[-12:13, -12:13].astype(float)
+    for fwhm in (2.0, 3.0, 6.0):
+        star = np.exp(-4 * np.log(2) * (x**2 + y**2) / fwhm**2)
+        width, round_enough = equivalent_widths(star[None])
+        assert width[0] == pytest.approx(fwhm, rel=0.06)  # the aperture ends at 1.25 FWHM
+        assert round_enough[0]
+    streak = np.exp(-((x / 6) ** 2) - (y / 1.5) ** 2)
+    assert not equivalent_widths(streak[None])[1][0]
+
+
+def test_the_mode_of_the_widths_is_that_of_stars():
+    rng = np.random.default_rng(1)
+    stars, galaxies = 3 * np.exp(0.02 * rng.standard_normal(40)), rng.uniform(3.5, 12, 60)
+    assert stellar_width(np.concatenate([stars, galaxies])) == pytest.approx(3.0, rel=0.03)
+    assert np.isnan(stellar_width(np.array([3.0, 3.0])))
+
+
+@pytest.mark.parametrize("sigma", [(0.0, 0.0), (0.0, 0.5), (0.7, 0.4)])
+def test_correlation_of_the_noise(sigma):
+    x = gaussian_filter(noise(), sigma)
+    x /= x.std()
+    frame = measure_frame(x)
+    for axis, value in ((1, frame.correlation_x), (0, frame.correlation_y)):
+        near, far = np.take(x, range(299), axis), np.take(x, range(1, 300), axis)
+        # Limited to 2.5 sigma, which takes a few per cent off.
+        assert value == pytest.approx(0.95 * (near * far).mean(), abs=0.03)
+
+
+def test_stars_do_not_count_as_correlation():
+    _, x = normalised(stars=300.0)
+    assert abs(measure_frame(x).correlation_x) < 0.06
+
+
+def test_fractions_and_crowding():
+    x = np.zeros((400, 500), np.float32) + 0.1 * noise(2, (400, 500))
+    x[10::40, 10::50] = 30.0
+    x[30::40, 30::50] = -20.0
+    frame = measure_frame(x)
+    assert frame.bright_fraction == pytest.approx(100 / 200_000)
+    assert frame.faint_fraction == pytest.approx(100 / 200_000)
+    assert frame.crowding == pytest.approx(500.0)
+
+
+def test_masked_and_bad_pixels_do_not_count():
+    x, mask = noise(), np.zeros((300, 400), bool)
+    plain = measure_frame(x)
+    x[:50], mask[:50] = 1e6, True
+    x[60:70] = np.nan
+    frame = measure_frame(x, mask)
+    assert frame.bright_fraction == pytest.approx(plain.bright_fraction, abs=1e-4)
+    assert frame.correlation_y == pytest.approx(plain.correlation_y, abs=0.01)
+
+
+def test_large_frames_are_sampled():
+    class Counted:
+        shape = (4000, 3000)
+        seen = 0
+
+        def __getitem__(self, place):
+            self.seen += 512 * 512
+            return noise(3, (512, 512))
+
+    x = Counted()
+    measure_frame(x)
+    assert 1e6 < x.seen < 3e6
+
+
+def test_stars_that_a_reprojection_sampled_are_no_defects():
+    rng = np.random.default_rng(4)
+    x = noise(4, (600, 600))
+    rows, columns = np.indices((13, 13)) - 6
+    for y, c in rng.integers(10, 580, (150, 2)):
+        dy, dx = rng.uniform(-0.5, 0.5, 2)
+        spread = 0.5  # FWHM of 1.2 px, without the blur of a pixel
+        star = np.exp(-0.5 * ((rows - dy) ** 2 + (columns - dx) ** 2) / spread**2)
+        x[y - 6 : y + 7, c - 6 : c + 7] += (10 ** rng.uniform(1.5, 3)) * star
+    assert 1.0 < measure_frame(x).fwhm < 1.35
+
+
+def test_particles_alone_tell_no_seeing():
+    _, x = normalised(
+        seed=3, fwhm=3.0, **{**FLAT, "cosmic_rays": 600.0, "hot_pixels": 600.0}, stars=0.0
+    )
+    fwhm = measure_frame(x).fwhm
+    assert np.isnan(fwhm) or fwhm > 1.4
+
+
+def test_the_vector_is_finite_and_named():
+    unknown = Frame(np.nan, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    extreme = Frame(8.0, 0.95, 0.95, 1.5, 0.9, 0.9, 1e5)
+    for frame in (unknown, extreme):
+        vector = frame.vector()
+        assert vector.dtype == np.float32
+        assert vector.shape == (len(FRAME_NAMES),)
+        assert np.abs(vector).max() < 5
+    assert unknown.vector()[FRAME_NAMES.index("fwhm_known")] == 0
+    assert extreme.vector()[FRAME_NAMES.index("log2_fwhm")] == pytest.approx(np.log2(8 / 3))
+
+
+def test_the_vector_is_kept_in_range():
+    mosaic = Frame(1.9, -0.6, -0.6, 0.0, 0.03, 0.0, 4000.0)
+    assert (mosaic.vector() >= LOWEST).all() and (mosaic.vector() <= HIGHEST).all()
+    assert (mosaic.entries() < LOWEST).sum() == 2
+
+
+def test_the_range_is_what_training_frames_reach():
+    entries = np.array([draw_parent(3, i, size=256, box=128).frame.entries() for i in range(60)])
+    low, high = np.quantile(entries, [0.02, 0.98], axis=0)
+    assert (low >= LOWEST - 0.1).all() and (high <= HIGHEST + 0.1).all()
+    # Nor is the range so wide that nothing would be told.
+    assert (entries.min(axis=0) <= LOWEST + 0.8).all()
+    assert (entries.max(axis=0) >= HIGHEST - 0.8).all()
+
+
+def test_the_finer_a_step_the_less_is_told_of_it():
+    frame = Frame(3.0, 0.0, 0.0, 0.0, 0.01, 0.0, 500.0)
+    entry = FRAME_NAMES.index("quantisation")
+    told = [
+        replace(frame, quantisation=step).vector()[entry] - frame.vector()[entry]
+        for step in (0.02, 0.1, 0.3, 1.0)
+    ]
+    assert told == sorted(told)
+    assert told[0] < 0.01
+    assert 0.03 < told[1] < 0.1 < told[2]

@@ -1,0 +1,64 @@
+"""What a card says of a model's uncertainty and significance."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bgrem.inference.calibration import Calibration
+
+TABLES = Calibration(
+    sigma=(0.01, 1.0), sigma_factor=(1.0, 3.0), brightness=(0.0, 100.0),
+    brightness_factor=(1.0, 0.5), threshold=(-4.0, -2.0, 1.0), false_alarms=(1000.0, 100.0, 1.0),
+    circle_radius=(1.0, 2.0), circle_brightness=(0.0, 100.0), circle_correlation=((3.0, 2.0), (5.0, 4.0)),
+)  # fmt: skip
+
+
+def test_json_there_and_back():
+    assert Calibration.from_json(TABLES.to_json()) == TABLES
+
+
+@pytest.mark.parametrize(
+    ("sigma", "sources", "expected"),
+    [(0.01, 0.0, 0.01), (1.0, 0.0, 3.0), (0.1, 0.0, 0.2), (1.0, 100.0, 1.5), (9.0, 1e6, 13.5)],
+)
+def test_uncertainty(sigma, sources, expected):
+    found = TABLES.uncertainty(np.float32([sigma]), np.float32([sources]))
+    assert found.dtype == np.float32
+    assert found[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_thresholds_and_rates_are_inverse():
+    for rate in (1.0, 7.0, 100.0, 640.0, 1000.0):
+        assert TABLES.false_alarms_above(TABLES.threshold_for(rate)) == pytest.approx(rate)
+    assert TABLES.threshold_for(10.0) == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize("rate", [0.5, 2000.0])
+def test_a_rate_out_of_reach_is_refused(rate):
+    with pytest.raises(ValueError, match="known from 1 to 1e\\+03 per Mpix"):
+        TABLES.threshold_for(rate)
+
+
+@pytest.mark.parametrize(
+    ("radius", "brightness", "correlation"),
+    [(0.0, 0.0, 0.0), (0.5, 0.0, 1.5), (1.0, 1e3, 2.0), (1.5, -5.0, 4.0), (9.0, 100.0, 4.0)],
+)
+@pytest.mark.parametrize("fwhm", [1.2, 8.0])
+def test_errors_of_sums_are_wider(radius, brightness, correlation, fwhm):
+    """By the pixels of a star's image: a frame that is finer sampled has more of them."""
+    found = TABLES.of_circles(radius, [brightness], fwhm=fwhm)
+    assert found == pytest.approx([np.hypot(1.0, correlation * fwhm)])
+
+
+def test_a_card_of_another_version_says_nothing_of_sums():
+    former = TABLES.to_json().replace("circle_correlation", "circle_factor")
+    found = Calibration.from_json(former)
+    assert found.uncertainty(np.float32([1.0]), np.float32([0.0])) == pytest.approx(3.0)
+    with pytest.raises(ValueError, match="nothing of the uncertainty of sums"):
+        found.of_circles(1.0, [1.0], fwhm=3.0)
+
+
+def test_a_card_that_says_nothing_of_sums():
+    with pytest.raises(ValueError, match="nothing of the uncertainty of sums"):
+        replace(TABLES, circle_radius=()).of_circles(1.0, [1.0], fwhm=3.0)

@@ -1,0 +1,94 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from bgrem.inference.model import (
+    ModelCard,
+    ModelError,
+    ModelNotFoundError,
+    available_models,
+    load_model,
+)
+
+
+@pytest.fixture
+def folder(toy_model_path, tmp_path, monkeypatch):
+    """A folder in $BGREM_MODELS that holds the toy model as "mine"."""
+    (tmp_path / "mine.onnx").write_bytes(Path(toy_model_path).read_bytes())
+    monkeypatch.setenv("BGREM_MODELS", str(tmp_path))
+    return tmp_path
+
+
+def rewritten(toy_model_path, path, **changes):
+    """The toy model with other metadata; None takes an entry away."""
+    model = onnx.load(toy_model_path)
+    entries = {entry.key: entry.value for entry in model.metadata_props} | changes
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {k: v for k, v in entries.items() if v is not None})
+    onnx.save(model, path)
+    return path
+
+
+def test_a_model_runs_and_knows_itself(toy_model, toy_model_path):
+    card = toy_model.card
+    x = np.random.default_rng(0).normal(size=(2, 1, 48, 32)).astype(np.float32)
+    channels = toy_model(x, 1.0, np.zeros(len(card.frame), dtype=np.float32))
+    assert channels.shape == (2, len(card.channels), 48, 32)
+    assert channels.dtype == np.float32
+    assert card.channels[0] == "residual"
+    assert toy_model.sha256 == hashlib.sha256(Path(toy_model_path).read_bytes()).hexdigest()
+    assert "toy" in repr(toy_model)
+
+
+def test_a_card_survives_its_metadata(toy_model):
+    metadata = toy_model.card.to_metadata()
+    assert all(isinstance(value, str) for value in metadata.values())
+    assert ModelCard.from_metadata(metadata) == toy_model.card
+
+
+def test_models_of_the_users_folder_are_found(folder):
+    assert "mine" in available_models()
+    assert load_model("mine", threads=1).path == folder / "mine.onnx"
+
+
+def test_a_folder_that_is_not_there_holds_no_models(monkeypatch, tmp_path):
+    monkeypatch.setenv("BGREM_MODELS", str(tmp_path / "nowhere"))
+    assert isinstance(available_models(), tuple)
+
+
+@pytest.mark.parametrize("name", ["nosuch", "../mine", "nosuch.onnx", ""])
+def test_an_unknown_model_is_named_with_those_there_are(folder, name):
+    with pytest.raises(ModelNotFoundError) as error:
+        load_model(name)
+    assert name in str(error.value)
+    assert name.endswith(".onnx") or "mine" in str(error.value)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"<html>not found</html>")
+    with pytest.raises(ModelError, match="not a valid ONNX file"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"box": None, "tile": None}, "tile, box missing"),
+        ({"tile": "many"}, "cannot be read"),
+        ({"channels": "residual"}, "cannot be read"),
+        ({"schedule": "linear"}, "another version"),
+        ({"normalisation": "zscale"}, "another version"),
+        ({"channels": '["centre"]'}, "not the residual"),
+        ({"box": "0"}, "out of range"),
+    ],
+)
+def test_a_card_that_cannot_be_followed_is_refused(toy_model_path, tmp_path, changes, message):
+    path = rewritten(toy_model_path, tmp_path / "changed.onnx", **changes)
+    with pytest.raises(ModelError, match=message) as error:
+        load_model(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,184 @@
+"""Masks and weights that are found beside an image."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from bgrem.io.companions import companion_hdus, with_companions
+from bgrem.io.maps import Maps, maps_for
+from bgrem.io.reading import read_image
+from bgrem.processing.files import process_file
+
+SHAPE = (48, 64)
+
+
+def sky(seed=0):
+    return np.random.default_rng(seed).normal(100, 5, SHAPE).astype(np.float32)
+
+
+def flags(**places):
+    """A map of flags: value -> pixels."""
+    values = np.zeros(SHAPE, np.int16)
+    for value, place in places.items():
+        values[place] = int(value[1:])
+    return values
+
+
+def found(path, hdu=None, given=None):
+    image = read_image(path, hdu)
+    return with_companions(image, Maps() if given is None else given)
+
+
+@pytest.fixture
+def hubble(tmp_path):
+    units = [fits.PrimaryHDU(header=fits.Header({"TELESCOP": "HST", "INSTRUME": "WFC3"}))]
+    for ver in (1, 2):
+        dq = flags(_256=(3, 4), _4096=(5, ver), _64=(7, 8))
+        units += [
+            fits.ImageHDU(sky(ver), name="SCI", ver=ver),
+            fits.ImageHDU(np.full(SHAPE, 4.0 + ver, np.float32), name="ERR", ver=ver),
+            fits.ImageHDU(dq, name="DQ", ver=ver),
+        ]
+    fits.HDUList(units).writeto(tmp_path / "flt.fits")
+    return tmp_path / "flt.fits"
+
+
+@pytest.fixture
+def decam(tmp_path):
+    dq = flags(_1=(3, 4), _3=(5, 6), _7=(7, 8))
+    for kind, data in (("ooi", sky()), ("ood", dq), ("oow", np.ones(SHAPE, np.float32))):
+        units = [fits.PrimaryHDU(), fits.CompImageHDU(data, name="N15")]
+        fits.HDUList(units).writeto(tmp_path / f"c4d_170916_045042_{kind}_r_v1.fits.fz")
+    return tmp_path / "c4d_170916_045042_ooi_r_v1.fits.fz"
+
+
+def test_hubble(hubble):
+    maps = found(hubble, "SCI,2")
+    assert np.argwhere(maps.mask).tolist() == [[5, 2]]
+    assert np.argwhere(maps.saturate).tolist() == [[3, 4]]
+    assert maps.weight is None  # ERR is for those who ask for it
+    assert maps.notes == (f"mask from {hubble}: HDU 6 (DQ)",)
+    assert companion_hdus(read_image(hubble)) == {2, 3, 5, 6}
+    assert found(hubble, "DQ") == Maps()
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "sat"),
+    [("NICMOS", 32, 64), ("JWST", 1, 2), ("STIS", 16, 256), ("WFPC2", 2048, 8), ("ACS", 16, 2048)],
+)
+def test_each_instrument_has_its_bits(hubble, name, bad, sat):
+    with fits.open(hubble, mode="update") as hdus:
+        hdus[0].header["INSTRUME"] = name
+        hdus["DQ", 1].data = flags(**{f"_{bad}": (1, 2), f"_{sat}": (3, 4), "_1024": (5, 6)})
+    maps = found(hubble, "SCI,1")
+    assert np.argwhere(maps.mask).tolist() == [[1, 2]]
+    assert np.argwhere(maps.saturate).tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize(("detector", "saturated"), [("UVIS", 1), ("IR", 0)])
+def test_light_in_the_zero_read_is_no_saturation(hubble, detector, saturated):
+    with fits.open(hubble, mode="update") as hdus:
+        hdus[0].header["DETECTOR"] = detector
+        hdus["DQ", 1].data = flags(_2048=(3, 4))
+    maps = found(hubble, "SCI,1")
+    assert maps.saturate.sum() == saturated and not maps.mask.any()
+
+
+def drizzled(hubble):
+    """The first image with a WHT in the place of its ERR."""
+    with fits.open(hubble, mode="update") as hdus:
+        hdus["ERR", 1].name = "WHT"
+
+
+def test_the_weight_of_a_drizzled_image(hubble):
+    drizzled(hubble)
+    maps = found(hubble, "SCI,1")
+    assert (maps.weight == 5).all() and maps.weight_type == "inverse"
+    assert maps.notes[1] == f"inverse weight from {hubble}: HDU 2 (WHT)"
+
+
+def test_an_empty_weight_map_is_not_used(hubble):
+    drizzled(hubble)
+    with fits.open(hubble, mode="update") as hdus:
+        hdus["WHT", 1].data[:] = 0
+    maps = found(hubble, "SCI,1")
+    assert maps.weight is None
+    assert "not used" in maps.notes[1]
+
+
+def test_subaru(tmp_path):
+    planes = {"MP_BAD": 0, "MP_SAT": 1, "MP_CR": 3, "MP_DETECTED": 5}
+    header = fits.Header()
+    for name, bit in planes.items():
+        header[f"HIERARCH {name}" if len(name) > 8 else name] = bit
+    mask = flags(_1=(1, 1), _2=(2, 2), _8=(3, 3), _32=(4, 4))
+    units = [fits.PrimaryHDU(), fits.ImageHDU(sky()), fits.ImageHDU(mask, header)]
+    fits.HDUList([*units, fits.ImageHDU(np.full(SHAPE, 25.0))]).writeto(tmp_path / "calexp.fits")
+    maps = found(tmp_path / "calexp.fits")
+    assert np.argwhere(maps.mask).tolist() == [[1, 1], [3, 3]]
+    assert np.argwhere(maps.saturate).tolist() == [[2, 2]]
+    assert (maps.weight == 25).all() and maps.weight_type == "variance"
+    assert companion_hdus(read_image(tmp_path / "calexp.fits")) == {2, 3}
+
+
+def test_cosmic_rays_of_a_coadd_were_left_out(tmp_path):
+    header = fits.Header({"MP_BAD": 0, "MP_CR": 3, "HIERARCH MP_INEXACT_PSF": 6})
+    mask = flags(_1=(1, 1), _8=(3, 3))
+    path = tmp_path / "coadd.fits"
+    for further, expected in ((0, [[1, 1], [3, 3]]), (64, [[1, 1]])):
+        mask[9, 9] = further
+        units = [fits.PrimaryHDU(), fits.ImageHDU(sky()), fits.ImageHDU(mask, header)]
+        fits.HDUList(units).writeto(path, overwrite=True)
+        assert np.argwhere(found(path).mask).tolist() == expected
+
+
+@pytest.mark.parametrize(("version", "saturated"), [("V3.4.2", 2), ("V3.9", 3), ("V4.8.2a", 3)])
+def test_the_version_tells_the_codes_of_decam(decam, version, saturated):
+    path = decam.with_name(decam.name.replace("ooi", "ood"))
+    with fits.open(path) as hdus:
+        data = hdus[1].data
+    data[9, 9] = 2
+    primary = fits.PrimaryHDU(header=fits.Header({"PLVER": version}))
+    fits.HDUList([primary, fits.CompImageHDU(data, name="N15")]).writeto(path, overwrite=True)
+    maps = found(decam)
+    assert set(data[maps.saturate]) >= {saturated}
+    assert maps.mask[9, 9] == (saturated == 3)
+
+
+def test_decam(decam):
+    maps = found(decam)
+    assert np.argwhere(maps.mask).tolist() == [[3, 4]]
+    assert np.argwhere(maps.saturate).tolist() == [[5, 6]]
+    assert (maps.weight == 1).all() and maps.weight_type == "inverse"
+    decam.with_name(decam.name.replace("ooi", "ood")).unlink()
+    assert found(decam).mask is None
+    assert found(decam).weight is not None
+
+
+def test_what_is_given_goes_before(hubble):
+    image = read_image(hubble, "SCI,1")
+    own = np.zeros(SHAPE, bool)
+    maps = with_companions(image, maps_for(image, mask=own, weight=sky(), saturate=110.0))
+    assert maps.mask is not None and not maps.mask.any()
+    np.testing.assert_array_equal(maps.weight, sky())
+    assert maps.saturate == 110.0 and maps.notes == ()
+    both = found(hubble, "SCI,1", Maps(saturate=110.0)).saturate
+    np.testing.assert_array_equal(
+        both, (image.data >= 110) | (np.indices(SHAPE) == [[[3]], [[4]]]).all(0)
+    )
+
+
+def test_frames_without_companions(tmp_path):
+    units = [fits.PrimaryHDU(sky()), fits.ImageHDU(sky(), name="WHT")]
+    fits.HDUList(units).writeto(tmp_path / "a_ooi_b.fits")
+    assert found(tmp_path / "a_ooi_b.fits") == Maps()
+
+
+def test_the_file_says_what_was_taken(hubble, toy_model):
+    result = process_file(hubble, hdu="all", model=toy_model, save=["mask", "rms"])
+    with fits.open(result.output) as hdus:
+        assert [hdu.header.get("BGR_HDU") for hdu in hdus[7:]] == [1, 1, 4, 4]
+        assert hdus[7].data[5, 1] & 2 and hdus[7].data[3, 4] & 8
+    assert sum("mask from" in told for told in result.warnings) == 2
+    plain = process_file(hubble, model=toy_model, companions=False, overwrite=True, save=["mask"])
+    assert not any("mask from" in told for told in plain.warnings)

@@ -1,0 +1,268 @@
+"""The page of an image: its numbers, its file, the index, the command."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from test_pictures import read_png
+
+pytest.importorskip("jinja2")
+
+from bgrem.background import separate
+from bgrem.cli.bgrem import main
+from bgrem.processing.files import process_file
+from bgrem.report.census import take_census
+from bgrem.report.charts import flux_chart, noise_chart
+from bgrem.report.document import MOST_MARKS, image_page
+from bgrem.separation import ARTEFACT
+
+SHAPE = (150, 210)
+STARS = [(40.0, 30.0), (100.0, 75.5), (170.3, 120.2), (20.0, 110.0)]  # x, y
+
+
+def star_field(level=500.0, noise=5.0):
+    """Stars of 100 rms on a flat sky, and a hot pixel of 60 rms at (130, 40) and its neighbours."""
+    y, x = np.indices(SHAPE)
+    data = level + np.random.default_rng(3).normal(0, noise, SHAPE)
+    for a, b in STARS:
+        data += 100 * noise * np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * 1.5**2))
+    data[39:42, 129:132] += 60 * noise
+    return data
+
+
+@pytest.fixture(scope="module")
+def parts(toy_model):
+    return separate(star_field(), model=toy_model)
+
+
+@pytest.fixture
+def frame(tmp_path):
+    path = tmp_path / "frame.fits"
+    header = fits.Header({"BUNIT": "adu", "OBJECT": "<b>M 1</b>", "EXPTIME": 60.0})
+    fits.PrimaryHDU(star_field().astype(np.float32), header).writeto(path)
+    return path
+
+
+def block(page, name):
+    """A piece of data that a page holds."""
+    found = re.search(
+        rf'<script id="{name}" type="application/json">(.*?)</script>', page, re.DOTALL
+    )
+    return json.loads(found[1])
+
+
+def holds(places, x, y):
+    return bool(len(places)) and np.hypot(*(places - (x, y)).T).min() < 2
+
+
+# --- census
+
+
+def test_what_both_find_is_in_both(parts):
+    census = take_census(parts)
+    assert all(holds(census.both, x, y) for x, y in STARS)
+    assert not any(holds(census.lost, x, y) or holds(census.gained, x, y) for x, y in STARS)
+    assert "smoothed sources" in census.recipe
+
+
+def test_fluxes_before_and_after_are_compared(parts):
+    census = take_census(parts)
+    bright = census.snr > 30
+    assert bright.sum() >= len(STARS)
+    ratio = census.on_sources[bright] / census.on_data[bright]
+    assert np.all(np.abs(ratio - 1) < 0.2)
+    # 100 rms of a Gaussian of 1.5 pixels.
+    assert np.median(census.on_data[bright]) == pytest.approx(100 * 2 * np.pi * 1.5**2, rel=0.3)
+
+
+def test_lost_detections_on_artefacts_are_counted_apart(parts):
+    sources = parts.sources.copy()
+    sources[30:50, 120:140] = 0
+    gone = dict(vars(parts)) | {"sources": sources}
+    fields = ("data", "sources", "sky", "mask", "provenance", "uncertainty", "significance")
+    without = type(parts)(**{name: gone[name] for name in fields} | {"mask": parts.mask & 0})
+    census = take_census(without)
+    assert holds(census.lost, 130, 40) and not holds(census.artefacts, 130, 40)
+    mask = np.zeros_like(parts.mask)
+    mask[40, 130] = ARTEFACT
+    census = take_census(type(parts)(**{name: gone[name] for name in fields} | {"mask": mask}))
+    assert holds(census.artefacts, 130, 40) and not holds(census.lost, 130, 40)
+
+
+def test_the_significance_is_taken_where_its_threshold_is_known(parts):
+    plane = np.full(SHAPE, -5.0)
+    plane[75, 100] = plane[10, 200] = 3.0
+    fields = {name: getattr(parts, name) for name in ("data", "sources", "sky", "mask")}
+    provenance = parts.provenance | {"signif_10": 1.0}
+    census = take_census(type(parts)(**fields, provenance=provenance, significance=plane))
+    assert "BGR_SG10 = 1" in census.recipe
+    assert holds(census.both, 100, 75) and holds(census.gained, 200, 10)
+    assert holds(census.lost, 40, 30) and len(census.both) + len(census.gained) == 2
+
+
+@pytest.mark.parametrize("unit", [1e-14, 1e6])
+def test_the_unit_does_not_matter(toy_model, unit):
+    census = take_census(separate(unit * star_field(), model=toy_model))
+    assert all(holds(census.both, x, y) for x, y in STARS)
+    assert np.isfinite(census.snr).all() and census.snr.max() > 100
+
+
+def test_nothing_found_is_no_fault(toy_model):
+    flat = np.random.default_rng(0).normal(size=(64, 64))
+    page = image_page(separate(flat, model=toy_model), name="empty")
+    assert "<svg" in page
+
+
+# --- charts
+
+
+def test_the_charts_are_well_formed():
+    from xml.etree import ElementTree
+
+    rng = np.random.default_rng(1)
+    for chart in (
+        noise_chart(rng.normal(size=1000)),
+        noise_chart(np.empty(0)),
+        flux_chart(rng.uniform(1, 1e6, 500), rng.normal(1, 3, 500)),
+        flux_chart(np.array([np.nan, 3.0]), np.array([1.0, np.inf])),
+    ):
+        ElementTree.fromstring(chart)
+        assert "nan" not in chart and "inf" not in chart
+
+
+# --- the page
+
+
+def test_a_page_stands_alone(frame, toy_model):
+    before = frame.read_bytes()
+    result = process_file(frame, model=toy_model, report=True, plot=True)
+    assert frame.read_bytes() == before
+    assert result.report == frame.with_name("BGRem_frame.fits.html")
+    assert result.plot == frame.with_name("BGRem_frame.fits.png")
+    page = result.report.read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page) and "url(" not in page
+    assert not re.search(r"https?://", page)
+    assert "<b>M 1</b>" not in page and "&lt;b&gt;M 1" in page
+    for keyword in fits.getheader(result.output)["BGR_*"]:
+        assert keyword in page
+    view = block(page, "view")
+    assert view["shape"] == list(SHAPE)
+    assert block(page, "summary")["thumbnail"].startswith("data:image/png;base64,")
+    assert sorted(path.name for path in frame.parent.iterdir()) == [
+        "BGRem_frame.fits", "BGRem_frame.fits.html", "BGRem_frame.fits.png", "frame.fits",
+    ]  # fmt: skip
+
+
+def test_the_parts_in_the_page_are_those_of_the_file(frame, toy_model):
+    # The level goes to the file, not to the page.
+    result = process_file(frame, model=toy_model, report=True, keep_level=True)
+    view = block(result.report.read_text(encoding="utf-8"), "view")
+    value = np.array(view["codes"], dtype=float)
+    picture = read_png(base64.b64decode(view["sources"].split(",")[1]))
+    shown = value[picture] * view["rms"]
+    sources = fits.getdata(result.output) - view["level"]
+    assert np.abs(shown - sources).max() < 0.06 * np.abs(sources).max()
+    assert np.median(np.abs(shown - sources)) < 0.1 * view["rms"]
+
+
+def test_marks_are_limited(monkeypatch, parts):
+    monkeypatch.setattr("bgrem.report.document.MOST_MARKS", 2)
+    assert MOST_MARKS > 1000
+    marks = block(image_page(parts, name="frame"), "view")["marks"]
+    assert len(marks["both"]) == 4
+
+
+def test_large_images_are_averaged_down(monkeypatch, parts):
+    monkeypatch.setattr("bgrem.report.document.SIDE", 100)
+    page = image_page(parts, name="frame")
+    view = block(page, "view")
+    assert view["factor"] == 3 and view["noise"] == pytest.approx(1 / 3, rel=0.2)
+    assert "means of 3 × 3 pixels" in page
+
+
+def test_warnings_are_shown(parts):
+    assert "light is &lt;gone&gt;" in image_page(parts, name="x", warnings=["light is <gone>"])
+    assert 'class="card warnings"' not in image_page(parts, name="x")
+
+
+def test_a_cube_shows_its_first_plane(tmp_path, toy_model):
+    planes = np.stack([star_field(), np.full(SHAPE, 7.0), star_field(level=0)])
+    path = tmp_path / "cube.fits"
+    fits.writeto(path, planes.astype(np.float32))
+    result = process_file(path, model=toy_model, report=True)
+    page = result.report.read_text(encoding="utf-8")
+    assert block(page, "view")["level"] == pytest.approx(500, abs=2)
+    assert "the first of 2 planes" in page
+
+
+def test_pages_and_pictures_are_not_overwritten(frame, toy_model):
+    for suffix, option in ((".html", "report"), (".png", "plot")):
+        there = frame.with_name("BGRem_frame.fits" + suffix)
+        there.write_text("mine")
+        with pytest.raises(ValueError, match="exists already"):
+            process_file(frame, model=toy_model, **{option: True})
+        assert there.read_text() == "mine"
+        process_file(frame, model=toy_model, **{option: True}, overwrite=True)
+        assert there.read_bytes()[:4] != b"mine"
+        frame.with_name("BGRem_frame.fits").unlink()
+        there.unlink()
+
+
+# --- the command
+
+
+def test_a_batch_has_an_index(frame, tmp_path, toy_model_path, capsys):
+    night = tmp_path / "night 2"
+    night.mkdir()
+    (night / "a&b.fits").write_bytes(frame.read_bytes())
+    (night / "bad.fits").write_text("no")
+    files = [str(frame), str(night / "a&b.fits"), str(night / "bad.fits")]
+    assert main(["-f", *files, "--model", toy_model_path, "--report"]) == 1
+    page = (tmp_path / "BGRem_index.html").read_text(encoding="utf-8")
+    assert page.count("<li>") == 2 and page.count('<img src="data:image/png') == 2
+    assert 'href="BGRem_frame.fits.html"' in page
+    assert 'href="night%202/BGRem_a%26b.fits.html"' in page
+    assert "a&amp;b.fits" in page and "detections" in page
+    assert not list(tmp_path.glob(".bgrem-*"))
+
+
+def test_one_image_has_no_index(frame, toy_model_path):
+    assert main(["-f", str(frame), "--model", toy_model_path, "--report", "--quiet"]) == 0
+    assert not list(frame.parent.glob("*index.html"))
+
+
+def test_a_missing_extra_is_said_in_one_sentence(frame, toy_model_path):
+    code = (
+        "import sys; sys.modules['jinja2'] = None\n"
+        "from bgrem.cli.bgrem import main; sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["-f", str(frame), "--model", toy_model_path]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--report"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "pip install 'bgrem[report]'" in done.stderr
+    assert not frame.with_name("BGRem_frame.fits").exists()
+    subprocess.run([sys.executable, "-c", code, *arguments, "--plot"], check=True)
+    assert frame.with_name("BGRem_frame.fits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_failed_write_leaves_nothing(frame, monkeypatch, tmp_path):
+    from bgrem.report import pages
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pages, "os", SimpleNamespace(replace=full))
+    with pytest.raises(OSError, match="No space"):
+        pages.write_whole(tmp_path / "page.html", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["frame.fits"]

@@ -1,0 +1,109 @@
+"""A weight map gives the noise map its shape; the measured noise gives it its scale."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bgrem.background import separate
+from bgrem.masks.flags import NO_DATA
+from bgrem.sky.weights import WEIGHT_TYPES, noise_of_weight
+
+SHAPE = (160, 180)
+
+
+def true_rms():
+    """Three times as noisy in its right half, a chip gap less deep at the bottom."""
+    rms = np.full(SHAPE, 4.0)
+    rms[:, 90:] *= 3
+    rms[:7] *= 2
+    return rms
+
+
+def weight_of(rms, kind):
+    return {"inverse": 1 / rms**2, "variance": rms**2, "rms": rms}[kind]
+
+
+def frame(seed=0):
+    return 1000 + np.random.default_rng(seed).normal(size=SHAPE) * true_rms()
+
+
+@pytest.mark.parametrize("kind", WEIGHT_TYPES)
+@pytest.mark.parametrize("unit", [1.0, 1e-12, 3e8])
+def test_the_noise_follows_the_weight_and_the_scale_is_measured(toy_model, kind, unit):
+    weight = weight_of(true_rms() * unit, kind)
+    parts = separate(frame(), weight=weight, weight_type=kind, model=toy_model, box=64)
+    ratio = parts.rms / true_rms()
+    np.testing.assert_allclose(ratio, np.median(ratio), rtol=1e-5)
+    assert np.median(ratio) == pytest.approx(1, abs=0.07)
+    np.testing.assert_allclose(parts.uncertainty, parts.rms, rtol=1e-6)  # log-variance 0
+    assert parts.provenance["weight"] == kind
+    total = parts.sources + parts.background + parts.noise
+    np.testing.assert_allclose(total, frame(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "empty"), [("inverse", 0), ("variance", np.inf), ("rms", np.inf), ("variance", -1)]
+)
+def test_no_weight_is_no_data_and_does_not_spread(toy_model, kind, empty):
+    lost = np.zeros(SHAPE, bool)
+    lost[40:60, 100:150] = True
+    weight = np.where(lost, empty, weight_of(true_rms(), kind))
+    data = frame()
+    wild = np.where(lost, 1e7, data)
+    parts = separate(wild, weight=weight, weight_type=kind, model=toy_model)
+    np.testing.assert_array_equal((parts.mask & NO_DATA) != 0, lost)
+    assert not parts.sources[lost].any()
+    assert np.isfinite(parts.rms).all() and (parts.rms > 0).all()
+    nan = np.where(lost, np.nan, data)
+    other = separate(nan, weight=weight, weight_type=kind, model=toy_model)
+    np.testing.assert_array_equal(other.sources[~lost], parts.sources[~lost])
+
+
+def test_photon_noise_of_sources_is_taken_off(toy_model):
+    y, x = np.indices(SHAPE)
+    light = sum(
+        3e4 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / 8)
+        for a, b in [(30, 40), (70, 120), (120, 60), (150, 130), (40, 90)]
+    )
+    variance = true_rms() ** 2 + light / 2.0
+    data = 1000 + light + np.random.default_rng(1).normal(size=SHAPE) * np.sqrt(variance)
+    parts = separate(data, weight=variance, weight_type="variance", model=toy_model, box=64)
+    ratio = parts.rms / true_rms()
+    assert np.median(ratio) == pytest.approx(1, abs=0.1)
+    assert np.quantile(ratio, 0.99) < 1.5
+    assert ratio.max() < 8  # with the photon noise of the brightest star it would be 30
+
+
+def test_norm_sets_the_scale(toy_model):
+    parts = separate(frame(), weight=np.ones(SHAPE), norm=0.05, model=toy_model)
+    np.testing.assert_allclose(parts.rms, 20, rtol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    kind=st.sampled_from(WEIGHT_TYPES),
+    dtype=st.sampled_from(["u1", "i2", ">f4", "f8"]),
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)
+def test_noise_of_weight(kind, dtype, shape):
+    rng = np.random.default_rng(5)
+    weight = rng.integers(0, 4, shape).astype(dtype)
+    weight[0, 0] = 1
+    noise = noise_of_weight(weight, kind, shape)
+    assert noise.dtype == np.float32 and noise.shape == shape
+    np.testing.assert_array_equal(np.isnan(noise), weight == 0)
+
+
+@pytest.mark.parametrize(
+    ("weight", "kind", "message"),
+    [
+        (np.ones((3, 3)), "inverse", "the weight has shape"),
+        (np.zeros(SHAPE), "inverse", "no pixel has data"),
+        (np.ones(SHAPE), "exposure", "unknown type of weight 'exposure'; there are inverse"),
+        (np.full(SHAPE, "x"), "rms", "real numbers"),
+    ],
+)
+def test_weights_that_cannot_be_used(weight, kind, message):
+    with pytest.raises(ValueError, match=message):
+        noise_of_weight(weight, kind, SHAPE)

@@ -1,0 +1,85 @@
+"""The losses: nothing for the truth, nothing under the mask, a gradient for every error."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from bgrem.train.losses import losses
+
+
+def example(seed=0, side=32):
+    """A batch of two tiles with a star, and the image at rate 1."""
+    rng = np.random.default_rng(seed)
+    sources = torch.zeros(2, 1, side, side)
+    sources[:, :, 10:13, 10:13] = 50.0
+    noise = torch.from_numpy(rng.normal(size=sources.shape).astype(np.float32))
+    batch = {
+        "sources": sources,
+        "x": sources + noise,
+        "artefact": torch.zeros_like(sources),
+        "weight": torch.ones_like(sources),
+        "centre": torch.zeros_like(sources, dtype=torch.int8),
+    }
+    return batch, torch.ones(2)
+
+
+def channels_of(residual):
+    """Channels with this residual, and nothing said on the rest."""
+    rest = torch.zeros(2, 3, *residual.shape[2:])
+    return torch.cat([residual, rest], dim=1)
+
+
+def test_a_perfect_answer_has_no_loss():
+    batch, rate = example()
+    perfect = losses(channels_of(batch["x"] - batch["sources"]), batch["x"], rate, batch)
+    assert perfect["sources"].item() < 1e-6
+    nothing = losses(channels_of(batch["x"]), batch["x"], rate, batch)
+    assert nothing["sources"].item() > 1
+
+
+def test_a_perfect_answer_at_a_lower_rate_has_no_loss():
+    batch, _ = example()
+    rate = torch.tensor([0.5, 0.1])
+    residual = batch["x"] - batch["sources"]
+    x = batch["sources"] + rate[:, None, None, None] * residual
+    parts = losses(channels_of(residual), x, rate, batch)
+    assert parts["sources"].item() < 1e-6
+    # Only the observed image has an uncertainty, artefacts and centres.
+    assert all(parts[name].item() == 0 for name in ("variance", "artefact", "centre"))
+
+
+def test_nothing_counts_under_the_mask():
+    batch, rate = example()
+    batch["weight"][:, :, :8] = 0
+    residual = batch["x"] - batch["sources"]
+    spoilt = residual.clone()
+    spoilt[:, :, :8] += 100
+    batch["centre"][:, :, 20:] = -1
+    channels, wrong = channels_of(residual), channels_of(spoilt)
+    wrong[:, 3, 20:] = 30.0  # not scored
+    for name, value in losses(channels, batch["x"], rate, batch).items():
+        assert losses(wrong, batch["x"], rate, batch)[name].item() == pytest.approx(value.item())
+
+
+def test_a_huge_artefact_has_a_gradient_that_is_finite_and_not_zero():
+    batch, rate = example()
+    batch["x"][0, 0, 5, 5] += 1e5
+    channels = channels_of(torch.zeros_like(batch["x"])).requires_grad_()
+    sum(losses(channels, batch["x"], rate, batch).values()).backward()
+    gradient = channels.grad[0, 0, 5, 5].item()
+    assert np.isfinite(gradient) and gradient != 0
+    assert torch.isfinite(channels.grad).all()
+    # It does not drown the others either.
+    assert abs(gradient) < 1e3 * channels.grad[0, 0].abs().median().item()
+
+
+def test_the_variance_is_best_where_it_is_the_error_squared():
+    batch, rate = example()
+    residual = batch["x"] - batch["sources"] + 0.5  # wrong by 0.5 everywhere
+    values = []
+    for log_variance in (-3.0, 2 * np.log(0.5), 1.0):
+        channels = channels_of(residual)
+        channels[:, 1] = log_variance
+        values.append(losses(channels, batch["x"], rate, batch)["variance"].item())
+    assert values[1] < values[0] and values[1] < values[2]

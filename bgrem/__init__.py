@@ -1,53 +1,80 @@
 """Separate an astronomical image into its sources, background and noise.
 
-background   one image: `separate`, `remove_background`, `DiffusionBackground2D` (background2d)
-files        FITS files: `process_file`, `process_files`
-restore      the way back: `undo`
-model        networks with their cards: `load_model`, `available_models`
+One image: `separate`, `remove_background`, `DiffusionBackground2D`. FITS files: `process_file`,
+`process_files`, `process_batch`, and `undo`, the way back. Models: `load_model`, `available_models`.
+What is measured on the parts: `detect_peaks`, `aperture_fluxes`, `sum_uncertainties`.
+
+The folders of the package, from the ground up: arrays, masks, sky, detection, io, network, simulate,
+inference, report, processing, evaluate, train, cli. `bgrem.background` is the path of one image.
 
 The names below are loaded when they are first used: an import takes no time.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from bgrem._lazy import lazy_names
+
 if TYPE_CHECKING:
-    from bgrem.background import remove_background, separate
+    from bgrem.background import separate
     from bgrem.background2d import DiffusionBackground2D
-    from bgrem.inference.model import available_models, load_model
+    from bgrem.detection.detect import detect_peaks
+    from bgrem.detection.photometry import aperture_fluxes, sum_uncertainties
+    from bgrem.inference.model import Model, available_models, load_model
     from bgrem.io.restore import undo
+    from bgrem.options import Options, Run
+    from bgrem.processing.batch import process_batch
+    from bgrem.processing.cluster import map_blocks
     from bgrem.processing.files import process_file, process_files
+    from bgrem.processing.outcome import Failure, Result
+    from bgrem.removal import remove_background
+    from bgrem.separation import Provenance, Separation
 
 __version__ = "0.1.0"
 
 _HOME = {
     "DiffusionBackground2D": "background2d",
+    "Failure": "processing.outcome",
+    "Model": "inference.model",
+    "Options": "options",
+    "Provenance": "separation",
+    "Result": "processing.outcome",
+    "Run": "options",
+    "Separation": "separation",
+    "aperture_fluxes": "detection.photometry",
     "available_models": "inference.model",
+    "detect_peaks": "detection.detect",
     "load_model": "inference.model",
+    "map_blocks": "processing.cluster",
+    "process_batch": "processing.batch",
     "process_file": "processing.files",
     "process_files": "processing.files",
-    "remove_background": "background",
+    "remove_background": "removal",
     "separate": "background",
+    "sum_uncertainties": "detection.photometry",
     "undo": "io.restore",
 }
 
 __all__ = [
     "DiffusionBackground2D",
+    "Failure",
+    "Model",
+    "Options",
+    "Provenance",
+    "Result",
+    "Run",
+    "Separation",
+    "aperture_fluxes",
     "available_models",
+    "detect_peaks",
     "load_model",
+    "map_blocks",
+    "process_batch",
     "process_file",
     "process_files",
     "remove_background",
     "separate",
+    "sum_uncertainties",
     "undo",
 ]
 
-
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

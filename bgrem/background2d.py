@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bgrem.background import separate, warn_of
-from bgrem.sky.mesh import cell_edges
+from bgrem.background import separate
+from bgrem.removal import warn_of
 
 __all__ = ["DiffusionBackground2D"]
 
@@ -35,11 +35,11 @@ class DiffusionBackground2D:
     Attributes
     ----------
     significance : `~numpy.ndarray` or None
-        Logarithm of the chance that a source's centre is near; None if the model gives none.
+        SIGNIF, as in `Separation`; None if the model gives none.
     mask : `~numpy.ndarray`
         Bits as in `Separation`.
-    provenance : dict
-        How the parts came about, see `Separation`.
+    provenance : `~bgrem.separation.Provenance`
+        How the parts came about.
 
     Raises
     ------
@@ -100,37 +100,35 @@ class DiffusionBackground2D:
     @property
     def background_median(self) -> Any:
         """Median of the sky mesh."""
-        return self._with_unit(self._parts.sky.level)
+        return self._with_unit(self._parts.sky.median_level)
 
     @property
     def background_rms_median(self) -> Any:
         """Median of the noise over the sky mesh."""
-        return self._with_unit(self._parts.sky.rms)
+        return self._with_unit(self._parts.sky.median_rms)
 
     @property
     def background_mesh(self) -> Any:
         """Level of each cell of the sky mesh, (my, mx)."""
-        sky = self._parts.sky
-        return self._with_unit(sky.center + sky.scale * sky.mesh.background.astype(np.float64))
+        return self._with_unit(self._parts.sky.background_mesh)
 
     @property
     def background_rms_mesh(self) -> Any:
         """Noise of each cell of the sky mesh, (my, mx)."""
-        sky = self._parts.sky
-        return self._with_unit(sky.scale * sky.mesh.rms.astype(np.float64))
+        return self._with_unit(self._parts.sky.rms_mesh)
 
     @property
     def n_pixels_mesh(self) -> np.ndarray:
         """Number of pixels of sky in each cell of the mesh, int64 of shape (my, mx)."""
         mesh = self._parts.sky.mesh
-        down, across = (np.diff(edges) for edges in self._edges())
+        down, across = (np.diff(edges) for edges in self._parts.sky.mesh.edges)
         seen = 1.0 if mesh.hidden is None else 1.0 - mesh.hidden
         return np.rint(np.outer(down, across) * seen).astype(np.int64)
 
     @property
     def n_pixels_map(self) -> np.ndarray:
         """``n_pixels_mesh`` at every pixel, int64 of shape (ny, nx)."""
-        down, across = (np.diff(edges) for edges in self._edges())
+        down, across = (np.diff(edges) for edges in self._parts.sky.mesh.edges)
         return np.repeat(np.repeat(self.n_pixels_mesh, down, axis=0), across, axis=1)
 
     @property
@@ -175,18 +173,13 @@ class DiffusionBackground2D:
         import matplotlib.pyplot as plt
 
         ax = plt.gca() if ax is None else ax
-        down, across = (edges - 0.5 for edges in self._edges())
+        down, across = (edges - 0.5 for edges in self._parts.sky.mesh.edges)
         y, x = np.meshgrid(_middles(down), _middles(across), indexing="ij")
         ax.scatter(x, y, s=markersize, marker=marker, color=color, alpha=alpha)
         if outlines:
             kwargs = {"linewidths": 1, **kwargs, "colors": color, "alpha": alpha}
             ax.hlines(down, across[0], across[-1], **kwargs)
             ax.vlines(across, down[0], down[-1], **kwargs)
-
-    def _edges(self) -> list[np.ndarray]:
-        """Borders of the cells along y and along x, in pixels."""
-        mesh = self._parts.sky.mesh
-        return [cell_edges(n, m) for n, m in zip(mesh.shape, mesh.rms.shape, strict=True)]
 
 
 def _middles(edges: np.ndarray) -> np.ndarray:

@@ -1,26 +1,89 @@
-"""What an image is separated into."""
+"""What an image is separated into, and how its parts are put together."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from bgrem.arrays.rows import MEMORY, Memory
+from bgrem.arrays.rows import MEMORY, Memory, Rows
 from bgrem.arrays.tiling import row_strips
-from bgrem.masks.flags import ARTEFACT, MASKED, NOT_FINITE
-from bgrem.sky.mesh import Mesh
+from bgrem.inference.denoiser import MAP_OF_CHANNEL
+from bgrem.inference.model import ModelCard
+from bgrem.masks.flags import ARTEFACT, NOT_FINITE, UNSEEN
+from bgrem.options import Options, Run
+from bgrem.sky.standard import SkyMap
 
-__all__ = ["ARTEFACT", "MAPS", "MASKED", "NOT_FINITE", "Separation", "SkyMap"]
+__all__ = ["Parts", "Provenance", "Separation"]
 
-# What may be had beside the parts.
-MAPS = ("uncertainty", "significance")
+LARGEST_LOG_VARIANCE = 60.0  # a limit of safety: the exponential of more overflows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance(Mapping):
+    """How the parts of an image came about; its values are also found by their names, as in a dict.
+
+    Attributes
+    ----------
+    version : str
+        Of bgrem.
+    model, sha256 : str
+        Name of the model, and the hash of its file.
+    engine : str
+        The engine that ran the model, with its device and precision.
+    steps : int
+        Diffusion steps.
+    norm : float
+        Normalisation factor; 0 where the noise was estimated as a map.
+    level, rms : float
+        Medians of the sky mesh, in data units.
+    minpix : float or None
+        The level to which lower pixels were raised.
+    fwhm : float
+        Of the stars, in pixels; NaN where unknown.
+    signif_1, signif_10 : float or None
+        Significances above which 1 and 10 false detections per Mpix are expected; None where the
+        model's card has no such number.
+    weight : str or None
+        Type of the weight map.
+    saturate : float or None
+        Saturation level in data units.
+    warnings : list of str
+        What a user must know of this frame, a short sentence each.
+    """
+
+    version: str
+    model: str
+    sha256: str
+    engine: str
+    steps: int
+    norm: float
+    level: float
+    rms: float
+    minpix: float | None
+    fwhm: float
+    signif_1: float | None
+    signif_10: float | None
+    weight: str | None = None
+    saturate: float | None = None
+    warnings: Sequence[str] = ()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in iter(self):
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (field.name for field in fields(self))
+
+    def __len__(self) -> int:
+        return len(fields(self))
 
 
 @dataclass(frozen=True, eq=False)
 class Separation:
-    """An image in parts: ``sources + background + noise`` is the data, to rounding.
+    """An image in parts: ``sources + background + noise`` equals the data, to rounding.
 
     Background, noise and rms are computed when they are first asked for; they are
     float64 for float64 data and else float32, and in data units, as the sources are.
@@ -31,88 +94,137 @@ class Separation:
         The image, of shape (ny, nx), as it was given.
     sources : `~numpy.ndarray`
         NaN where the data are not finite.
-    sky : `SkyMap`
+    sky : `~bgrem.sky.standard.SkyMap`
         The smooth part of the background and its noise.
     mask : `~numpy.ndarray`
         uint8 of shape (ny, nx). Bits: 1 not finite in the data, 2 masked by the user,
         4 artefact found by the model, 8 saturated, 16 no data (weight 0, or in a
-        border that is zero-filled or saw no light).
-    provenance : dict
-        How the parts came about: version, model, sha256, steps, norm (0 where the noise
-        was estimated as a map), level and rms (medians of the sky mesh, data units),
-        minpix (None where there is none), fwhm (pixels, NaN where unknown), signif_1 and
-        signif_10 (significances above which 1 and 10 false detections per Mpix are expected,
-        None where the model does not say), weight (type of the weight map, None where there
-        is none), saturate (saturation level in data units, None where none was given), warnings.
+        border that is filled with zeros or saw no light).
+    provenance : Provenance
+        How the parts came about.
     uncertainty : `~numpy.ndarray` or None
         Standard deviation of the sources; None if the model gives none.
     significance : `~numpy.ndarray` or None
-        How sure it is that a source's centre is near the pixel, by the network and by the matched
-        filter (`bgrem.network.significance`); None if the model gives none.
+        SIGNIF: how significant a source is whose centre is near the pixel, as
+        `bgrem.network.significance` defines it; None if the model gives none.
     store : `~bgrem.arrays.rows.Memory`
         Where the parts are kept that are yet to be computed.
     """
 
     data: np.ndarray
     sources: np.ndarray
-    sky: "SkyMap"
+    sky: SkyMap
     mask: np.ndarray
-    provenance: dict[str, Any]
+    provenance: Provenance
     uncertainty: np.ndarray | None = None
     significance: np.ndarray | None = None
     store: Memory = MEMORY
 
     @cached_property
     def background(self) -> np.ndarray:
-        """The smooth sky; it goes on under bad pixels."""
-        return self._by_strips(self.sky.background_rows)
+        """The smooth sky; it continues under bad pixels."""
+        return self._stored(self.sky.background)
 
     @cached_property
     def rms(self) -> np.ndarray:
         """Standard deviation of the noise of the sky."""
-        return self._by_strips(self.sky.rms_rows)
+        return self._stored(self.sky.rms)
 
     @cached_property
     def noise(self) -> np.ndarray:
-        """All the rest; NaN where the data are not finite."""
-        background = self.background
+        """Data - background - sources; NaN where the data are not finite."""
+        background = self.background  # as it is stored, so that the parts add up despite rounding
+        noise = self.store.empty(self.sources.shape, self.sources.dtype)
+        for rows in row_strips(noise.shape):
+            rest = np.subtract(self.data[rows], background[rows], dtype=np.float64)
+            noise[rows] = rest - self.sources[rows]
+        return noise
 
-        # From the parts as they are stored, so that they add up in spite of rounding.
-        def rest(start: int, stop: int) -> np.ndarray:
-            without = np.subtract(self.data[start:stop], background[start:stop], dtype=np.float64)
-            return without - self.sources[start:stop]
-
-        return self._by_strips(rest)
-
-    def _by_strips(self, rows_of: Callable[[int, int], np.ndarray]) -> np.ndarray:
+    def _stored(self, rows_of: Rows) -> np.ndarray:
         part = self.store.empty(self.sources.shape, self.sources.dtype)
         for rows in row_strips(part.shape):
-            part[rows] = rows_of(rows.start, rows.stop)
+            part[rows] = rows_of[rows]
         return part
 
 
-@dataclass(frozen=True, eq=False)
-class SkyMap:
-    """The sky mesh in data units, evaluated in float64 a strip of rows at a time."""
+class Parts:
+    """The parts of an image, filled by rows with the channels of a model.
 
-    mesh: Mesh
-    center: float
-    scale: float
+    Parameters
+    ----------
+    channels : sequence of str
+        Names of the channels; the first is "residual", which holds the sources by now.
+    pixels : `~numpy.ndarray`
+        The image as float32. The sources take its memory where the dtype is the same: rows
+        that are put have been read.
+    flags : `~numpy.ndarray`
+        uint8 of shape (ny, nx), `bgrem.masks.flags`; becomes the mask.
+    card : `~bgrem.inference.ModelCard`
+        Its calibration corrects the uncertainty, where the options ask for it.
+    options : `~bgrem.options.Options`
+    dtype : dtype
+        Of the parts.
+    run : `~bgrem.options.Run`
+    """
 
-    def background_rows(self, start: int, stop: int) -> np.ndarray:
-        """Level of the rows ``start`` to ``stop``."""
-        return self.center + np.float64(self.scale) * self.mesh.background_rows(start, stop)
+    def __init__(
+        self,
+        channels: Sequence[str],
+        pixels: np.ndarray,
+        flags: np.ndarray,
+        card: ModelCard,
+        options: Options,
+        dtype: np.dtype,
+        run: Run,
+    ) -> None:
+        self._channels = channels
+        self._calibration = card.calibration if options.calibrated else None
+        self.mask = flags
+        self.sources = pixels if pixels.dtype == dtype else run.empty(pixels.shape, dtype)
+        self.maps = {
+            MAP_OF_CHANNEL[name]: run.empty(pixels.shape, dtype)
+            for name in channels
+            if name in MAP_OF_CHANNEL
+        }
 
-    def rms_rows(self, start: int, stop: int) -> np.ndarray:
-        """Noise of the rows ``start`` to ``stop``."""
-        return np.float64(self.scale) * self.mesh.rms_rows(start, stop)
+    def put(self, rows: slice, strip: np.ndarray, rms: np.ndarray) -> None:
+        """Take the channels of some rows, which are in units of the rms.
 
-    @property
-    def level(self) -> float:
-        """Median of the level over the mesh."""
-        return float(self.center + self.scale * np.median(self.mesh.background.astype(np.float64)))
+        Parameters
+        ----------
+        rows : slice
+        strip : `~numpy.ndarray`
+            float32 of shape (c, rows, nx), in the order of the channels.
+        rms : `~numpy.ndarray`
+            Of the sky in these rows, in data units, float64 of shape (rows, nx).
+        """
+        for name, channel in zip(self._channels, strip, strict=True):
+            if name == "residual":
+                self.sources[rows] = channel * rms
+            elif name == "log_variance":
+                self.maps["uncertainty"][rows] = self._deviation(channel, strip[0]) * rms
+            elif name == "artefact":
+                bit = (channel > 0).view(np.uint8) * np.uint8(ARTEFACT)
+                self.mask[rows] = self.mask[rows] | bit
+            else:
+                self.maps[MAP_OF_CHANNEL[name]][rows] = channel
 
-    @property
-    def rms(self) -> float:
-        """Median of the noise over the mesh."""
-        return float(self.scale * np.median(self.mesh.rms.astype(np.float64)))
+    def _deviation(self, log_variance: np.ndarray, sources: np.ndarray) -> np.ndarray:
+        """Standard deviation of the sources, in units of the sky rms as they are."""
+        sigma = np.exp(0.5 * np.minimum(log_variance, LARGEST_LOG_VARIANCE))
+        return sigma if self._calibration is None else self._calibration.uncertainty(sigma, sources)
+
+    def blank(self, bad: Rows | None) -> None:
+        """No sources in bad pixels, if there are any, and NaN where the data are not finite."""
+        if bad is None:
+            return
+        for rows in row_strips(self.mask.shape):
+            bits = self.mask[rows]
+            if not (bits & UNSEEN).any():
+                continue
+            for part in (self.sources, *self.maps.values()):
+                strip = part[rows]
+                if part is self.sources:
+                    strip[(bits & UNSEEN) != 0] = 0
+                strip[(bits & NOT_FINITE) != 0] = np.nan
+                part[rows] = strip

@@ -7,17 +7,23 @@ from astropy.nddata import CCDData
 from astropy.units import Quantity
 
 from bgrem import (
+    Failure,
+    Model,
+    Result,
+    Separation,
+    aperture_fluxes,
     available_models,
+    detect_peaks,
     load_model,
+    map_blocks,
+    process_batch,
     process_file,
     process_files,
     remove_background,
     separate,
+    sum_uncertainties,
     undo,
 )
-from bgrem.inference.model import Model
-from bgrem.processing.outcome import Failure, Result
-from bgrem.separation import Separation
 
 
 def check(image: np.ndarray, quantity: Quantity, ccd: CCDData) -> None:
@@ -31,6 +37,15 @@ def check(image: np.ndarray, quantity: Quantity, ccd: CCDData) -> None:
     assert_type(process_file("image.fits"), Result)
     for outcome in process_files(["image.fits"]):
         assert_type(outcome, Result | Failure)
+    for outcome in process_batch(["night"], workers=2):
+        assert_type(outcome, Result | Failure)
     assert_type(load_model(available_models()[0]), Model)
     undo("BGRem_image.fits").exists()
+    peaks = detect_peaks(image, threshold=5.0)
+    aperture_fluxes(image, peaks["x"], peaks["y"], 3.0)
+    parts, model = separate(image), load_model("optical")
+    sum_uncertainties(
+        parts, peaks["x"], peaks["y"], 3.0, calibration=model.card.calibration, fwhm=3.0
+    )
+    map_blocks(image, part="background")
     remove_background(image, steps="two")  # type: ignore[call-overload]

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import bgrem
-from bgrem.background import _frame_vector, remove_background, separate
+from bgrem.background import separate
 from bgrem.background2d import DiffusionBackground2D
 from bgrem.detection.frame import HIGHEST, LOWEST, Frame
 from bgrem.inference.calibration import Calibration
+from bgrem.inference.denoiser import frame_vector
 from bgrem.inference.model import load_model
+from bgrem.removal import remove_background
 
 
 def field(shape=(200, 230), level=1000.0, rms=10.0, seed=0):
@@ -436,10 +438,10 @@ def test_the_path_itself_needs_little():
 def test_an_unlike_frame_is_told_and_its_vector_limited():
     frame = Frame(1.9, -0.6, -0.6, 0.0, 0.03, 0.0, 4000.0)
     limits = {"lowest": tuple(LOWEST.tolist()), "highest": tuple(HIGHEST.tolist())}
-    vector, unlike = _frame_vector(frame, toy_card(**limits))
+    vector, unlike = frame_vector(frame, toy_card(**limits))
     assert unlike == ["correlation_x", "correlation_y"]
     np.testing.assert_array_equal(vector, frame.vector())
-    entries, unlike = _frame_vector(frame, toy_card())
+    entries, unlike = frame_vector(frame, toy_card())
     assert unlike == []
     np.testing.assert_array_equal(entries, frame.entries())
 

@@ -80,7 +80,7 @@ def normalised(data):
     center, scale = center_and_scale(data, None)
     x = ((data.astype(np.float64) - center) / scale).astype(np.float32)
     mesh = estimate_mesh(x, None, box=256)
-    x = (x - mesh.background_rows(0, len(x))) / mesh.rms_rows(0, len(x))
+    x = (x - mesh.background[:]) / mesh.rms[:]
     return x, measure_frame(x, None, step=mesh.quantisation).vector()
 
 

@@ -22,7 +22,7 @@ from scipy import ndimage
 from bgrem.background import separate
 from bgrem.detection import detect
 from bgrem.masks.areas import around
-from bgrem.separation import ARTEFACT
+from bgrem.masks.flags import ARTEFACT
 from bgrem.simulate import Scene, draw, scene
 from bgrem.simulate.scene import GAP, SATURATED, STAR
 

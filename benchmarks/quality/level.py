@@ -99,7 +99,7 @@ def first_level(data, bad, sky, box):
     x = ((data - sky.center) / sky.scale).astype(np.float32)
     x[bad] = 0
     mesh = estimate_mesh(x, bad, box=box)
-    return sky.center + sky.scale * mesh.background_rows(0, data.shape[0])
+    return sky.center + sky.scale * mesh.background[:]
 
 
 def cell_means(image, good):

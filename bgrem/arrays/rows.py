@@ -1,6 +1,6 @@
-"""Where whole images are kept: in memory, or in files of which a few rows at a time are in memory.
+"""Images by rows: in memory, in files of which a few rows at a time are in memory, or computed when read.
 
-The path asks a store for room and reads and writes rows of it; it does not know which kind it got.
+All of them are `Rows`. The path asks a store for an image and reads and writes rows of it, wherever it lies.
 """
 
 import io
@@ -10,14 +10,17 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 __all__ = [
     "MAPPED",
     "MEMORY",
+    "Computed",
     "Derived",
     "Memory",
+    "Rows",
     "Scratch",
     "Stored",
     "as_rows",
@@ -27,6 +30,24 @@ __all__ = [
 
 CHUNK = 1 << 24  # bytes that are mapped at once while rows are copied
 SHARE = 8  # whole images take at most this part of the memory; the rest is for the work on them
+
+
+class Rows(Protocol):
+    """An image that gives its rows.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : `~numpy.dtype`
+        Of what it gives.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray:
+        """The pixels of some rows."""
+        ...
 
 
 class Memory:
@@ -166,28 +187,64 @@ class Stored:
 
 
 class Derived:
-    """A function of an image, worked out where it is read.
+    """A function of an image, computed when it is read.
 
     Parameters
     ----------
-    image : array_like
-        Anything with a shape that slices into rows.
+    image : Rows
     function : callable
-        Of some of its pixels, each by itself.
+        Of some of its pixels, each independent of the others.
+    dtype : dtype, optional
+        Of what the function gives. Default: that of the image.
     """
 
-    def __init__(self, image, function: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(self, image: Rows, function: Callable[[np.ndarray], Any], dtype=None) -> None:
         self._image = image
         self._function = function
         self.shape = image.shape
+        self.dtype = image.dtype if dtype is None else np.dtype(dtype)
 
     def __getitem__(self, key) -> np.ndarray:
         return self._function(self._image[key])
 
 
-def as_rows(values) -> "np.ndarray | Stored | Derived":
-    """An array; what is in a file, or worked out from one, stays there."""
-    return values if isinstance(values, Stored | Derived) else np.asarray(values)
+class Computed:
+    """An image whose rows are computed when they are read.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape (ny, nx).
+    dtype : dtype
+    function : callable
+        Of a slice of rows, which has a start and a stop.
+    keep : bool
+        Whether the last rows are kept, for blocks side by side that are read one after another.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], dtype, function: Callable[[slice], Any], *, keep: bool = False
+    ) -> None:
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self._function = function
+        self._keep = keep
+        self._kept: tuple[slice, np.ndarray] | None = None
+
+    def __getitem__(self, key) -> np.ndarray:
+        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        rows = slice(*rows.indices(self.shape[0])[:2])
+        if self._kept is None or rows != self._kept[0]:
+            strip = self._function(rows)
+            if not self._keep:
+                return strip[:, columns]
+            self._kept = rows, strip
+        return self._kept[1][:, columns]
+
+
+def as_rows(values) -> Rows:
+    """Values as an array; an image in a file, or one that is computed, stays what it is."""
+    return values if isinstance(values, Stored | Derived | Computed) else np.asarray(values)
 
 
 def worked_out(image, function: Callable[[np.ndarray], np.ndarray], dtype, store: Memory):

@@ -271,12 +271,12 @@ def _prefix(text: str) -> str:
 
 
 def _planes(text: str) -> tuple[str, ...]:
-    from bgrem.processing.products import PLANES
+    from bgrem.processing.products import SAVED_PLANES
 
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in PLANES]
+    unknown = [name for name in names if name not in SAVED_PLANES]
     if unknown or not names:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {', '.join(PLANES)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {', '.join(SAVED_PLANES)}")
     return names
 
 

@@ -14,13 +14,13 @@ from astropy.io import fits
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from bgrem.arrays.statistics import SIGMA_PER_MAD
 from bgrem.detection.detect import DEFAULT_MESH, Subtracted, subtract_sky
 from bgrem.detection.peaks import local_maxima, prominence
 from bgrem.detection.psf import gaussian_psf, matched_filter, measure_psf, noise_pixels, psf_fwhm
 from bgrem.evaluate.truth import COUNTED_SNR, Truth, matching_radius
 from bgrem.io.reading import read_image
 from bgrem.masks.areas import around, grown, inner, inside
-from bgrem.sky.clipped import SIGMA_PER_MAD
 
 #: A summit of the filtered stack is a source from this many sigma on ...
 SOURCE_SIGMA = 5.0

@@ -1,1 +1,12 @@
 """Models: their cards, the engines that run them, and the diffusion."""
+
+from bgrem._lazy import lazy_names
+
+_HOME = {
+    "Calibration": "calibration",
+    "Engine": "engines",
+    "ModelCard": "model",
+    "ModelError": "engines",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -9,27 +9,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from bgrem.arrays.filters import label, lowest_joined
-from bgrem.arrays.rows import MEMORY, Memory
+from bgrem.arrays.rows import Rows
+from bgrem.arrays.statistics import SIGMA_PER_MAD
 from bgrem.arrays.tiling import row_strips
+from bgrem.options import IN_MEMORY, Run
 
 __all__ = ["Edges", "unlit_border", "zero_border"]
 
 RUN = 8  # zeros in a row along an edge: chance does not bring as many in a frame with noise
-SMALLEST = 64  # pixels of a filled region
-SOLID = 0.8  # part of the other pixels that stands in blocks without a filled one
-LEAST = 0.05  # part of the image that must be left
-BLOCK = 4
-HEIGHT = 256 * BLOCK  # rows that are labelled at once
-# Of a line that saw no light nearly all pixels (DARK) are below nearly all of those in the frame's middle
+SMALLEST_REGION = 64  # pixels of a filled region
+SOLID_PART = 0.8  # part of the other pixels that stands in blocks without a filled one
+LEAST_LEFT = 0.05  # part of the image that must be left
+SOLID_BLOCK = 4
+LABELLED_HEIGHT = 256 * SOLID_BLOCK  # rows that are labelled at once
+# Of a line that saw no light nearly all pixels (DARK_PART) are below nearly all of those in the frame's middle
 # (the percentile BELOW); its level is DEPTH deviations lower, and most of that is gone within ONSET lines.
 # It has no photon noise: its own deviation is below QUIET of theirs, while an amplifier whose level is
 # lower, but which sees the sky, has as much. Overscan of real frames has 0.2.
-DARK, BELOW, DEPTH, ONSET, QUIET = 0.9, 1.0, 5.0, 4, 0.6
-MOST = 4  # part of the frame that a strip may take: a quarter
-SAMPLES, ALONG = 1 << 16, 1 << 11  # pixels of the middle, and of a line, that are looked at
+DARK_PART, BELOW, DEPTH, ONSET, QUIET = 0.9, 1.0, 5.0, 4, 0.6
+LARGEST_STRIP = 4  # part of the frame that a strip may take: a quarter
+MIDDLE_SAMPLES, LINE_SAMPLES = (
+    1 << 16,
+    1 << 11,
+)  # pixels of the middle, and of a line, that are looked at
 
 
-def zero_border(data: np.ndarray, store: Memory = MEMORY) -> np.ndarray | None:
+def zero_border(data: Rows, run: Run = IN_MEMORY) -> np.ndarray | None:
     """Pixels of exactly 0 that fill the image from its edges inwards.
 
     Resampled frames and mosaics are filled so outside their field. In a map of few counts zeros
@@ -39,8 +44,7 @@ def zero_border(data: np.ndarray, store: Memory = MEMORY) -> np.ndarray | None:
     ----------
     data : `~numpy.ndarray`
         Image of shape (ny, nx), real numbers.
-    store : `~bgrem.arrays.rows.Memory`
-        Where the result is kept.
+    run : `~bgrem.options.Run`
 
     Returns
     -------
@@ -55,7 +59,7 @@ def zero_border(data: np.ndarray, store: Memory = MEMORY) -> np.ndarray | None:
     filled = _from_the_edges(data)
     if not filled.any():
         return None
-    border = store.empty(data.shape, bool)
+    border = run.empty(data.shape, bool)
     for rows, labels, first in _labelled(data):
         border[rows] = filled[np.where(labels, labels + first, 0)]
     return border if _leaves_an_image(border) else None
@@ -70,7 +74,7 @@ def _has_run(zero: np.ndarray) -> bool:
 def _labelled(data: np.ndarray) -> Iterator[tuple[slice, np.ndarray, int]]:
     """The regions of zeros in each strip, numbered from 1; and how many came before."""
     before = 0
-    for rows in row_strips(data.shape, HEIGHT):
+    for rows in row_strips(data.shape, LABELLED_HEIGHT):
         labels, count = label(data[rows] == 0)
         yield rows, labels, before
         before += count
@@ -99,21 +103,23 @@ def _from_the_edges(data: np.ndarray) -> np.ndarray:
     sizes, touching = np.concatenate(sizes), np.concatenate(touching)
     pairs = np.concatenate(joints, axis=1) if joints else np.empty((2, 0), np.int64)
     whole = lowest_joined(len(sizes), *pairs)
-    large = np.bincount(whole, sizes, len(sizes)) >= SMALLEST
+    large = np.bincount(whole, sizes, len(sizes)) >= SMALLEST_REGION
     reached = np.bincount(whole, touching, len(sizes)) > 0
     return (large & reached)[whole]
 
 
 def _leaves_an_image(border: np.ndarray) -> bool:
-    """Whether the other pixels are an image, and not grains in a sea of zeros."""
+    """Whether the other pixels are an image, and not single pixels among zeros."""
     left = solid = 0
-    for rows in row_strips(border.shape, HEIGHT):
+    for rows in row_strips(border.shape, LABELLED_HEIGHT):
         strip = border[rows]
         left += strip.size - np.count_nonzero(strip)
-        ny, nx = (n - n % BLOCK for n in strip.shape)
-        blocks = strip[:ny, :nx].reshape(ny // BLOCK, BLOCK, nx // BLOCK, BLOCK)
-        solid += BLOCK**2 * np.count_nonzero(~blocks.any(axis=(1, 3)))
-    return LEAST * border.size <= left < border.size and solid >= SOLID * left
+        ny, nx = (n - n % SOLID_BLOCK for n in strip.shape)
+        blocks = strip[:ny, :nx].reshape(
+            ny // SOLID_BLOCK, SOLID_BLOCK, nx // SOLID_BLOCK, SOLID_BLOCK
+        )
+        solid += SOLID_BLOCK**2 * np.count_nonzero(~blocks.any(axis=(1, 3)))
+    return LEAST_LEFT * border.size <= left < border.size and solid >= SOLID_PART * left
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ def unlit_border(data: np.ndarray) -> Edges | None:
     Parameters
     ----------
     data : `~numpy.ndarray`
-        Image of shape (ny, nx), real numbers; those that are not finite tell nothing.
+        Image of shape (ny, nx), real numbers; those that are not finite are ignored.
 
     Returns
     -------
@@ -156,7 +162,7 @@ def unlit_border(data: np.ndarray) -> Edges | None:
         None where there is no such strip.
     """
     middle = tuple(slice(n // 4, -(-3 * n // 4)) for n in data.shape)
-    step = int(np.ceil(np.sqrt(data.shape[0] * data.shape[1] / 4 / SAMPLES))) | 1
+    step = int(np.ceil(np.sqrt(data.shape[0] * data.shape[1] / 4 / MIDDLE_SAMPLES))) | 1
     lit = np.asarray(data[tuple(slice(part.start, part.stop, step) for part in middle)])
     lit = lit[np.isfinite(lit)].astype(np.float64)
     if not lit.size:
@@ -174,9 +180,9 @@ def unlit_border(data: np.ndarray) -> Edges | None:
 def _lines(data: np.ndarray, axis: int, backwards: bool) -> Iterator[np.ndarray]:
     """Finite values of the rows, or columns, of an image from one of its edges inwards."""
     length, along = data.shape[axis], data.shape[1 - axis]
-    seen = slice(None, None, -(-along // ALONG) | 1)
-    for start in range(0, length, BLOCK):
-        stop = min(start + BLOCK, length)
+    seen = slice(None, None, -(-along // LINE_SAMPLES) | 1)
+    for start in range(0, length, SOLID_BLOCK):
+        stop = min(start + SOLID_BLOCK, length)
         some = slice(length - stop, length - start) if backwards else slice(start, stop)
         lines = np.asarray(data[some, seen]) if axis == 0 else np.asarray(data[seen, some]).T
         for line in lines[::-1] if backwards else lines:
@@ -184,7 +190,7 @@ def _lines(data: np.ndarray, axis: int, backwards: bool) -> Iterator[np.ndarray]
 
 
 def _spread(values: np.ndarray) -> float:
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+    return SIGMA_PER_MAD * float(np.median(np.abs(values - np.median(values))))
 
 
 def _unlit_lines(lines, lowest: float, level: float, spread: float, length: int) -> int:
@@ -192,11 +198,11 @@ def _unlit_lines(lines, lowest: float, level: float, spread: float, length: int)
     levels: list[float] = []
     spreads: list[float] = []
     for line in lines:
-        if line.size and np.mean(line < lowest) < DARK:
+        if line.size and np.mean(line < lowest) < DARK_PART:
             break
         levels.append(float(np.median(line)) if line.size else np.nan)
         spreads.append(_spread(line) if line.size else np.nan)
-        if len(levels) > length // MOST:
+        if len(levels) > length // LARGEST_STRIP:
             return 0
     last = [value for value in levels[-ONSET:] if np.isfinite(value)]
     after = [np.median(line) for _, line in zip(range(ONSET), lines, strict=False) if line.size]

@@ -1,13 +1,14 @@
-"""What is known of a pixel before the model sees it, as the bits of the mask."""
+"""The flags of pixels: what is known of each before the model sees it, as bits."""
 
 import numpy as np
 
-from bgrem.arrays.rows import MEMORY, Derived, Memory, as_rows
-from bgrem.arrays.tiling import over_strips
+from bgrem.arrays.rows import Derived, Rows, as_rows
+from bgrem.arrays.tiling import over_strips, row_strips
 from bgrem.masks.borders import unlit_border, zero_border
+from bgrem.options import IN_MEMORY, Run
 
 __all__ = [
-    "ARTEFACT", "MASKED", "MEANINGS", "NOT_FINITE", "NO_DATA", "SATURATED", "UNSEEN", "flag_pixels",
+    "ARTEFACT", "MASKED", "MEANINGS", "NOT_FINITE", "NO_DATA", "SATURATED", "UNSEEN", "count_unseen", "flag_pixels", "unseen_pixels",
 ]  # fmt: skip
 
 NOT_FINITE, MASKED, ARTEFACT, SATURATED, NO_DATA = 1, 2, 4, 8, 16
@@ -18,36 +19,27 @@ MEANINGS = {
     SATURATED: "saturated",
     NO_DATA: "no data: weight 0, or a border that is zero-filled or saw no light",
 }
-# Pixels of which the path is told nothing, and in which there are no sources.
+# Pixels whose values the path does not see, and in which there are no sources.
 UNSEEN = NOT_FINITE | MASKED | NO_DATA
 
 
 def flag_pixels(
-    data: np.ndarray,
-    *,
-    mask=None,
-    saturate=None,
-    no_data=None,
-    store: Memory = MEMORY,
-    threads: int = 1,
+    data: Rows, *, mask=None, saturate=None, no_data: Rows | None = None, run: Run = IN_MEMORY
 ) -> np.ndarray:
     """Flag the pixels that are not finite, masked, saturated or without data.
 
     Parameters
     ----------
-    data : `~numpy.ndarray`
+    data : Rows
         Image of shape (ny, nx).
     mask : array_like, optional
         Bad where it is not 0.
     saturate : float or array_like of bool, optional
         Level from which on a pixel is saturated, in data units; or True where one is.
-    no_data : `~numpy.ndarray`, optional
-        bool, True where the weight says that there are no data. Borders that are filled with
-        zeros, or saw no light, are found here.
-    store : `~bgrem.arrays.rows.Memory`
-        Where the flags are kept.
-    threads : int
-        Strips of rows that are looked at at once.
+    no_data : Rows of bool, optional
+        True where the weight map has no data. Borders that are filled with zeros, or saw no
+        light, are found here.
+    run : `~bgrem.options.Run`
 
     Returns
     -------
@@ -65,12 +57,12 @@ def flag_pixels(
             (MASKED, _of_shape(mask, data, "mask")),
             (SATURATED, _saturated(data, saturate)),
             (NO_DATA, no_data),
-            (NO_DATA, zero_border(data, store)),
+            (NO_DATA, zero_border(data, run)),
             (NO_DATA, unlit_border(data)),
         )
         if where is not None
     ]
-    flags = store.empty(data.shape, np.uint8)
+    flags = run.empty(data.shape, np.uint8)
 
     def flag(rows: slice) -> None:
         bits = np.where(np.isfinite(data[rows]), np.uint8(0), np.uint8(NOT_FINITE))
@@ -78,11 +70,22 @@ def flag_pixels(
             bits[np.asarray(where[rows]) != 0] |= bit
         flags[rows] = bits
 
-    over_strips(flag, data.shape, threads=threads)
+    over_strips(flag, data.shape, threads=run.threads)
     return flags
 
 
-def _of_shape(mask, data: np.ndarray, name: str) -> np.ndarray | None:
+def count_unseen(flags: Rows) -> int:
+    """Number of the pixels that have a flag of `UNSEEN`."""
+    strips = (flags[rows] for rows in row_strips(flags.shape))
+    return sum(int(np.count_nonzero(bits & UNSEEN)) for bits in strips if np.count_nonzero(bits))
+
+
+def unseen_pixels(flags: Rows) -> Rows:
+    """Where a flag of `UNSEEN` is set, bool."""
+    return Derived(flags, lambda bits: (bits & UNSEEN) != 0, bool)
+
+
+def _of_shape(mask, data: Rows, name: str) -> Rows | None:
     if mask is None:
         return None
     mask = as_rows(mask)
@@ -91,9 +94,9 @@ def _of_shape(mask, data: np.ndarray, name: str) -> np.ndarray | None:
     return mask
 
 
-def _saturated(data: np.ndarray, saturate) -> np.ndarray | Derived | None:
+def _saturated(data: Rows, saturate) -> Rows | None:
     if saturate is None or np.ndim(saturate):
         return _of_shape(saturate, data, "map of saturated pixels")
     if not np.isfinite(saturate):
         raise ValueError(f"the saturation level must be finite, not {saturate}")
-    return Derived(data, lambda part: part >= saturate)
+    return Derived(data, lambda part: part >= saturate, bool)

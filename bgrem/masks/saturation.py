@@ -1,21 +1,15 @@
-"""Saturated cores: the sources keep what was observed, nothing is painted in."""
-
-from collections.abc import Callable
+"""Saturated cores: the sources keep the observed value."""
 
 import numpy as np
 
+from bgrem.arrays.rows import Rows
 from bgrem.arrays.tiling import row_strips
 from bgrem.masks.flags import ARTEFACT, SATURATED, UNSEEN
 
 __all__ = ["keep_saturated"]
 
 
-def keep_saturated(
-    sources: np.ndarray,
-    data: np.ndarray,
-    background_rows: Callable[[int, int], np.ndarray],
-    flags: np.ndarray,
-) -> None:
+def keep_saturated(sources: np.ndarray, data: Rows, background: Rows, flags: np.ndarray) -> None:
     """Give saturated pixels all their light above the sky as sources, in place.
 
     A model has seen few plateaus and may take a part of one for noise. Where it sees an artefact,
@@ -23,10 +17,8 @@ def keep_saturated(
 
     Parameters
     ----------
-    sources, data : `~numpy.ndarray`
+    sources, data, background : Rows
         Of shape (ny, nx), in data units.
-    background_rows : callable
-        Gives the sky level of the rows ``start`` to ``stop``.
     flags : `~numpy.ndarray`
         uint8 of shape (ny, nx), bits as in `bgrem.masks.flags`.
     """
@@ -34,7 +26,7 @@ def keep_saturated(
         if not (flags[rows] & SATURATED).any():
             continue
         kept = _kept(flags, rows)
-        level = background_rows(rows.start, rows.stop)[kept]
+        level = background[rows][kept]
         strip = sources[rows]
         strip[kept] = data[rows][kept].astype(np.float64) - level
         sources[rows] = strip

@@ -1,30 +1,32 @@
-"""Mosaics of a Bayer filter: four interleaved planes, each with a sky and a gain of its own.
+"""Mosaics of a Bayer filter: four interleaved planes, each with its own sky and gain.
 
 As one image their pattern would be noise of several sky rms. Each plane is separated alone, and
-the parts are put back in their places.
+the parts are interleaved again.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from bgrem.arrays.rows import MEMORY, Memory, as_rows
+from bgrem.arrays.rows import Computed, Rows, as_rows
+from bgrem.arrays.statistics import SIGMA_PER_MAD
 from bgrem.arrays.tiling import row_strips
-from bgrem.separation import Separation, SkyMap
+from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
+from bgrem.separation import Provenance, Separation
+from bgrem.sky.standard import SkyMap
 
 __all__ = ["BAYER", "BayerSky", "is_bayer", "separate_mosaic"]
 
 BAYER = ("auto", "yes", "no")
-PHASES = [np.s_[y::2, x::2] for y in (0, 1) for x in (0, 1)]
-SMALLEST = 32  # pixels: each plane has half of them
-BLOCKS = 4  # along each axis, in each of which the pattern must show
+BAYER_PHASES = [np.s_[y::2, x::2] for y in (0, 1) for x in (0, 1)]
+SMALLEST_MOSAIC = 2 * SMALLEST_IMAGE  # pixels: each plane has half of them
+PATTERN_BLOCKS = 4  # along each axis, in each of which the pattern must show
 # Sky rms by which the diagonals of the 2 x 2 cell differ: 3 in frames of a camera with a Bayer filter
-# under a bright sky, below 0.06 in all others that were looked at.
+# under a bright sky, below 0.06 in all others of the project's real images.
 PATTERN = 0.3
-SIGMA_PER_MAD = 1.4826
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,39 +37,44 @@ class BayerSky:
     ----------
     planes : list of SkyMap
         In the order of the phases (0, 0), (0, 1), (1, 0), (1, 1) in (y, x).
-    width : int
-        Pixels along x.
+    shape : tuple of int
+        Shape (ny, nx) of the mosaic.
     """
 
     planes: list[SkyMap]
-    width: int
-
-    def background_rows(self, start: int, stop: int) -> np.ndarray:
-        """Level of the rows ``start`` to ``stop``."""
-        return self._rows("background_rows", start, stop)
-
-    def rms_rows(self, start: int, stop: int) -> np.ndarray:
-        """Noise of the rows ``start`` to ``stop``."""
-        return self._rows("rms_rows", start, stop)
-
-    def _rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        rows = np.empty((stop - start, self.width), dtype=np.float64)
-        for (y, x), sky in zip(np.ndindex(2, 2), self.planes, strict=True):
-            first = (y - start) % 2
-            low, high = (start + first - y) // 2, (stop - y + 1) // 2
-            if high > low:
-                rows[first::2, x::2] = getattr(sky, name)(low, high)
-        return rows
+    shape: tuple[int, int]
 
     @property
-    def level(self) -> float:
+    def background(self) -> Rows:
+        """Level of each pixel, float64 of shape (ny, nx)."""
+        return self._interleaved([plane.background for plane in self.planes])
+
+    @property
+    def rms(self) -> Rows:
+        """Noise of each pixel, float64 of shape (ny, nx)."""
+        return self._interleaved([plane.rms for plane in self.planes])
+
+    @property
+    def median_level(self) -> float:
         """Median of the levels of the planes."""
-        return float(np.median([sky.level for sky in self.planes]))
+        return float(np.median([plane.median_level for plane in self.planes]))
 
     @property
-    def rms(self) -> float:
+    def median_rms(self) -> float:
         """Median of the noises of the planes."""
-        return float(np.median([sky.rms for sky in self.planes]))
+        return float(np.median([plane.median_rms for plane in self.planes]))
+
+    def _interleaved(self, planes: list[Rows]) -> Rows:
+        def rows_of(rows: slice) -> np.ndarray:
+            strip = np.empty((rows.stop - rows.start, self.shape[1]), dtype=np.float64)
+            for (y, x), plane in zip(np.ndindex(2, 2), planes, strict=True):
+                first = (y - rows.start) % 2
+                low, high = (rows.start + first - y) // 2, (rows.stop - y + 1) // 2
+                if high > low:
+                    strip[first::2, x::2] = plane[low:high]
+            return strip
+
+        return Computed(self.shape, np.float64, rows_of)
 
 
 def is_bayer(data: np.ndarray, header: Mapping[str, Any]) -> bool:
@@ -88,7 +95,7 @@ def is_bayer(data: np.ndarray, header: Mapping[str, Any]) -> bool:
     -------
     bool
     """
-    if data.ndim != 2 or min(data.shape) < SMALLEST:
+    if data.ndim != 2 or min(data.shape) < SMALLEST_MOSAIC:
         return False
     if re.fullmatch(r"[RGBCMYE]{4}", str(header.get("BAYERPAT", "")).strip().upper()):
         return True
@@ -98,9 +105,9 @@ def is_bayer(data: np.ndarray, header: Mapping[str, Any]) -> bool:
 
 def _blocks(data: np.ndarray):
     """The four planes of parts of an image, a sample of large ones."""
-    down, across = (n // BLOCKS // 2 * 2 for n in data.shape)
+    down, across = (n // PATTERN_BLOCKS // 2 * 2 for n in data.shape)
     stride = 2 * max(1, min(down, across) // 128)
-    for i, j in np.ndindex(BLOCKS, BLOCKS):
+    for i, j in np.ndindex(PATTERN_BLOCKS, PATTERN_BLOCKS):
         top, left = i * down, j * across
         yield [
             data[top + y : top + down : stride, left + x : left + across : stride]
@@ -127,13 +134,11 @@ def separate_mosaic(
     mask: np.ndarray | None = None,
     weight: np.ndarray | None = None,
     saturate: Any = None,
-    fwhm: float | None = None,
-    box: int | None = None,
-    store: Memory = MEMORY,
-    progress: Callable[[float], None] | None = None,
-    **options: Any,
+    options: Options = DEFAULTS,
+    run: Run = IN_MEMORY,
+    **more: Any,
 ) -> Separation:
-    """Separate the four planes of a Bayer mosaic and put their parts back.
+    """Separate the four planes of a Bayer mosaic and interleave their parts.
 
     Parameters
     ----------
@@ -141,7 +146,7 @@ def separate_mosaic(
         `bgrem.background.separate`.
     data : `~numpy.ndarray`
         Image of shape (ny, nx).
-    mask, weight, saturate, fwhm, box, store, progress, **options
+    mask, weight, saturate, options, run, **more
         As for ``separate``; lengths in pixels of the mosaic.
 
     Returns
@@ -149,47 +154,49 @@ def separate_mosaic(
     Separation
         Of the mosaic; its sky is a `BayerSky`.
     """
-    separated = []
-    for i, phase in enumerate(PHASES):
-        separated.append(
-            separate(
-                _taken(data, phase, store),
-                mask=_taken(mask, phase, store),
-                weight=_taken(weight, phase, store),
-                saturate=_taken(saturate, phase, store) if np.ndim(saturate) else saturate,
-                fwhm=None if fwhm is None else fwhm / 2,
-                box=None if box is None else max(16, box // 2),
-                store=store,
-                progress=progress and (lambda part, i=i: progress((i + part) / len(PHASES))),
-                **options,
-            )
+    options = replace(
+        options,
+        fwhm=None if options.fwhm is None else options.fwhm / 2,
+        box=None if options.box is None else max(SMALLEST_IMAGE, options.box // 2),
+    )
+    planes = [
+        separate(
+            _plane(data, phase, run),
+            mask=_plane(mask, phase, run),
+            weight=_plane(weight, phase, run),
+            saturate=_plane(saturate, phase, run) if np.ndim(saturate) else saturate,
+            options=options,
+            run=replace(run, progress=run.share(i, len(BAYER_PHASES))),
+            **more,
         )
-    sky = BayerSky([part.sky for part in separated], data.shape[1])
+        for i, phase in enumerate(BAYER_PHASES)
+    ]
+    sky = BayerSky([plane.sky for plane in planes], data.shape)
     joined = {
-        name: _put_back([getattr(part, name) for part in separated], data.shape, store)
+        name: _interleaved([getattr(plane, name) for plane in planes], data.shape, run)
         for name in ("sources", "mask", "uncertainty", "significance")
     }
-    facts = _provenance(separated, sky)
-    return Separation(data=data, sky=sky, provenance=facts, store=store, **joined)
+    provenance = _provenance([plane.provenance for plane in planes], sky)
+    return Separation(data=data, sky=sky, provenance=provenance, store=run.store, **joined)
 
 
-def _taken(values, phase: tuple[slice, slice], store: Memory):
+def _plane(values, phase: tuple[slice, slice], run: Run):
     """One plane of a mosaic, None of nothing."""
     if values is None:
         return None
     values = as_rows(values)
     shape = tuple((n + 1 - p.start) // 2 for n, p in zip(values.shape, phase, strict=True))
-    plane = store.empty(shape, values.dtype)
+    plane = run.empty(shape, values.dtype)
     for rows in row_strips(shape):
         plane[rows] = values[_in_the_mosaic(rows, phase)]
     return plane
 
 
-def _put_back(planes: list, shape: tuple[int, int], store: Memory) -> np.ndarray | None:
+def _interleaved(planes: list, shape: tuple[int, int], run: Run) -> np.ndarray | None:
     if planes[0] is None:
         return None
-    whole = store.empty(shape, planes[0].dtype)
-    for phase, plane in zip(PHASES, planes, strict=True):
+    whole = run.empty(shape, planes[0].dtype)
+    for phase, plane in zip(BAYER_PHASES, planes, strict=True):
         for rows in row_strips(plane.shape):
             whole[_in_the_mosaic(rows, phase)] = plane[rows]
     return whole
@@ -201,13 +208,13 @@ def _in_the_mosaic(rows: slice, phase: tuple[slice, slice]) -> tuple[slice, slic
     return slice(2 * rows.start + y.start, 2 * rows.stop + y.start - 1, 2), x
 
 
-def _provenance(separated: list[Separation], sky: BayerSky) -> dict[str, Any]:
+def _provenance(planes: list[Provenance], sky: BayerSky) -> Provenance:
     """That of the first plane, with what is true of all."""
-    told = [line for part in separated for line in part.provenance["warnings"]]
-    return {
-        **separated[0].provenance,
-        "level": sky.level,
-        "rms": sky.rms,
-        "fwhm": 2 * float(np.median([part.provenance["fwhm"] for part in separated])),
-        "warnings": ["a Bayer mosaic: done as four planes", *dict.fromkeys(told)],
-    }
+    noticed = dict.fromkeys(line for plane in planes for line in plane.warnings)
+    return replace(
+        planes[0],
+        level=sky.median_level,
+        rms=sky.median_rms,
+        fwhm=2 * float(np.median([plane.fwhm for plane in planes])),
+        warnings=["a Bayer mosaic: done as four planes", *noticed],
+    )

@@ -6,35 +6,31 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bgrem.arrays.rows import MAPPED, MEMORY, Memory, Scratch
+from bgrem.background import ModelLike, separate
 from bgrem.inference.memory import check_limit
 from bgrem.inference.model import Model, load_model
 from bgrem.io.companions import companion_hdus, with_companions
 from bgrem.io.maps import Maps, maps_for
-from bgrem.io.reading import (
-    FitsError,
-    FitsImage,
-    as_planes,
-    image_hdus,
-    read_image,
-    sibling,
-)
+from bgrem.io.reading import FitsError, FitsImage, as_planes, image_hdus, read_image, sibling
 from bgrem.io.writing import Product, write_mosaic
-from bgrem.processing.bayer import BAYER, is_bayer
+from bgrem.options import MAPS, Options, Run
+from bgrem.processing.bayer import BAYER, is_bayer, separate_mosaic
 from bgrem.processing.outcome import Failure, Result
 from bgrem.processing.paths import check_output, existing_folder, expanded_paths, output_path
-from bgrem.processing.products import PLANES, product_of, separate_planes
+from bgrem.processing.products import SAVED_PLANES, product_of, separate_planes
 from bgrem.processing.provenance import warnings_of
 from bgrem.report.pages import Pages
-from bgrem.separation import MAPS, Separation
+from bgrem.separation import Provenance, Separation
 
-__all__ = ["process_file", "process_files"]
+__all__ = ["FileOptions", "process_file", "process_files"]
 
 logger = logging.getLogger(__name__)
 
@@ -93,33 +89,60 @@ def process_files(
             )
 
 
+AUTOMATIC_MINPIX = Options(minpix="auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """What is asked of the images of a file, as `process_file` describes it; the rest is in `image`."""
+
+    hdu: int | str | None = None
+    mask: str | os.PathLike | np.ndarray | None = None
+    mask_bits: int | None = None
+    weight: str | os.PathLike | np.ndarray | None = None
+    weight_type: str = "inverse"
+    saturate: float | str | None = "header"
+    companions: bool = True
+    bayer: str = "auto"
+    save: Sequence[str] = ()
+    nonnegative: bool = False
+    keep_level: bool = False
+    report: bool = False
+    plot: bool = False
+    image: Options = AUTOMATIC_MINPIX
+
+    def __post_init__(self) -> None:
+        if unknown := [key for key in self.save if key not in SAVED_PLANES]:
+            raise ValueError(f"cannot save {unknown[0]!r}; there are {', '.join(SAVED_PLANES)}")
+        if self.bayer not in BAYER:
+            raise ValueError(f"bayer must be one of {', '.join(BAYER)}, not {self.bayer!r}")
+
+    @classmethod
+    def gathered(cls, **options: Any) -> "FileOptions":
+        """The options of `process_file`; those of `bgrem.options.Options` go to ``image``."""
+        names = [field.name for field in fields(Options) if field.name != "maps"]
+        image = {name: options.pop(name) for name in names if name in options}
+        asked = cls(**options)
+        drawn = ("significance",) if asked.report else ()
+        maps = tuple(key for key in MAPS if key in (*asked.save, *drawn))
+        return replace(asked, image=replace(cls.image, maps=maps, **image))
+
+    @property
+    def every(self) -> bool:
+        """Whether every 2-D image of the file is asked for."""
+        return str(self.hdu).strip().lower() == "all"
+
+
 def process_file(
     path: str | os.PathLike,
     *,
-    hdu: int | str | None = None,
     prefix: str = "BGRem_",
     output_dir: str | os.PathLike | None = None,
     overwrite: bool = False,
-    mask: str | os.PathLike | np.ndarray | None = None,
-    mask_bits: int | None = None,
-    weight: str | os.PathLike | np.ndarray | None = None,
-    weight_type: str = "inverse",
-    saturate: float | str | None = "header",
-    companions: bool = True,
-    bayer: str = "auto",
-    save: Sequence[str] = (),
-    nonnegative: bool = False,
-    keep_level: bool = False,
-    report: bool = False,
-    plot: bool = False,
-    model="optical",
-    steps: int = 1,
-    norm: float | None = None,
-    minpix: float | str | None = "auto",
-    fwhm: float | None = None,
-    box: int | None = None,
+    model: ModelLike = "optical",
     memory: float | None = None,
     progress: Callable[[str], AbstractContextManager] | None = None,
+    **options: Any,
 ) -> Result:
     """Separate the image of a FITS file and write the file again with its sources.
 
@@ -142,7 +165,7 @@ def process_file(
     mask_bits : int, optional
         The bits of the mask that are bad. Default: all.
     weight : str, path or array_like, optional
-        Weight map, as ``mask``; see `bgrem.background.separate`.
+        Weight map, as ``mask``; see `bgrem.separate`.
     weight_type : str
         "inverse" (inverse variance), "variance" or "rms".
     saturate : float, "header" or None
@@ -155,7 +178,8 @@ def process_file(
         Whether the image is a Bayer mosaic, done as four planes: "yes", "no", or "auto" for what
         the card BAYERPAT or its pixels say.
     save : sequence of str
-        Keys of `bgrem.processing.products.PLANES`, to be appended as extensions.
+        Those of "background", "noise", "rms", "mask", "uncertainty" and "significance" that are
+        appended as extensions.
     nonnegative : bool
         Clip negative sources to 0; what is clipped goes to the noise, the parts still add up.
     keep_level : bool
@@ -165,8 +189,8 @@ def process_file(
         cube, about its first plane.
     plot : bool
         Write also a picture of it before (left) and after, the output's name with ``.png`` added.
-    model, steps, norm, fwhm, box
-        As for `bgrem.background.separate`.
+    model, steps, norm, fwhm, box, tile
+        As for `bgrem.separate`.
     minpix : float, "auto" or None
         Pixels below it are raised to it. "auto": 0 for raw frames, None for sky-subtracted ones.
     memory : float, optional
@@ -188,35 +212,24 @@ def process_file(
         If ``save`` names what there is not, the model cannot be used, or ``memory`` does not suffice.
     """
     started = time.perf_counter()
-    if unknown := [key for key in save if key not in PLANES]:
-        raise ValueError(f"cannot save {unknown[0]!r}; there are {', '.join(PLANES)}")
-    if bayer not in BAYER:
-        raise ValueError(f"bayer must be one of {', '.join(BAYER)}, not {bayer!r}")
-    if memory and (report or plot):
+    asked = FileOptions.gathered(**options)
+    if memory and (asked.report or asked.plot):
         raise ValueError("a page or a picture takes more memory: give no --memory with them")
     model = model if isinstance(model, Model) else load_model(model)
     path = Path(path)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     check_output(output, path, overwrite)
-    store: Memory = MEMORY if report or plot else MAPPED  # a page draws the whole image
+    pages = Pages(output, report=asked.report, plot=asked.plot, overwrite=overwrite)
+    store: Memory = MEMORY if asked.report or asked.plot else MAPPED  # a page draws the whole image
     if memory:
         store = Scratch(existing_folder(output.parent), memory)
-    pages = Pages(output, report=report, plot=plot, overwrite=overwrite)
-    every = str(hdu).strip().lower() == "all"
-    image = read_image(path, None if every else hdu, store=store)
-    asked = _Asked(
-        every=every, mask=mask, mask_bits=mask_bits, weight=weight, weight_type=weight_type,
-        saturate=saturate, companions=companions, bayer=bayer, save=save,
-        nonnegative=nonnegative, keep_level=keep_level, watch=pages.watch,
-        options={
-            "model": model, "steps": steps, "norm": norm, "minpix": minpix, "fwhm": fwhm,
-            "box": box, "store": store,
-            "maps": tuple(key for key in MAPS if key in (*save, *pages.maps)),
-        },
-    )  # fmt: skip
-    work = _Work(image, asked)
-    with progress(path.name) if progress else nullcontext() as tell:
-        write_mosaic(output, image, work.hdus, work.products(tell), overwrite=overwrite)
+    image = read_image(path, None if asked.every else asked.hdu, store=store)
+    work = _Work(image, asked, model, pages.watch)
+    with progress(path.name) if progress else nullcontext() as report:
+        write_mosaic(
+            output, image, work.hdus, work.products(Run(store=store, progress=report)),
+            overwrite=overwrite,
+        )  # fmt: skip
     pages.write(path.name, **work.shown, warnings=tuple(work.warnings))
     seconds = time.perf_counter() - started
     logger.info("%s: %s, %.2f s", path, output, seconds)
@@ -231,104 +244,93 @@ def process_file(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """What is asked of every image of a file; see `process_file` and `separate_planes`."""
-
-    every: bool
-    mask: str | os.PathLike | np.ndarray | None
-    mask_bits: int | None
-    weight: str | os.PathLike | np.ndarray | None
-    weight_type: str | None
-    saturate: float | None
-    companions: bool
-    bayer: str
-    save: Sequence[str]
-    nonnegative: bool
-    keep_level: bool
-    watch: Callable[[Separation], None]
-    options: dict[str, Any]
-
-
 class _Work:
     """The images of one file: one, or all of them one after the other."""
 
-    def __init__(self, image: FitsImage, asked: _Asked) -> None:
-        self._image = image
-        self._asked = asked
+    def __init__(
+        self,
+        image: FitsImage,
+        asked: FileOptions,
+        model: Model,
+        watch: Callable[[Separation], None],
+    ) -> None:
+        self._image, self._asked, self._model, self._watch = image, asked, model, watch
         self.hdus = _frames(image, asked.companions) if asked.every else [image.hdu]
         self.warnings = [] if asked.every else list(image.notes)
         self.shown: dict = {}  # header and cards of the first that was done
-        self._done: list[dict] = []  # provenance of the planes that were done
+        self._done: list[Provenance] = []  # of the planes that were done
 
-    def products(self, tell: Callable[[float], None] | None):
+    def products(self, run: Run) -> Callable[[int], Product | None]:
         """Gives what is written of an HDU; it is asked once for each, in order."""
         if not self._asked.every:
             # Before the output is begun: most of what can go wrong goes wrong here.
-            product = self._product(self._image.hdu, tell)
+            product = self._product(self._image, run)
             return lambda _: product
-        shares = iter(range(count := len(self.hdus)))
+        turns = iter(range(count := len(self.hdus)))
 
         def product_in_turn(index: int) -> Product | None:
-            turn = next(shares)
-            product = self._product(index, tell and (lambda part: tell((turn + part) / count)))
+            turn = next(turns)
+            image = self._image if index == self._image.hdu else sibling(self._image, index)
+            product = self._product_or_none(image, replace(run, progress=run.share(turn, count)))
             if turn == count - 1 and not self._done:
                 raise FitsError(f"{self._image.path}: no image could be done ({self.warnings[0]})")
             return product
 
         return product_in_turn
 
-    def _product(self, index: int, tell: Callable[[float], None] | None) -> Product | None:
-        asked = self._asked
-        image = self._image if index == self._image.hdu else sibling(self._image, index)
-        _check_memory(image, **asked.options)
+    def _product_or_none(self, image: FitsImage, run: Run) -> Product | None:
+        """The product of one image among all; one that cannot be done is left as it is."""
         try:
-            given = self._maps(image, index)
-            mosaic = asked.bayer == "yes" or (
-                asked.bayer == "auto" and is_bayer(image.data, image.header)
-            )
-            products, facts = separate_planes(
-                image, given, asked.save, asked.nonnegative, tell, asked.watch, mosaic=mosaic,
-                **asked.options,
-            )  # fmt: skip
+            return self._product(image, run)
         except FitsError as error:
-            if not asked.every:
-                raise
-            sentence = str(error).removeprefix(f"{image.path}: ")
-            self.warnings.append(f"left alone, {sentence}")
+            reason = str(error).removeprefix(f"{image.path}: ")
+            self.warnings.append(f"left alone, {reason}")
             return None
-        self._done.extend(fact for fact in facts if "model" in fact)
-        told = given.notes + warnings_of(facts)
-        self.warnings.extend(f"HDU {index}: {line}" if asked.every else line for line in told)
+
+    def _product(self, image: FitsImage, run: Run) -> Product:
+        asked = self._asked
+        _check_memory(image, run.store, self._model, asked.image.maps)
+        maps = self._maps(image)
+        mosaic = asked.bayer == "yes" or (
+            asked.bayer == "auto" and is_bayer(image.data, image.header)
+        )
+        separated = partial(separate_mosaic, separate) if mosaic else separate
+        products, planes = separate_planes(
+            image, maps, partial(separated, model=self._model, options=asked.image),
+            save=asked.save, nonnegative=asked.nonnegative, run=run, watch=self._watch,
+        )  # fmt: skip
+        self._done.extend(plane for plane in planes if isinstance(plane, Provenance))
+        noticed = maps.notes + warnings_of(planes)
+        self.warnings.extend(f"HDU {image.hdu}: {n}" if asked.every else n for n in noticed)
         product = product_of(
-            image, products, facts, nonnegative=asked.nonnegative, keep_level=asked.keep_level
+            image, products, planes, nonnegative=asked.nonnegative, keep_level=asked.keep_level
         )
         self.shown = self.shown or {"header": image.header, "cards": product.cards}
         return product
 
-    def _maps(self, image: FitsImage, index: int) -> Maps:
+    def _maps(self, image: FitsImage) -> Maps:
         """Mask, weight and saturation of one image."""
         asked = self._asked
         given = maps_for(
             image,
-            mask=_beside(asked.mask, index, asked.every),
+            mask=_beside(asked.mask, image.hdu, asked.every),
             mask_bits=asked.mask_bits,
-            weight=_beside(asked.weight, index, asked.every),
+            weight=_beside(asked.weight, image.hdu, asked.every),
             weight_type=asked.weight_type,
             saturate=asked.saturate,
         )
         return with_companions(image, given) if asked.companions else given
 
     def summary(self) -> dict:
-        """What a `Result` tells of all the planes that were done."""
+        """What a `Result` reports of all the planes that were done."""
         first = self._done[0]
         medians = {
-            key: statistics.median(fact[key] for fact in self._done) for key in ("level", "rms")
+            key: statistics.median(plane[key] for plane in self._done) for key in ("level", "rms")
         }
-        return {"model": first["model"], "norm": first["norm"], **medians}
+        return {"model": first.model, "norm": first.norm, **medians}
 
 
-def _check_memory(image: FitsImage, *, store: Memory, model: Model, maps, **_) -> None:
+def _check_memory(image: FitsImage, store: Memory, model: Model, maps: tuple[str, ...]) -> None:
     """Refuse an image that cannot be done within the limit of the store, if it has one."""
     if isinstance(store, Scratch):
         shape = as_planes(image.data).shape[1:]

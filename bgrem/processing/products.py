@@ -1,26 +1,30 @@
 """One image of a file: its planes separated, and what is written of them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 
-from bgrem.arrays.rows import Derived, Memory
+from bgrem.arrays.rows import Derived, Memory, Rows
 from bgrem.arrays.tiling import row_strips
-from bgrem.background import separate
 from bgrem.io.maps import Maps
 from bgrem.io.reading import FitsError, FitsImage, as_planes
 from bgrem.io.restore import KEPT, TABLE, kept_cards, lost_pixels
 from bgrem.io.writing import Product
 from bgrem.masks.flags import flag_pixels
-from bgrem.processing.bayer import separate_mosaic
-from bgrem.processing.provenance import provenance_cards, provenance_history
-from bgrem.separation import Separation
+from bgrem.options import Run
+from bgrem.processing.provenance import (
+    LeftAlone,
+    PlaneFacts,
+    provenance_cards,
+    provenance_history,
+)
+from bgrem.separation import Provenance, Separation
 
-__all__ = ["PLANES", "product_of", "separate_planes"]
+__all__ = ["SAVED_PLANES", "product_of", "separate_planes"]
 
 # What may be saved beside the sources: name -> (attribute of a Separation, EXTNAME).
-PLANES = {
+SAVED_PLANES = {
     "background": ("background", "BACKGROUND"),
     "noise": ("noise", "NOISE"),
     "rms": ("rms", "RMS"),
@@ -33,7 +37,7 @@ PLANES = {
 def product_of(
     image: FitsImage,
     products: dict[str, np.ndarray],
-    facts: Sequence[dict],
+    planes: Sequence[PlaneFacts],
     *,
     nonnegative: bool,
     keep_level: bool,
@@ -43,30 +47,32 @@ def product_of(
     Parameters
     ----------
     image : FitsImage
-    products, facts
+    products, planes
         From `separate_planes`.
     nonnegative, keep_level : bool
-        As for `bgrem.processing.files.process_file`.
+        As for `bgrem.process_file`.
 
     Returns
     -------
     Product
     """
-    sources, planes = products.pop("SOURCES"), products
-    levels = [fact.get("level", 0.0) if keep_level else 0.0 for fact in facts]
+    sources, saved = products.pop("SOURCES"), products
+    levels = [
+        plane.level if keep_level and isinstance(plane, Provenance) else 0.0 for plane in planes
+    ]
     if keep_level:
-        sources = _raised(sources, levels, image.store)
-    cards = provenance_cards(facts, nonnegative=nonnegative, keep_level=keep_level)
-    history = provenance_history(facts)
-    kept = []
-    if all(name in planes for name in KEPT):
-        kept = kept_cards(image, history)
-        lost = lost_pixels(image, sources, planes, levels)
-        planes = planes if lost is None else {**planes, TABLE: lost}
-    return Product(image, sources, planes, cards, history, kept)
+        sources = _with_level(sources, levels, image.store)
+    cards = provenance_cards(planes, nonnegative=nonnegative, keep_level=keep_level)
+    history = provenance_history(planes)
+    restoring = []
+    if all(name in saved for name in KEPT):
+        restoring = kept_cards(image, history)
+        lost = lost_pixels(image, sources, saved, levels)
+        saved = saved if lost is None else {**saved, TABLE: lost}
+    return Product(image, sources, saved, cards, history, restoring)
 
 
-def _raised(sources: np.ndarray, levels: Sequence[float], store: Memory) -> np.ndarray:
+def _with_level(sources: np.ndarray, levels: Sequence[float], store: Memory) -> np.ndarray:
     """The sources with a level added to each plane; a page shows them without."""
     raised = store.empty(sources.shape, sources.dtype)
     planes = zip(as_planes(raised), as_planes(sources), levels, strict=True)
@@ -78,42 +84,37 @@ def _raised(sources: np.ndarray, levels: Sequence[float], store: Memory) -> np.n
 
 def separate_planes(
     image: FitsImage,
-    given: Maps,
+    maps: Maps,
+    separate: Callable[..., Separation],
+    *,
     save: Sequence[str],
     nonnegative: bool,
-    tell: Callable[[float], None] | None,
+    run: Run,
     watch: Callable[[Separation], None],
-    *,
-    mosaic: bool,
-    **options,
-) -> tuple[dict[str, np.ndarray], list[dict]]:
-    """The products by EXTNAME, each of the image's stored shape, and each plane's provenance.
+) -> tuple[dict[str, np.ndarray], list[PlaneFacts]]:
+    """The products by EXTNAME, each of the image's stored shape, and the facts of each plane.
 
-    A plane of a cube that cannot be separated (a constant one) is left alone, with a warning; its
-    provenance holds nothing else.
+    A plane of a cube that cannot be separated (a constant one) is left alone, with a warning.
 
     Parameters
     ----------
     image : FitsImage
-    given : `~bgrem.io.maps.Maps`
+    maps : Maps
         Mask, weight and saturation.
+    separate : callable
+        `bgrem.background.separate` with its model and options.
     save : sequence of str
-        Keys of `PLANES`.
+        Keys of `SAVED_PLANES`.
     nonnegative : bool
         Move what is negative in the sources to the noise.
-    tell : callable or None
-        Called with the finished fraction.
+    run : `~bgrem.options.Run`
     watch : callable
         Is shown each plane's parts.
-    mosaic : bool
-        Whether the planes are Bayer mosaics.
-    **options
-        As for `bgrem.background.separate`.
 
     Returns
     -------
     products : dict of str to `~numpy.ndarray`
-    facts : list of dict
+    facts : list of Provenance or LeftAlone
 
     Raises
     ------
@@ -121,33 +122,31 @@ def separate_planes(
         If no plane can be separated, or the model does not give what is to be saved.
     """
     planes = as_planes(image.data)
-    separated = partial(separate_mosaic, separate) if mosaic else separate
-    store = options["store"]
     products: dict[str, np.ndarray] = {}
-    facts: list[dict] = []
+    facts: list[PlaneFacts] = []
     for i, plane in enumerate(planes):
-        share = tell and (lambda done, i=i: tell((i + done) / len(planes)))
+        share = replace(run, progress=run.share(i, len(planes)))
         try:
-            parts = separated(plane, **given.of_plane(i), progress=share, **options)
+            parts = separate(plane, **maps.of_plane(i), run=share)
         except ValueError as error:
-            facts.append({"warnings": [f"left alone, {error}"]})
+            facts.append(LeftAlone(str(error)))
             continue
         for name, part in _wanted(parts, save, nonnegative, image.label):
             if len(planes) == 1:
                 products[name] = part.reshape(image.data.shape)
                 continue
             if name not in products:
-                products[name] = store.empty(image.data.shape, part.dtype)
+                products[name] = run.empty(image.data.shape, part.dtype)
             _put(as_planes(products[name])[i], part)
         facts.append(parts.provenance)
         watch(parts)
-    left = [i for i, fact in enumerate(facts) if "model" not in fact]
-    if len(left) == len(planes):
-        raise FitsError(f"{image.label}: {facts[0]['warnings'][0].removeprefix('left alone, ')}")
-    for i in left:
-        for name, product in products.items():
-            part = _left_alone(name, planes[i], given.of_plane(i)["mask"], store)
-            _put(as_planes(product)[i], part)
+    if not products:
+        raise FitsError(f"{image.label}: {facts[0].reason}")
+    for i, fact in enumerate(facts):
+        if isinstance(fact, LeftAlone):
+            for name, product in products.items():
+                part = _left_alone(name, planes[i], maps.of_plane(i)["mask"], run)
+                _put(as_planes(product)[i], part)
     return products, facts
 
 
@@ -164,7 +163,7 @@ def _wanted(
         _clip(parts.sources, parts.noise if "noise" in save else None)
     yield "SOURCES", parts.sources
     for key in save:
-        attribute, name = PLANES[key]
+        attribute, name = SAVED_PLANES[key]
         part = getattr(parts, attribute)
         if part is None:
             raise FitsError(f"{label}: the model gives no {key}")
@@ -180,10 +179,10 @@ def _clip(sources, noise) -> None:
             noise[rows] = noise[rows] + negative
 
 
-def _left_alone(name: str, data: np.ndarray, bad: np.ndarray | None, store: Memory):
+def _left_alone(name: str, data: Rows, mask: Rows | None, run: Run) -> Rows:
     """A part of a plane in which nothing can be told from noise: all of it is noise."""
     if name == "MASK":
-        return flag_pixels(data, mask=bad, store=store)
+        return flag_pixels(data, mask=mask, run=run)
     if name == "NOISE":
         return data
     if name in ("RMS", "UNCERT", "SIGNIF"):

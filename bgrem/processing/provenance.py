@@ -1,14 +1,17 @@
-"""How an output came about, as its header tells it."""
+"""How an output came about, as the cards of its header."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 
-__all__ = ["provenance_cards", "provenance_history", "warnings_of"]
+from bgrem.separation import Provenance
 
-# Provenance of a plane: its keys, the cards that hold them, and what these mean.
-FACTS = {
+__all__ = ["LeftAlone", "PlaneFacts", "provenance_cards", "provenance_history", "warnings_of"]
+
+# The values of a provenance, the cards that hold them, and what these mean.
+PROVENANCE_CARDS = {
     "version": ("BGR_VERS", "version of bgrem"),
     "model": ("BGR_MODL", "name of the model"),
     "sha256": ("BGR_HASH", "SHA-256 of the model file, first 16 digits"),
@@ -27,16 +30,30 @@ FACTS = {
 NUMBERED_PLANES = 999  # "BGR_L999" fills the eight letters of a keyword
 
 
+@dataclass(frozen=True)
+class LeftAlone:
+    """A plane that could not be separated, and why in a few words."""
+
+    reason: str
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user must know of the plane."""
+        return (f"left alone, {self.reason}",)
+
+
+PlaneFacts = Provenance | LeftAlone
+
+
 def provenance_cards(
-    facts: Sequence[dict], *, nonnegative: bool, keep_level: bool
+    planes: Sequence[PlaneFacts], *, nonnegative: bool, keep_level: bool
 ) -> list[tuple[str, object, str]]:
     """Provenance as cards; the level and rms of each plane of a cube have numbered ones.
 
     Parameters
     ----------
-    facts : sequence of dict
-        `bgrem.separation.Separation.provenance` of each plane; of one that was left alone, its
-        warnings only.
+    planes : sequence of Provenance or LeftAlone
+        At least one was separated.
     nonnegative, keep_level : bool
         As for `bgrem.processing.files.process_file`.
 
@@ -45,22 +62,26 @@ def provenance_cards(
     list of tuple
         Keyword, value and comment.
     """
-    first = next(fact for fact in facts if "model" in fact)
+    first = _first(planes)
     cards = [
         (keyword, _card_value(first[key]), comment)
-        for key, (keyword, comment) in FACTS.items()
-        if _card_value(first.get(key)) is not None
+        for key, (keyword, comment) in PROVENANCE_CARDS.items()
+        if _card_value(first[key]) is not None
     ]
-    for n, fact in enumerate(facts[:NUMBERED_PLANES] if len(facts) > 1 else (), start=1):
-        if "model" in fact:
-            cards.append((f"BGR_L{n}", fact["level"], f"median sky level of plane {n}"))
-            cards.append((f"BGR_R{n}", fact["rms"], f"median rms of the sky of plane {n}"))
+    for n, plane in enumerate(planes[:NUMBERED_PLANES] if len(planes) > 1 else (), start=1):
+        if isinstance(plane, Provenance):
+            cards.append((f"BGR_L{n}", plane.level, f"median sky level of plane {n}"))
+            cards.append((f"BGR_R{n}", plane.rms, f"median rms of the sky of plane {n}"))
     cards.append(("BGR_NNEG", nonnegative, "negative sources were clipped to 0"))
     cards.append(("BGR_KEEP", keep_level, "the median sky level was added back"))
     now = datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
     cards.append(("BGR_DATE", now, "UTC of the processing"))
-    cards.append(("BGR_WARN", len(warnings_of(facts)), "warnings, see HISTORY"))
+    cards.append(("BGR_WARN", len(warnings_of(planes)), "warnings, see HISTORY"))
     return cards
+
+
+def _first(planes: Sequence[PlaneFacts]) -> Provenance:
+    return next(plane for plane in planes if isinstance(plane, Provenance))
 
 
 def _card_value(value: object) -> object:
@@ -72,14 +93,13 @@ def _card_value(value: object) -> object:
     return value
 
 
-def provenance_history(facts: Sequence[dict]) -> list[str]:
-    """What was done and noticed, as lines of HISTORY; ``facts`` as for `provenance_cards`."""
-    first = next(fact for fact in facts if "model" in fact)
+def provenance_history(planes: Sequence[PlaneFacts]) -> list[str]:
+    """What was done and noticed, as lines of HISTORY; ``planes`` as for `provenance_cards`."""
     lines = [
-        f"bgrem {first['version']} kept the sources of this image and took away its",
+        f"bgrem {_first(planes).version} kept the sources of this image and took away its",
         "background and noise (data = sources + background + noise).",
     ]
-    return lines + [f"bgrem warning: {_ascii(warning)}" for warning in warnings_of(facts)]
+    return lines + [f"bgrem warning: {_ascii(warning)}" for warning in warnings_of(planes)]
 
 
 def _ascii(text: str) -> str:
@@ -87,11 +107,11 @@ def _ascii(text: str) -> str:
     return text.encode("ascii", "replace").decode()
 
 
-def warnings_of(facts: Sequence[dict]) -> tuple[str, ...]:
-    """What the path noticed, with the plane where there are several; see `provenance_cards`."""
-    named = [f"plane {n}: " if len(facts) > 1 else "" for n in range(1, len(facts) + 1)]
+def warnings_of(planes: Sequence[PlaneFacts]) -> tuple[str, ...]:
+    """What was noticed, with the plane where there are several; see `provenance_cards`."""
+    several = len(planes) > 1
     return tuple(
-        name + warning
-        for name, fact in zip(named, facts, strict=True)
-        for warning in fact.get("warnings", ())
+        f"plane {n}: {warning}" if several else warning
+        for n, plane in enumerate(planes, start=1)
+        for warning in plane.warnings
     )

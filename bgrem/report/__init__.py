@@ -1,6 +1,7 @@
-"""A page for each separated image, which a browser shows without a network.
+"""A page for each separated image, which a browser shows without a network."""
 
-census    what is detected before and after, and the fluxes
-charts    a histogram and a scatter plot as SVG
-document  the page and the index of a batch
-"""
+from bgrem._lazy import lazy_names
+
+_HOME = {"image_page": "document", "write_index": "pages"}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -7,7 +7,8 @@ import numpy as np
 from bgrem.arrays.filters import members
 from bgrem.detection.detect import detect_on_sources, detect_peaks, detect_sextractor_default
 from bgrem.detection.photometry import aperture_fluxes, aperture_uncertainties
-from bgrem.separation import ARTEFACT, MASKED, NOT_FINITE, Separation
+from bgrem.masks.flags import ARTEFACT, MASKED, NOT_FINITE
+from bgrem.separation import Separation
 
 __all__ = ["Census", "take_census"]
 
@@ -144,15 +145,18 @@ def _on_artefact(places: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _centred(parts: Separation, window) -> np.ndarray:
     """The data as single precision and SEP can bear them, whatever their unit and bias level."""
-    centred = np.subtract(parts.data[window], parts.sky.level, dtype=np.float64) / parts.sky.rms
+    centred = (
+        np.subtract(parts.data[window], parts.sky.median_level, dtype=np.float64)
+        / parts.sky.median_rms
+    )
     return centred.astype(np.float32)
 
 
 def _in_sky_rms(parts: Separation, window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rms, data - background and sources, in units of the median rms of the sky."""
     rows, columns = window
-    unit = parts.sky.rms
-    rms = parts.sky.rms_rows(rows.start, rows.stop)[:, columns] / unit
-    background = parts.sky.background_rows(rows.start, rows.stop)[:, columns]
+    unit = parts.sky.median_rms
+    rms = parts.sky.rms[rows][:, columns] / unit
+    background = parts.sky.background[rows][:, columns]
     without_sky = np.subtract(parts.data[window], background, dtype=np.float64) / unit
     return rms, without_sky, parts.sources[window] / unit

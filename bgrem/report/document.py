@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from bgrem import __version__
+from bgrem.arrays.rows import Derived
 from bgrem.arrays.tiling import row_strips
+from bgrem.masks.flags import MASKED, NOT_FINITE
 from bgrem.report.census import Census, take_census
 from bgrem.report.charts import flux_chart, noise_chart
 from bgrem.report.pictures import AsinhCodes, averaged, block_factor, png, stretched
-from bgrem.separation import MASKED, NOT_FINITE, Separation
+from bgrem.separation import Separation
 
 __all__ = ["image_page", "index_page", "templates"]
 
@@ -105,8 +107,8 @@ def image_page(
         "tails": _tails(pull),
         "flux_chart": flux_chart(census.snr, census.on_sources / census.on_data),
         "maps": [
-            {"id": "background", "title": "Background", **_map(parts.sky.background_rows, parts)},
-            {"id": "rms", "title": "Noise of the sky (rms)", **_map(parts.sky.rms_rows, parts)},
+            {"id": "background", "title": "Background", **_map(parts.sky.background, parts)},
+            {"id": "rms", "title": "Noise of the sky (rms)", **_map(parts.sky.rms, parts)},
         ],
         "view": view | {"marks": _marks(census)},
         "summary": {"name": name, "thumbnail": thumbnail, "line": _line(parts, numbers, warnings)},
@@ -184,9 +186,9 @@ def _pull(parts: Separation) -> np.ndarray:
     every = max(1, int(np.sqrt(parts.data.size / SAMPLES)))
     found = []
     for rows in row_strips(parts.data.shape):
-        background = parts.sky.background_rows(rows.start, rows.stop)
+        background = parts.sky.background[rows]
         noise = np.subtract(parts.data[rows], background, dtype=np.float64) - parts.sources[rows]
-        pull = (noise / parts.sky.rms_rows(rows.start, rows.stop))[::every, ::every]
+        pull = (noise / parts.sky.rms[rows])[::every, ::every]
         good = (parts.mask[rows][::every, ::every] & (NOT_FINITE | MASKED)) == 0
         found.append(pull[good & np.isfinite(pull)])
     return np.concatenate(found)
@@ -207,13 +209,13 @@ def _pictures(parts: Separation) -> tuple[str, dict]:
     factor = block_factor(shape, SIDE)
 
     def without_sky(start, stop):
-        background = sky.background_rows(start, stop)
-        return np.subtract(parts.data[start:stop], background, dtype=np.float64) / sky.rms
+        background = sky.background[start:stop]
+        return np.subtract(parts.data[start:stop], background, dtype=np.float64) / sky.median_rms
 
     flat = averaged(without_sky, shape, factor)
-    sources = averaged(lambda a, b: parts.sources[a:b] / np.float64(sky.rms), shape, factor)
+    sources = averaged(lambda a, b: parts.sources[a:b] / np.float64(sky.median_rms), shape, factor)
     gradient = averaged(
-        lambda a, b: (sky.background_rows(a, b) - sky.level) / sky.rms, shape, factor
+        lambda a, b: (sky.background[a:b] - sky.median_level) / sky.median_rms, shape, factor
     )
     noise = max(_scatter(flat), 1e-3)
     both = np.concatenate([flat[np.isfinite(flat)], sources[np.isfinite(sources)], [-1.0, 10.0]])
@@ -224,9 +226,11 @@ def _pictures(parts: Separation) -> tuple[str, dict]:
         "flat": _data_uri(png(codes.encode(flat))),
         "sources": _data_uri(png(codes.encode(sources))),
         "codes": [None, *(float(f"{value:.4g}") for value in codes.table()[1:])],
-        "gradient": _grid(lambda a, b: (sky.background_rows(a, b) - sky.level) / sky.rms, shape),
-        "level": sky.level,
-        "rms": sky.rms,
+        "gradient": _grid(
+            Derived(sky.background, lambda rows: (rows - sky.median_level) / sky.median_rms), shape
+        ),
+        "level": sky.median_level,
+        "rms": sky.median_rms,
         "noise": noise,
         "white": float(np.clip(np.percentile(both, 99.8), 15 * noise, 300.0)),
         "zscale": {"flat": _zscale(flat), "data": _zscale(flat + gradient)},
@@ -264,7 +268,7 @@ def _map(rows_of, parts: Separation) -> dict:
 def _grid(rows_of, shape) -> dict:
     """A smooth map as a few numbers: they are spread over its range as 16-bit integers."""
     factor = block_factor(shape, MAP_SIDE)
-    values = averaged(rows_of, shape, factor).astype(np.float64)
+    values = averaged(lambda a, b: rows_of[a:b], shape, factor).astype(np.float64)
     low, high = float(values.min()), float(values.max())
     codes = np.rint((values - low) / (high - low or 1.0) * 65535).astype("<u2")
     return {

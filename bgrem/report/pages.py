@@ -85,8 +85,10 @@ def _picture(parts: Separation) -> bytes:
     """Before and after, in units of the sky rms."""
     shape, sky = parts.data.shape, parts.sky
     factor = block_factor(shape, PLOT_SIDE)
-    before = averaged(lambda a, b: (parts.data[a:b] - sky.level) / sky.rms, shape, factor)
-    after = averaged(lambda a, b: parts.sources[a:b] / sky.rms, shape, factor)
+    before = averaged(
+        lambda a, b: (parts.data[a:b] - sky.median_level) / sky.median_rms, shape, factor
+    )
+    after = averaged(lambda a, b: parts.sources[a:b] / sky.median_rms, shape, factor)
     return before_after(before, after)
 
 

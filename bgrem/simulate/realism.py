@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bgrem.sky.clipped import SIGMA_PER_MAD
-from bgrem.sky.estimate import center_and_scale, estimate_mesh, object_mask
+from bgrem.sky.estimate import center_and_scale, estimate_mesh
+from bgrem.sky.objects import object_mask
 
 __all__ = ["STATISTICS", "BlankSky", "Verdict", "blank_sky", "judge", "report", "simulated_skies"]
 
@@ -170,8 +171,8 @@ def blank_sky(data, mask=None, *, box=256):
     x[bad] = 0.0
     mesh = estimate_mesh(x, bad if bad.any() else None, box=box)
     good = ~(bad | object_mask(x, bad if bad.any() else None, mesh))
-    x -= mesh.background_rows(0, x.shape[0])
-    x /= mesh.rms_rows(0, x.shape[0])
+    x -= mesh.background[:]
+    x /= mesh.rms[:]
     patches = [patch_statistics(x[place], good[place]) for place in _patches(good)]
     return BlankSky(np.reshape(patches, (-1, len(PATCH_STATISTICS))), mesh.quantisation)
 

@@ -1,35 +1,34 @@
 """Level and noise of the sky in cells of an image: SExtractor's clipped mode, of a row of cells at once.
 
-SEP gives the same, cell by cell; for the 12000 cells of a frame of 10560 pixels that was a tenth of the
-time of everything.
+SEP gives the same cell by cell, in twice the time of a mesh (docs/experiments.rst, 30).
 """
 
 from functools import lru_cache
 
 import numpy as np
 
+from bgrem.arrays.statistics import SIGMA_PER_IQR, SIGMA_PER_MAD
+
 __all__ = ["clipped_mean", "clipped_modes"]
 
 # Sigma about the median, by quartiles, to which values are limited before any clipping, and the bins of
 # their histogram in that range.
-LIMIT, BINS = 8.0, 256
+LIMIT, HISTOGRAM_BINS = 8.0, 256
 # Pixels along each side of a cell that tell its quartiles; where fewer in all are good, all are looked at.
-SIDE, FEWEST = 24, 128
+SAMPLED_SIDE, FEWEST_SAMPLED = 24, 128
 # SExtractor (Bertin & Arnouts 1996) takes mean and sigma within 2 sigma of the mean, keeps 5 of these,
 # clips at 3 sigma about the median until sigma stays, and takes the median itself for the mode where it
 # is further from the mean than 0.3 sigma: a crowd.
-FIRST, KEPT, CLIP, SKEWED = 2.0, 5.0, 3.0, 0.3
-ROUNDS, STAYS = 100, 1e-3
+FIRST_CLIP, SECOND_CLIP, CLIP, SKEWED = 2.0, 5.0, 3.0, 0.3
+CLIPPING_ROUNDS, STAYS = 100, 1e-3
 # Objects make the upper half of the sky's values wider. A lower half wider than the upper by this
 # factor holds pixels that saw no light: then the upper half tells the noise.
-DARK = 3.0
+DARK_RATIO = 3.0
 # By still more only where most pixels are saturated.
-SATURATED = 1000.0
+SATURATED_RATIO = 1000.0
 # Values in steps above this many sigma have their clipped mean taken, not their mode; finer ones down to
 # the second are filled.
 COARSE_STEP, FINE_STEP = 0.3, 0.02
-# Ratio of the standard deviation of a normal distribution to its MAD and to its interquartile range.
-SIGMA_PER_MAD, SIGMA_PER_IQR = 1.4826, 0.7413
 GOLDEN_RATIO = 0.6180339887498949
 
 
@@ -71,8 +70,8 @@ def clipped_modes(
         filled = np.where(smooth & (step > FINE_STEP * spread), step, 0.0)
         counts = _histograms(strip, bad, edges, median, np.where(smooth, spread, 1.0), filled)
         position, deviation = _modes(counts)
-        width = 2 * LIMIT * spread / BINS
-        level = np.where(smooth, median + (position - BINS / 2) * width, 0.0)
+        width = 2 * LIMIT * spread / HISTOGRAM_BINS
+        level = np.where(smooth, median + (position - HISTOGRAM_BINS / 2) * width, 0.0)
         variance = np.maximum((deviation * width) ** 2 - filled**2 / 12, 0.0)
         spread = np.where(smooth, np.sqrt(variance), spread)
     for i in np.flatnonzero(coarse & (seen > 0)):
@@ -122,9 +121,9 @@ def _seen(bad, edges, rows: int) -> np.ndarray:
 
 def _quartiles(strip, bad, edges) -> tuple[np.ndarray, np.ndarray]:
     """Median and the standard deviation that the quartiles tell, of a sample of each cell."""
-    rows = np.unique(np.linspace(0, len(strip) - 1, SIDE).round().astype(int))
+    rows = np.unique(np.linspace(0, len(strip) - 1, SAMPLED_SIDE).round().astype(int))
     widths = np.diff(edges)
-    side = min(SIDE, int(widths.min()))
+    side = min(SAMPLED_SIDE, int(widths.min()))
     places = (np.arange(side) + 0.5) / side * widths[:, None]
     columns = edges[:-1, None] + places.astype(int)
     sample = np.ix_(rows, columns.ravel())
@@ -134,26 +133,26 @@ def _quartiles(strip, bad, edges) -> tuple[np.ndarray, np.ndarray]:
     count = values.shape[1] - np.count_nonzero(np.isnan(values), axis=1)
     cell = np.arange(widths.size)
     quarters = [values[cell, k * count // 4].astype(np.float64) for k in (1, 2, 3)]
-    for i in np.flatnonzero(count < min(FEWEST, values.shape[1])):
+    for i in np.flatnonzero(count < min(FEWEST_SAMPLED, values.shape[1])):
         rest = np.sort(_of_cell(strip, bad, edges, i))
         for k, quarter in enumerate(quarters, 1):
             quarter[i] = rest[k * rest.size // 4] if rest.size else 0.0
     lower, median, upper = quarters
     spread = SIGMA_PER_IQR * (upper - lower)
     ratio = (median - lower) / np.maximum(upper - median, 1e-30)
-    dark = (ratio > DARK) & (ratio < SATURATED)
+    dark = (ratio > DARK_RATIO) & (ratio < SATURATED_RATIO)
     return median, np.where(dark, SIGMA_PER_MAD * (upper - median), spread)
 
 
 def _histograms(strip, bad, edges, median, spread, filled) -> np.ndarray:
-    """Numbers of the values within `LIMIT` of each cell, (cells, BINS).
+    """Numbers of the values within `LIMIT` of each cell, (cells, HISTOGRAM_BINS).
 
     Higher values count in the last bin: left out before any clipping, they would leave the median
     of a crowd too low. Lower ones do not count: no sky is so far below its median, overscan
     and dark borders are.
     """
     widths = np.diff(edges)
-    scale = BINS / (2 * LIMIT * spread)
+    scale = HISTOGRAM_BINS / (2 * LIMIT * spread)
 
     def to_columns(values):
         return np.repeat(values.astype(np.float32), widths)
@@ -162,14 +161,14 @@ def _histograms(strip, bad, edges, median, spread, filled) -> np.ndarray:
     if filled.any():
         place += to_columns(filled) * _even_filling(strip.size).reshape(strip.shape)
     place *= to_columns(scale)
-    place += np.float32(BINS / 2 + 1)
-    np.clip(place, 0, BINS, out=place)  # 0 is below
+    place += np.float32(HISTOGRAM_BINS / 2 + 1)
+    np.clip(place, 0, HISTOGRAM_BINS, out=place)  # 0 is below
     if bad is not None:
         np.copyto(place, 0, where=bad)
     number = place.astype(np.intp)
-    number += np.repeat(np.arange(widths.size) * (BINS + 1), widths)
-    counts = np.bincount(number.ravel(), minlength=widths.size * (BINS + 1))
-    return counts.reshape(widths.size, BINS + 1)[:, 1:]
+    number += np.repeat(np.arange(widths.size) * (HISTOGRAM_BINS + 1), widths)
+    counts = np.bincount(number.ravel(), minlength=widths.size * (HISTOGRAM_BINS + 1))
+    return counts.reshape(widths.size, HISTOGRAM_BINS + 1)[:, 1:]
 
 
 def _modes(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -177,9 +176,9 @@ def _modes(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sums = _Sums(counts)
     before = np.zeros(len(counts))
     mean, deviation = sums.moments(*sums.within(0.0, np.full(len(counts), np.inf)))
-    mean, deviation = sums.moments(*sums.within(mean, FIRST * deviation))
-    part = sums.within(mean, KEPT * deviation)
-    for _ in range(ROUNDS):
+    mean, deviation = sums.moments(*sums.within(mean, FIRST_CLIP * deviation))
+    part = sums.within(mean, SECOND_CLIP * deviation)
+    for _ in range(CLIPPING_ROUNDS):
         median = sums.median(*part)
         mean, deviation = sums.moments(*part)
         if np.all(np.abs(deviation - before) <= STAYS * deviation):

@@ -6,26 +6,31 @@ is a matter of reading it, not of memory.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
 from bgrem.arrays.filters import median_filter, nearest_good
-from bgrem.sky.blocks import BLOCK, expand, survey
-from bgrem.sky.clipped import COARSE_STEP, SIGMA_PER_MAD, clipped_mean, clipped_modes
+from bgrem.arrays.rows import Rows
+from bgrem.arrays.statistics import SIGMA_PER_MAD, median_and_deviation
+from bgrem.options import IN_MEMORY, Run
+from bgrem.sky.clipped import COARSE_STEP, clipped_mean, clipped_modes
 from bgrem.sky.mesh import Mesh, cell_edges
-from bgrem.sky.objects import object_blocks
+from bgrem.sky.objects import SKY_BLOCK, average_blocks, expand, object_blocks
 
-__all__ = ["center_and_scale", "estimate_mesh", "fill_cells", "object_mask"]
+__all__ = ["center_and_scale", "estimate_mesh", "fill_cells"]
 
 # A mesh cell with a smaller part of good pixels is interpolated from its neighbours.
 MINIMUM_GOOD = 0.3
 # Cells that deviate from their neighbours by more than this many sigma are replaced.
-OUTLIER = 3.0
+OUTLYING_CELL = 3.0
 # Of so many cells, of such a side at least, a third of the rows tell the first pass enough.
 MANY_CELLS, LARGE_BOX = 1000, 64
 
 
-def center_and_scale(data, mask=None, *, samples: int = 1 << 20) -> tuple[float, float]:
+def center_and_scale(
+    data: Rows, bad: Rows | None = None, *, samples: int = 1 << 20
+) -> tuple[float, float]:
     """The global median of an image and its robust standard deviation.
 
     They only bring the image to numbers that single precision can hold, whatever
@@ -33,9 +38,9 @@ def center_and_scale(data, mask=None, *, samples: int = 1 << 20) -> tuple[float,
 
     Parameters
     ----------
-    data : array_like
+    data : Rows
         Image of shape (ny, nx), any numeric type.
-    mask : array_like of bool, optional
+    bad : Rows of bool, optional
         True where a pixel is bad. Pixels that are not finite are always left out.
     samples : int
         About the largest number of pixels that are looked at, evenly spaced.
@@ -50,23 +55,25 @@ def center_and_scale(data, mask=None, *, samples: int = 1 << 20) -> tuple[float,
     ValueError
         If the image has no good pixel, or is constant.
     """
-    values = _sample(data, mask, samples)
+    values = _sample(data, bad, samples)
     if values.size == 0:
         raise ValueError("the image has no good pixel")
-    center, scale = _median_and_mad(values)
+    center, scale = median_and_deviation(values)
     if scale == 0:
         # More than half of the pixels hold one value. A filled gap leaves others that
         # tell the level and the noise; a counts map of mostly zeros does not.
         rest = values[values != center]
-        if rest.size > 0.01 * values.size and _median_and_mad(rest)[1] > 0:
-            return _median_and_mad(rest)
+        if rest.size > 0.01 * values.size and median_and_deviation(rest)[1] > 0:
+            return median_and_deviation(rest)
         scale = clipped_mean(values, 0.0)[1] or float(np.std(values))
     if not scale > 0:
         raise ValueError("the image is constant")
     return center, scale
 
 
-def estimate_mesh(x, mask=None, *, box: int = 256, threads: int = 1) -> Mesh:
+def estimate_mesh(
+    x: Rows, bad: Rows | None = None, *, box: int = 256, run: Run = IN_MEMORY
+) -> Mesh:
     """Sky level and noise of an image on a coarse mesh, in two passes.
 
     Each cell gives SExtractor's clipped mode and standard deviation. The first
@@ -76,69 +83,38 @@ def estimate_mesh(x, mask=None, *, box: int = 256, threads: int = 1) -> Mesh:
 
     Parameters
     ----------
-    x : array_like
-        Image of shape (ny, nx) that slices into strips of rows, float32, centred
-        and scaled (see `center_and_scale`).
-    mask : array_like of bool, optional
+    x : Rows
+        Image of shape (ny, nx), float32, centred and scaled (see `center_and_scale`).
+    bad : Rows of bool, optional
         True where a pixel is bad; such pixels may hold anything.
     box : int
         Side of a mesh cell in pixels. Cells share each axis evenly: their number is
         the nearest to its length / box, and at least 1.
-    threads : int
-        Rows of cells that are measured at once.
+    run : `~bgrem.options.Run`
+        Its threads measure rows of cells at once.
 
     Returns
     -------
     Mesh
         In the units of ``x``.
     """
-    blocks = survey(x, mask, threads)
-    step = _quantisation_step(_sample(x, mask, 1 << 14))
-    first = _measure(x, mask, blocks.filling, box, step, None, threads)
+    blocks = average_blocks(x, bad, run)
+    step = _quantisation_step(_sample(x, bad, 1 << 14))
+    first = _measure(x, _Hidden(bad, blocks.filling), box, step, None, run)
     objects = object_blocks(blocks, first)
-    return _measure(x, mask, blocks.filling | objects, box, step, first, threads)
+    return _measure(x, _Hidden(bad, blocks.filling | objects), box, step, first, run)
 
 
-def object_mask(x, mask, mesh: Mesh) -> np.ndarray:
-    """Pixels that belong to objects, faint halos included.
-
-    The image less its background is averaged over blocks of 4 and of 16 pixels
-    and lightly smoothed; what stands out of the noise of these averages is
-    widened by one block.
-
-    Parameters
-    ----------
-    x : array_like
-        Image of shape (ny, nx) that slices into strips of rows.
-    mask : array_like of bool, or None
-        True where a pixel is bad.
-    mesh : Mesh
-        Sky level and noise, in the units of ``x``.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        bool of shape (ny, nx).
-    """
-    ny, nx = x.shape
-    return expand(object_blocks(survey(x, mask), mesh), BLOCK)[:ny, :nx]
-
-
-def _sample(data, mask, samples: int) -> np.ndarray:
+def _sample(data: Rows, bad: Rows | None, samples: int) -> np.ndarray:
     """At most about ``samples`` good pixels, evenly spaced, as float64."""
     ny, nx = data.shape
     stride = int(np.ceil(np.sqrt(ny * nx / samples)))
     stride += 1 - stride % 2  # an even one would see one colour of a Bayer mosaic only
     values = np.asarray(data[::stride, ::stride], dtype=np.float64)
     good = np.isfinite(values)
-    if mask is not None:
-        good &= ~np.asarray(mask[::stride, ::stride], dtype=bool)
+    if bad is not None:
+        good &= ~np.asarray(bad[::stride, ::stride], dtype=bool)
     return values[good]
-
-
-def _median_and_mad(values: np.ndarray) -> tuple[float, float]:
-    center = np.median(values)
-    return float(center), float(SIGMA_PER_MAD * np.median(np.abs(values - center)))
 
 
 def _quantisation_step(values: np.ndarray) -> float:
@@ -146,10 +122,10 @@ def _quantisation_step(values: np.ndarray) -> float:
     if values.size == 0:
         return 0.0
     values = np.sort(values)
-    center, spread = _median_and_mad(values)
+    center, spread = median_and_deviation(values)
     rest = values[values != center]
     # In a map of few counts the rest are mostly of one value as well; in a filled gap they are not.
-    if spread == 0 and rest.size and _median_and_mad(rest)[1] > 0:
+    if spread == 0 and rest.size and median_and_deviation(rest)[1] > 0:
         return _quantisation_step(rest)
     # Levels that differ by rounding only are one level.
     levels = values[np.append(True, np.diff(values) > 1e-4 * max(spread, 1e-3))]
@@ -161,9 +137,9 @@ def _quantisation_step(values: np.ndarray) -> float:
 
 
 def _measure(
-    x, mask, excluded: np.ndarray, box: int, step: float, first: Mesh | None, threads: int
+    x: Rows, hidden: "_Hidden", box: int, step: float, first: Mesh | None, run: Run
 ) -> Mesh:
-    """A mesh of ``x``, or of what ``first`` leaves of it, without the excluded blocks."""
+    """A mesh of ``x``, or of what ``first`` leaves of it, without the hidden pixels."""
     ny, nx = x.shape
     my, mx = (max(1, round(n / box)) for n in x.shape)
     level = np.zeros((my, mx))
@@ -177,8 +153,8 @@ def _measure(
     def measure_strip(j: int) -> None:
         top, bottom = down[j], down[j + 1]
         strip = np.asarray(x[top:bottom:every], dtype=np.float32)
-        rest = strip if first is None else strip - first.background_rows(top, bottom)
-        bad = _bad_rows(mask, excluded, top, bottom, nx)
+        rest = strip if first is None else strip - first.background[top:bottom]
+        bad = hidden.rows(top, bottom, nx)
         bad = bad if bad is None else bad[::every]
         level[j], spread[j], seen[j] = clipped_modes(rest, bad, across, step)
         for i in np.flatnonzero((step > COARSE_STEP * spread[j]) & (seen[j] > 0)):
@@ -188,10 +164,10 @@ def _measure(
             if np.ptp(values) == 0:
                 spread[j, i] = 0
 
-    with ThreadPoolExecutor(threads, "mesh") as pool:
+    with ThreadPoolExecutor(run.threads, "mesh") as pool:
         list(pool.map(measure_strip, range(my)))
     if first is not None:
-        level += first.background
+        level += first.background_mesh
     # Where hardly any cell shows enough sky, the best fifth of them must do.
     good = (seen >= min(MINIMUM_GOOD, np.quantile(seen, 0.8))) & (seen > 0) & (spread > 0)
     if not good.any():
@@ -209,18 +185,24 @@ def _flat_mesh(level: np.ndarray, seen: np.ndarray, step: float) -> tuple[np.nda
     return np.full(level.shape, value, np.float32), np.full(level.shape, noise, np.float32)
 
 
-def _bad_rows(mask, excluded, top: int, bottom: int, nx: int) -> np.ndarray | None:
-    """The bad pixels and excluded blocks of some rows, None where there is none."""
-    rows = excluded[top // BLOCK : -(-bottom // BLOCK)]
-    bad = None
-    if rows.any():
-        offset = top % BLOCK
-        bad = expand(rows, BLOCK)[offset : offset + bottom - top, :nx]
-    if mask is not None:
-        masked = np.asarray(mask[top:bottom], dtype=bool)
-        if masked.any():
-            bad = masked if bad is None else bad | masked
-    return bad
+class _Hidden(NamedTuple):
+    """Pixels that do not count: bad ones, and those of some blocks."""
+
+    bad: Rows | None
+    blocks: np.ndarray
+
+    def rows(self, top: int, bottom: int, nx: int) -> np.ndarray | None:
+        """The hidden pixels of some rows, None where there is none."""
+        blocks = self.blocks[top // SKY_BLOCK : -(-bottom // SKY_BLOCK)]
+        hidden = None
+        if blocks.any():
+            offset = top % SKY_BLOCK
+            hidden = expand(blocks, SKY_BLOCK)[offset : offset + bottom - top, :nx]
+        if self.bad is not None:
+            bad = np.asarray(self.bad[top:bottom], dtype=bool)
+            if bad.any():
+                hidden = bad if hidden is None else hidden | bad
+        return hidden
 
 
 def fill_cells(values: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -259,7 +241,7 @@ def _median_filter(values: np.ndarray) -> np.ndarray:
     bend = np.abs(values - _neighbours_mean(padded))
     usual = SIGMA_PER_MAD * np.median(deviation)
     # On a paraboloid the median of 3 x 3 is off by at most twice the bend.
-    tolerance = OUTLIER * usual + 4 * np.median(bend)
+    tolerance = OUTLYING_CELL * usual + 4 * np.median(bend)
     return np.where(deviation > tolerance, median, values)
 
 

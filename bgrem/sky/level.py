@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from bgrem.sky.estimate import fill_cells
-from bgrem.sky.mesh import Mesh, cell_edges
+from bgrem.sky.mesh import Mesh
 
 __all__ = ["SecondLook"]
 
 # A pixel farther from the level, in units of its noise, is an artefact that nobody has flagged; so few counts
 # are none, however small the noise is.
-OUTLIER, FEW_COUNTS = 6.0, 3.0
+OUTLYING_PIXEL, FEW_COUNTS = 6.0, 3.0
 # Part of a cell that must be seen, and that objects and bad pixels may hide: under a large galaxy the mean of
 # the noise is of the light that was not recognised.
 LEAST_SEEN, MOST_HIDDEN = 0.3, 0.5
@@ -24,7 +24,7 @@ LEAST_SEEN, MOST_HIDDEN = 0.3, 0.5
 # skies (benchmarks/quality/level.py).
 FAINT, OF_THE_SKY = 0.3, 0.16
 # Of so many cells every second strip tells enough, and takes half of the time.
-MANY_CELLS = 1000
+MANY_CELLS_GATHERED = 1000
 
 
 class SecondLook:
@@ -38,10 +38,10 @@ class SecondLook:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
-        self._down, self._across = map(cell_edges, mesh.shape, mesh.rms.shape)
-        self._total = np.zeros(mesh.rms.shape, np.float64)
-        self._number = np.zeros(mesh.rms.shape, np.float64)
-        self._every, self._strips = 2 if mesh.rms.size >= MANY_CELLS else 1, 0
+        self._down, self._across = mesh.edges
+        self._total = np.zeros(mesh.rms_mesh.shape, np.float64)
+        self._number = np.zeros(mesh.rms_mesh.shape, np.float64)
+        self._every, self._strips = 2 if mesh.rms_mesh.size >= MANY_CELLS_GATHERED else 1, 0
 
     def add(self, rows: slice, image, sources, rms, flags) -> None:
         """Take in the next strip of rows. It counts for the cells in which its middle lies.
@@ -62,7 +62,7 @@ class SecondLook:
         middle = (rows.start + rows.stop - 1) / 2
         noise = image - sources
         noise -= self._mesh.background_at(np.array([middle]))
-        most = np.maximum(OUTLIER * rms, FEW_COUNTS * np.float32(self._mesh.step))
+        most = np.maximum(OUTLYING_PIXEL * rms, FEW_COUNTS * np.float32(self._mesh.step))
         usual = (np.abs(noise) < most) & (flags == 0)
         noise += OF_THE_SKY * np.clip(sources, 0, FAINT * rms)
         row = np.searchsorted(self._down, middle, side="right") - 1
@@ -82,4 +82,4 @@ class SecondLook:
         # Where objects are in every cell, the best fifth of them must do.
         good = seen & (mesh.hidden <= max(MOST_HIDDEN, np.quantile(mesh.hidden[seen], 0.2)))
         mean = fill_cells(self._total / np.maximum(self._number, 1), good)
-        return replace(mesh, background=(mesh.background + mean).astype(np.float32))
+        return replace(mesh, background_mesh=(mesh.background_mesh + mean).astype(np.float32))

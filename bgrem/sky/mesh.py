@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from bgrem.arrays.rows import Computed, Rows
 from bgrem.arrays.splines import cubic, curvature_of, linear, spline
 
 __all__ = ["Mesh", "cell_edges"]
@@ -16,68 +17,89 @@ class Mesh:
 
     Parameters
     ----------
-    background : `~numpy.ndarray`
+    background_mesh : `~numpy.ndarray`
         Sky level of each cell, float32 of shape (my, mx).
-    rms : `~numpy.ndarray`
+    rms_mesh : `~numpy.ndarray`
         Standard deviation of the noise of each cell, same shape, above 0.
     box : int
-        The side in pixels that was asked for; the cells share the image evenly.
+        The side of a cell in pixels that was asked for; the cells share the image evenly.
     shape : tuple of int
         Shape (ny, nx) of the image.
     step : float
         Distance of the values that the image can take; 0 if they are continuous.
     hidden : `~numpy.ndarray`, optional
-        Part of each cell that bad pixels and objects hide, same shape as ``rms``.
+        Fraction of each cell that bad pixels and objects cover, same shape as ``rms_mesh``.
+    rms_map : Rows, optional
+        Standard deviation of the noise of each pixel, float32 of shape (ny, nx), above 0. It takes
+        precedence over ``rms_mesh``.
     """
 
-    background: np.ndarray
-    rms: np.ndarray
+    background_mesh: np.ndarray
+    rms_mesh: np.ndarray
     box: int
     shape: tuple[int, int]
     step: float = 0.0
     hidden: np.ndarray | None = None
+    rms_map: Rows | None = None
 
-    def background_rows(self, start: int, stop: int) -> np.ndarray:
-        """Sky level of the rows ``start`` to ``stop``, float32 of shape (stop - start, nx).
+    @property
+    def background(self) -> Rows:
+        """Sky level of each pixel, float32 of shape (ny, nx).
 
         A natural cubic spline through the centres of the cells, as in SExtractor
-        (Bertin & Arnouts 1996), and straight lines outside the outermost centres.
+        (Bertin & Arnouts 1996, A&AS 117, 393), and straight lines outside the outermost centres.
         """
-        return self.background_at(np.arange(start, stop))
+        return Computed(self.shape, np.float32, lambda rows: self.background_at(_places(rows)))
 
-    def background_at(self, rows: np.ndarray) -> np.ndarray:
-        """Sky level at ascending places along y, which may lie between two rows, as `background_rows`."""
-        return cubic(self.nodes[0], *self._background_along_x, rows)
+    def background_at(self, places: np.ndarray) -> np.ndarray:
+        """Sky level at ascending places along y, which may lie between two rows, as `background`."""
+        return cubic(self.nodes[0], *self._background_along_x, places)
 
-    def rms_rows(self, start: int, stop: int) -> np.ndarray:
-        """Noise of the rows ``start`` to ``stop``, float32 of shape (stop - start, nx).
+    @property
+    def rms(self) -> Rows:
+        """Noise of each pixel, float32 of shape (ny, nx).
 
-        Linear between the centres of the cells, which never falls below the
-        smallest of them, and constant outside the outermost centres.
+        Linear between the centres of the cells, so that it never falls below the smallest of them,
+        and constant outside the outermost centres.
         """
-        return linear(self.nodes[0], self._rms_along_x, np.arange(start, stop))
+        if self.rms_map is not None:
+            return self.rms_map
+        return Computed(
+            self.shape,
+            np.float32,
+            lambda rows: linear(self.nodes[0], self._rms_along_x, _places(rows)),
+        )
 
     @property
     def quantisation(self) -> float:
         """Distance of the values that the image can take in units of its noise."""
-        return self.step / float(np.median(self.rms))
+        return self.step / float(np.median(self.rms_mesh))
 
     @cached_property
     def nodes(self) -> list[np.ndarray]:
         """Centres of the cells along y and along x, in pixels."""
-        return [_centers(n, m) for n, m in zip(self.shape, self.rms.shape, strict=True)]
+        return [_centers(n, m) for n, m in zip(self.shape, self.rms_mesh.shape, strict=True)]
+
+    @property
+    def edges(self) -> list[np.ndarray]:
+        """Borders of the cells along y and along x, in pixels."""
+        return [cell_edges(n, m) for n, m in zip(self.shape, self.rms_mesh.shape, strict=True)]
 
     @cached_property
     def _background_along_x(self) -> tuple[np.ndarray, np.ndarray]:
         """The level at every column of each row of cells, and its curvature along y."""
         down, across = self.nodes
-        level = spline(across, self.background.T, np.arange(self.shape[1])).T
+        level = spline(across, self.background_mesh.T, np.arange(self.shape[1])).T
         return level, curvature_of(down, level)
 
     @cached_property
     def _rms_along_x(self) -> np.ndarray:
         """The noise at every column of each row of cells."""
-        return linear(self.nodes[1], self.rms.T, np.arange(self.shape[1])).T
+        return linear(self.nodes[1], self.rms_mesh.T, np.arange(self.shape[1])).T
+
+
+def _places(rows: slice) -> np.ndarray:
+    return np.arange(rows.start, rows.stop)
 
 
 def cell_edges(length: int, cells: int) -> np.ndarray:

@@ -1,50 +1,31 @@
-"""The noise map that a weight map tells of: its shape, on the scale of the measured noise.
+"""The rms map of a weight map, scaled to the noise that is measured in the image.
 
-As SExtractor does it (Bertin & Arnouts 1996): a map of the variance, of its inverse or of the rms
-is taken to be right up to a factor, which the noise that is measured in the image fixes.
+As in SExtractor (Bertin & Arnouts 1996, A&AS 117, 393), a map of the variance, of its inverse or of
+the rms is correct up to a factor, which the measured noise determines.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
-from bgrem.arrays.rows import MEMORY, Memory, as_rows
+from bgrem.arrays.rows import Rows, as_rows
 from bgrem.arrays.tiling import row_strips
-from bgrem.sky.mesh import Mesh, cell_edges
+from bgrem.options import IN_MEMORY, Run
+from bgrem.sky.mesh import Mesh
 
-__all__ = ["WEIGHT_TYPES", "WeightedMesh", "noise_of_weight", "weighted"]
+__all__ = ["WEIGHT_TYPES", "rms_of_weight", "weighted_mesh"]
 
 WEIGHT_TYPES = ("inverse", "variance", "rms")
 # Beyond these ratios to the median a weight means that there are no data.
-LARGEST = 1e6
+LARGEST_RATIO = 1e6
 # A source this many sky rms bright, in this many pixels, tells whether the map has its noise.
-BRIGHT = 20.0
-ENOUGH = 30
+BRIGHT_SOURCE, BRIGHT_PIXELS = 20.0, 30
 # Spread of the ratio of variance to light above which it is not that of photons.
-SCATTER = 0.5
+LARGEST_SCATTER = 0.5
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class WeightedMesh(Mesh):
-    """A mesh whose noise is a map of every pixel.
-
-    Parameters
-    ----------
-    noise : `~numpy.ndarray`
-        Standard deviation of the noise, float32 of shape (ny, nx), above 0.
-    """
-
-    noise: np.ndarray
-
-    def rms_rows(self, start: int, stop: int) -> np.ndarray:
-        """Noise of the rows ``start`` to ``stop``, float32 of shape (stop - start, nx)."""
-        return self.noise[start:stop]
-
-
-def noise_of_weight(
-    weight, kind: str, shape: tuple[int, int], store: Memory = MEMORY
-) -> np.ndarray:
-    """The noise, up to a factor, that a weight map tells of.
+def rms_of_weight(weight, kind: str, shape: tuple[int, int], run: Run = IN_MEMORY) -> np.ndarray:
+    """The rms map, up to a factor, of a weight map.
 
     Parameters
     ----------
@@ -54,8 +35,7 @@ def noise_of_weight(
         "inverse" for inverse variance, as SExtractor's MAP_WEIGHT; "variance"; or "rms".
     shape : tuple of int
         That of the image.
-    store : `~bgrem.arrays.rows.Memory`
-        Where the noise is kept.
+    run : `~bgrem.options.Run`
 
     Returns
     -------
@@ -82,12 +62,12 @@ def noise_of_weight(
     if not np.isfinite(sample).any():
         raise ValueError("the weight says that no pixel has data")
     middle = np.nanmedian(sample)
-    noise = store.empty(shape, np.float32)
+    rms = run.empty(shape, np.float32)
     for rows in row_strips(shape):
         ratio = _rms(weight[rows], kind) / middle
-        ratio[~((ratio > 1 / LARGEST) & (ratio < LARGEST))] = np.nan
-        noise[rows] = ratio
-    return noise
+        ratio[~((ratio > 1 / LARGEST_RATIO) & (ratio < LARGEST_RATIO))] = np.nan
+        rms[rows] = ratio
+    return rms
 
 
 def _rms(weight: np.ndarray, kind: str) -> np.ndarray:
@@ -99,61 +79,57 @@ def _rms(weight: np.ndarray, kind: str) -> np.ndarray:
     return np.sqrt(values) if kind == "variance" else 1 / np.sqrt(values)
 
 
-def weighted(mesh: Mesh, x: np.ndarray, bad: np.ndarray | None, noise: np.ndarray) -> WeightedMesh:
-    """Give a mesh the noise map of a weight.
+def weighted_mesh(mesh: Mesh, x: Rows, bad: Rows | None, rms: np.ndarray) -> Mesh:
+    """Give a mesh the rms map of a weight map.
 
     Parameters
     ----------
     mesh : `~bgrem.sky.mesh.Mesh`
         As measured in ``x``.
-    x : `~numpy.ndarray`
+    x : Rows
         The image, of shape (ny, nx).
-    bad : `~numpy.ndarray` or None
-        bool, True where a pixel is bad.
-    noise : `~numpy.ndarray`
-        As `noise_of_weight` gives it; it is changed in place.
+    bad : Rows of bool, or None
+        True where a pixel is bad.
+    rms : `~numpy.ndarray`
+        As `rms_of_weight` gives it; it is changed in place.
 
     Returns
     -------
-    WeightedMesh
-        Its noise is that of ``noise`` less the photon noise of sources, where that is in it (the
+    Mesh
+        Its rms is ``rms`` without the photon noise of sources, where the map contains it (the
         model expects the noise of the sky), times the factor that makes it agree with ``mesh``; at
         pixels without data it is that of ``mesh``.
     """
-    slope = _photon_slope(mesh, x, bad, noise)
+    slope = _photon_slope(mesh, x, bad, rms)
     if slope:
-        _take_off(mesh, x, noise, slope)
-    cells = _cells_rms(mesh, noise, bad)
+        _take_off(mesh, x, rms, slope)
+    cells = _cells_rms(mesh, rms, bad)
     known = np.isfinite(cells)
-    factor = np.float32(np.median(mesh.rms[known] / cells[known])) if known.any() else 1
+    factor = np.float32(np.median(mesh.rms_mesh[known] / cells[known])) if known.any() else 1
     for rows in row_strips(mesh.shape):
-        strip = noise[rows] * factor
+        strip = rms[rows] * factor
         lost = np.isnan(strip)
         if lost.any():
-            strip[lost] = mesh.rms_rows(rows.start, rows.stop)[lost]
-        noise[rows] = strip
-    return WeightedMesh(
-        mesh.background, mesh.rms, mesh.box, mesh.shape, mesh.step, mesh.hidden, noise=noise
-    )
+            strip[lost] = mesh.rms[rows][lost]
+        rms[rows] = strip
+    return replace(mesh, rms_map=rms)
 
 
-def _cells_rms(mesh: Mesh, noise: np.ndarray, bad: np.ndarray | None) -> np.ndarray:
-    """Median noise of each cell, NaN where it has none."""
-    down, across = (cell_edges(n, m) for n, m in zip(mesh.shape, mesh.rms.shape, strict=True))
-    cells = np.full(mesh.rms.shape, np.nan)
+def _cells_rms(mesh: Mesh, rms: np.ndarray, bad: Rows | None) -> np.ndarray:
+    """Median rms of each cell, NaN where it has none."""
+    down, across = mesh.edges
+    cells = np.full(mesh.rms_mesh.shape, np.nan)
     for j, i in np.ndindex(cells.shape):
         cell = np.s_[down[j] : down[j + 1], across[i] : across[i + 1]]
-        good = np.isfinite(noise[cell])
+        good = np.isfinite(rms[cell])
         if bad is not None:
             good &= ~bad[cell]
         if good.any():
-            cells[j, i] = np.median(noise[cell][good])
+            cells[j, i] = np.median(rms[cell][good])
     return cells
 
 
-def _photon_slope(
-    mesh: Mesh, x: np.ndarray, bad: np.ndarray | None, noise: np.ndarray
-) -> float | None:
+def _photon_slope(mesh: Mesh, x: Rows, bad: Rows | None, rms: np.ndarray) -> float | None:
     """Variance per unit of a source's light in the map, None where the map holds no such noise.
 
     Error arrays (ERR of HST, the variance of LSST) have the photon noise of sources, weight maps
@@ -161,27 +137,27 @@ def _photon_slope(
     """
     ratios = []
     for rows in row_strips(mesh.shape):
-        light = x[rows] - mesh.background_rows(rows.start, rows.stop)
-        bright = light > BRIGHT * mesh.rms_rows(rows.start, rows.stop)
+        light = x[rows] - mesh.background[rows]
+        bright = light > BRIGHT_SOURCE * mesh.rms[rows]
         if bad is not None:
             bright &= ~bad[rows]
-        variance = noise[rows].astype(np.float64) ** 2
+        variance = rms[rows].astype(np.float64) ** 2
         bright &= np.isfinite(variance)
         if bright.any():
             sky = np.nanmedian(variance[~bright]) if not bright.all() else 0.0
             ratios.append((variance[bright] - sky) / light[bright])
     ratio = np.concatenate(ratios) if ratios else np.empty(0)
-    if ratio.size < ENOUGH:
+    if ratio.size < BRIGHT_PIXELS:
         return None
     slope = float(np.median(ratio))
-    return slope if np.median(np.abs(ratio - slope)) < SCATTER * slope else None
+    return slope if np.median(np.abs(ratio - slope)) < LARGEST_SCATTER * slope else None
 
 
-def _take_off(mesh: Mesh, x: np.ndarray, noise: np.ndarray, slope: float) -> None:
+def _take_off(mesh: Mesh, x: Rows, rms: np.ndarray, slope: float) -> None:
     """Take the photon noise of sources off the map; never more than makes a pixel the quietest."""
-    usual = np.nanpercentile(noise[:: 1 + mesh.shape[0] // 512], 5)
+    usual = np.nanpercentile(rms[:: 1 + mesh.shape[0] // 512], 5)
     for rows in row_strips(mesh.shape):
-        light = np.maximum(x[rows] - mesh.background_rows(rows.start, rows.stop), 0)
-        strip = noise[rows]
+        light = np.maximum(x[rows] - mesh.background[rows], 0)
+        strip = rms[rows]
         sky = np.sqrt(np.maximum(strip**2 - np.float32(slope) * light, 0))
-        noise[rows] = np.maximum(sky, np.minimum(strip, np.float32(usual)))
+        rms[rows] = np.maximum(sky, np.minimum(strip, np.float32(usual)))

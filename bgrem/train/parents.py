@@ -119,8 +119,8 @@ def make_parent(sky, rng, *, box=256):
     x = ((sky.data - center) / scale).astype(np.float32)
     x[masked] = 0.0
     mesh = estimate_mesh(x, masked if masked.any() else None, box=box)
-    rms = mesh.rms_rows(0, x.shape[0])
-    x -= mesh.background_rows(0, x.shape[0])
+    rms = mesh.rms[:]
+    x -= mesh.background[:]
     x /= rms
     x[masked] = 0.0
     sources = sky.sources / (np.float32(scale) * rms)

@@ -15,7 +15,8 @@ from astropy.nddata import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bgrem.background import remove_background, separate
+from bgrem.background import separate
+from bgrem.removal import remove_background
 
 
 def sky(dtype="f4", unit=1.0):

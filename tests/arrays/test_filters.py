@@ -9,7 +9,7 @@ import pytest
 
 from bgrem.arrays import filters
 from bgrem.report.census import _near
-from bgrem.sky.blocks import _in_square
+from bgrem.sky.objects import _in_square
 
 ndimage = pytest.importorskip("scipy.ndimage")
 ROOT = Path(__file__).resolve().parents[2]

@@ -78,7 +78,7 @@ def test_overscan_is_found_to_the_pixel(strips):
 
 
 def test_a_part_of_long_lines_tells_the_same(monkeypatch):
-    monkeypatch.setattr(borders, "ALONG", 40)
+    monkeypatch.setattr(borders, "LINE_SAMPLES", 40)
     data, dark = overscanned(top=19, right=12)
     np.testing.assert_array_equal(unlit_border(data)[0:150], dark)
 

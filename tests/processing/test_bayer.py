@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from bgrem.background import separate
 from bgrem.io.restore import undo
-from bgrem.processing.bayer import PHASES, is_bayer, separate_mosaic
+from bgrem.options import Options, Run
+from bgrem.processing.bayer import BAYER_PHASES, is_bayer, separate_mosaic
 from bgrem.processing.files import process_file
 
 GAINS = (0.6, 1.0, 1.0, 0.8)  # of R, G, G, B
@@ -17,7 +18,7 @@ GAINS = (0.6, 1.0, 1.0, 0.8)  # of R, G, G, B
 def mosaic(shape=(96, 130), level=400.0, seed=0):
     rng = np.random.default_rng(seed)
     data = np.empty(shape)
-    for phase, gain in zip(PHASES, GAINS, strict=True):
+    for phase, gain in zip(BAYER_PHASES, GAINS, strict=True):
         data[phase] = rng.normal(gain * level, np.sqrt(gain * level), data[phase].shape)
     return data
 
@@ -80,10 +81,10 @@ def test_each_plane_is_as_alone(toy_model):
     mask[5, 6:9] = True
     seen = []
     parts = separate_mosaic(
-        separate, data, mask=mask, saturate=3000.0, fwhm=5.0, box=64, model=toy_model,
-        progress=seen.append,
+        separate, data, mask=mask, saturate=3000.0, model=toy_model,
+        options=Options(fwhm=5.0, box=64), run=Run(progress=seen.append),
     )  # fmt: skip
-    for phase in PHASES:
+    for phase in BAYER_PHASES:
         alone = separate(
             data[phase], mask=mask[phase], saturate=3000.0, fwhm=2.5, box=32, model=toy_model
         )
@@ -105,7 +106,7 @@ def test_a_file(tmp_path, toy_model, shape):
     result = process_file(tmp_path / "a.fits", model=toy_model, save=["background", "noise"])
     assert "a Bayer mosaic: done as four planes" in result.warnings
     with fits.open(result.output) as hdus:
-        levels = [np.median(hdus["BACKGROUND"].data[phase]) for phase in PHASES]
+        levels = [np.median(hdus["BACKGROUND"].data[phase]) for phase in BAYER_PHASES]
     np.testing.assert_allclose(levels, np.multiply(GAINS, 400), atol=8)
     assert undo(result.output).read_bytes() == (tmp_path / "a.fits").read_bytes()
     one = process_file(tmp_path / "a.fits", model=toy_model, bayer="no", prefix="one_")

@@ -307,7 +307,7 @@ def test_a_bad_file_does_not_stop_the_others(frame, tmp_path, toy_model):
 
 
 def test_a_fault_of_ours_does_not_stop_the_others(frame, toy_model, monkeypatch):
-    monkeypatch.setattr("bgrem.processing.products.separate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("bgrem.processing.files.separate", lambda *_, **__: 1 / 0)
     (failure,) = outcomes([frame], toy_model)
     assert "unexpected ZeroDivisionError" in failure.message
 

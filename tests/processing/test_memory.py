@@ -14,6 +14,7 @@ from astropy.io import fits
 from bgrem.arrays.rows import MEMORY, Scratch, Stored
 from bgrem.background import separate
 from bgrem.inference.memory import check_limit, least_memory
+from bgrem.options import Run
 from bgrem.processing.files import process_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +89,7 @@ def test_parts_are_the_same_bit_by_bit(toy_model, scratch, options, dtype):
     expected = separate(data, mask=mask, model=toy_model, **options)
     stored, bad = scratch.empty(data.shape, dtype), scratch.empty(data.shape, bool)
     stored[:], bad[:] = data, mask
-    found = separate(stored, mask=bad, model=toy_model, store=scratch, **options)
+    found = separate(stored, mask=bad, model=toy_model, run=Run(store=scratch), **options)
     for name in PARTS:
         part = getattr(found, name)
         assert isinstance(part, Stored)

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,11 +17,11 @@ pytest.importorskip("jinja2")
 
 from bgrem.background import separate
 from bgrem.cli.bgrem import main
+from bgrem.masks.flags import ARTEFACT
 from bgrem.processing.files import process_file
 from bgrem.report.census import take_census
 from bgrem.report.charts import flux_chart, noise_chart
 from bgrem.report.document import MOST_MARKS, image_page
-from bgrem.separation import ARTEFACT
 
 SHAPE = (150, 210)
 STARS = [(40.0, 30.0), (100.0, 75.5), (170.3, 120.2), (20.0, 110.0)]  # x, y
@@ -99,7 +100,7 @@ def test_the_significance_is_taken_where_its_threshold_is_known(parts):
     plane = np.full(SHAPE, -5.0)
     plane[75, 100] = plane[10, 200] = 3.0
     fields = {name: getattr(parts, name) for name in ("data", "sources", "sky", "mask")}
-    provenance = parts.provenance | {"signif_10": 1.0}
+    provenance = replace(parts.provenance, signif_10=1.0)
     census = take_census(type(parts)(**fields, provenance=provenance, significance=plane))
     assert "BGR_SG10 = 1" in census.recipe
     assert holds(census.both, 100, 75) and holds(census.gained, 200, 10)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bgrem.sky.absorption import absorbed_light
 from bgrem.sky.estimate import estimate_mesh
+from bgrem.sky.objects import absorbed_light
 
 SIZE = 1100
 

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 
 from bgrem.arrays.splines import spline
-from bgrem.sky.estimate import center_and_scale, estimate_mesh, object_mask
+from bgrem.sky.estimate import center_and_scale, estimate_mesh
 from bgrem.sky.mesh import Mesh
+from bgrem.sky.objects import object_mask
 
 
 def noise(shape, seed=0):
@@ -18,7 +19,7 @@ def measured(data, mask=None, box=256):
     center, scale = center_and_scale(data, mask)
     mesh = estimate_mesh(((data - center) / scale).astype(np.float32), mask, box=box)
     ny = mesh.shape[0]
-    return center + scale * mesh.background_rows(0, ny), scale * mesh.rms_rows(0, ny)
+    return center + scale * mesh.background[:ny], scale * mesh.rms[:ny]
 
 
 def distance(shape, y, x):
@@ -93,7 +94,7 @@ def test_any_shape_has_a_level_and_a_positive_noise(ny, nx, box, bad):
     mask = np.random.default_rng(1).random(x.shape) < bad
     x[mask] = np.nan
     mesh = estimate_mesh(x, mask, box=box)
-    background, rms = mesh.background_rows(0, ny), mesh.rms_rows(0, ny)
+    background, rms = mesh.background[:ny], mesh.rms[:ny]
     assert background.shape == rms.shape == (ny, nx)
     assert background.dtype == rms.dtype == np.float32
     assert np.all(np.isfinite(background))
@@ -109,23 +110,23 @@ def test_white_noise_has_the_level_and_the_noise_it_has():
 
 def test_rows_do_not_depend_on_the_strip():
     mesh = estimate_mesh(noise((300, 200)), box=64)
-    whole = mesh.background_rows(0, 300), mesh.rms_rows(0, 300)
+    whole = mesh.background[:300], mesh.rms[:300]
     for start, stop in [(0, 7), (100, 101), (250, 300)]:
         np.testing.assert_allclose(
-            mesh.background_rows(start, stop), whole[0][start:stop], rtol=1e-5, atol=1e-6
+            mesh.background[start:stop], whole[0][start:stop], rtol=1e-5, atol=1e-6
         )
-        np.testing.assert_allclose(mesh.rms_rows(start, stop), whole[1][start:stop], rtol=1e-6)
+        np.testing.assert_allclose(mesh.rms[start:stop], whole[1][start:stop], rtol=1e-6)
 
 
 def test_no_box_is_a_sliver():
-    assert estimate_mesh(noise((130, 300)), box=64).background.shape == (2, 5)
-    assert estimate_mesh(noise((20, 30)), box=64).background.shape == (1, 1)
+    assert estimate_mesh(noise((130, 300)), box=64).background_mesh.shape == (2, 5)
+    assert estimate_mesh(noise((20, 30)), box=64).background_mesh.shape == (1, 1)
 
 
 def test_the_spline_passes_through_the_cells_and_goes_on_straight():
     values = np.array([[1.0, 5, 2, 8]], dtype=np.float32)
     mesh = Mesh(values, np.ones_like(values), 101, (101, 404))
-    row = mesh.background_rows(50, 51)[0]
+    row = mesh.background[50:51][0]
     np.testing.assert_allclose(row[50::101], values[0], rtol=1e-5)
     np.testing.assert_allclose(np.diff(row[:50], 2), 0, atol=1e-5)
     np.testing.assert_allclose(np.diff(row[-50:], 2), 0, atol=1e-5)
@@ -193,7 +194,7 @@ def test_the_step_of_quantised_data_is_found(step):
     x = noise((400, 300)).astype(np.float32)
     mesh = estimate_mesh(np.rint(x / step).astype(np.float32) * np.float32(step))
     assert mesh.step == pytest.approx(step, rel=1e-3)
-    assert mesh.quantisation == pytest.approx(step / np.median(mesh.rms), rel=1e-3)
+    assert mesh.quantisation == pytest.approx(step / np.median(mesh.rms_mesh), rel=1e-3)
     assert estimate_mesh(x).step == 0
 
 
@@ -284,7 +285,9 @@ def test_any_thing_that_slices_into_rows_will_do(tmp_path):
     x = noise((300, 257))
     np.save(tmp_path / "x.npy", x)
     stored = np.load(tmp_path / "x.npy", mmap_mode="r")
-    np.testing.assert_array_equal(estimate_mesh(stored).background, estimate_mesh(x).background)
+    np.testing.assert_array_equal(
+        estimate_mesh(stored).background_mesh, estimate_mesh(x).background_mesh
+    )
 
 
 @pytest.mark.parametrize("box", [100, 200])

@@ -28,7 +28,7 @@ def look(mesh, noise, flags=None, thin=16, sources=0.0):
     for start in range(0, noise.shape[0], thin):
         rows = slice(start, min(start + thin, noise.shape[0]))
         part = np.full_like(noise[rows], sources)
-        image = noise[rows] + part + mesh.background_rows(rows.start, rows.stop)
+        image = noise[rows] + part + mesh.background[rows]
         second.add(rows, image, part, np.ones_like(part), flags[rows])
     return second.corrected()
 
@@ -41,21 +41,21 @@ def noise():
 @pytest.mark.parametrize("thin", [1, 7, 16])
 def test_the_level_moves_by_the_mean_of_the_noise(noise, thin):
     found = look(mesh_of(level=3.0), noise + 0.5, thin=thin)
-    np.testing.assert_allclose(found.background, 3.5, atol=0.03)
-    assert found.background.dtype == np.float32
+    np.testing.assert_allclose(found.background_mesh, 3.5, atol=0.03)
+    assert found.background_mesh.dtype == np.float32
 
 
 def test_large_meshes_are_sampled(noise, monkeypatch):
-    monkeypatch.setattr(level, "MANY_CELLS", 12)
+    monkeypatch.setattr(level, "MANY_CELLS_GATHERED", 12)
     noise[:, 205:] += 1.0
-    found = look(mesh_of(), noise).background
+    found = look(mesh_of(), noise).background_mesh
     np.testing.assert_allclose(found[:, :2], 0.0, atol=0.05)
     np.testing.assert_allclose(found[:, 2:], 1.0, atol=0.05)
 
 
 def test_each_cell_has_its_own(noise):
     noise[:, 205:] += 1.0  # the right half of the cells
-    found = look(mesh_of(), noise).background
+    found = look(mesh_of(), noise).background_mesh
     np.testing.assert_allclose(found[:, :2], 0.0, atol=0.03)
     np.testing.assert_allclose(found[:, 2:], 1.0, atol=0.03)
 
@@ -66,7 +66,7 @@ def test_what_is_flagged_or_far_out_does_not_count(noise):
     noise[50:80, 20:90] = 5.0
     noise[::10, ::10] = 1e6
     noise[3, 3] = np.nan
-    np.testing.assert_allclose(look(mesh_of(), noise, flags).background, 0.0, atol=0.03)
+    np.testing.assert_allclose(look(mesh_of(), noise, flags).background_mesh, 0.0, atol=0.03)
 
 
 def test_cells_that_objects_hide_follow_their_neighbours(noise):
@@ -74,14 +74,14 @@ def test_cells_that_objects_hide_follow_their_neighbours(noise):
     hidden = np.zeros((3, 4))
     hidden[1, 1] = 0.9
     noise[100:200, 102:205] += 2.0
-    found = look(mesh_of(hidden), noise + 0.2).background
+    found = look(mesh_of(hidden), noise + 0.2).background_mesh
     np.testing.assert_allclose(found, 0.2, atol=0.03)
 
 
 def test_cells_without_good_pixels_follow_their_neighbours(noise):
     flags = np.zeros(SHAPE, np.uint8)
     flags[:100] = 2
-    found = look(mesh_of(), noise + np.float32(0.2), flags).background
+    found = look(mesh_of(), noise + np.float32(0.2), flags).background_mesh
     np.testing.assert_allclose(found, 0.2, atol=0.04)
 
 
@@ -92,7 +92,7 @@ def test_nothing_seen_changes_nothing(noise):
 
 @pytest.mark.parametrize("sources", [0.1, 50.0])
 def test_a_part_of_the_faintest_light_is_sky(sources):
-    found = look(mesh_of(), np.zeros(SHAPE, np.float32), sources=sources).background
+    found = look(mesh_of(), np.zeros(SHAPE, np.float32), sources=sources).background_mesh
     np.testing.assert_allclose(found, OF_THE_SKY * min(sources, FAINT), atol=1e-4)
 
 
@@ -102,9 +102,9 @@ def test_a_gradient_that_the_mesh_has_is_no_noise(slopes, thin):
     mesh = mesh_of()
     rows, columns = (nodes * slope for nodes, slope in zip(mesh.nodes, slopes, strict=True))
     plane = (rows[:, None] + columns).astype(np.float32)
-    tilted = replace(mesh, background=plane)
+    tilted = replace(mesh, background_mesh=plane)
     found = look(tilted, np.zeros(SHAPE, np.float32), thin=thin)
-    np.testing.assert_allclose(found.background, plane, atol=0.02 * max(slopes))
+    np.testing.assert_allclose(found.background_mesh, plane, atol=0.02 * max(slopes))
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1, 1.0])
@@ -121,7 +121,7 @@ def test_an_empty_canvas_does_not_switch_the_guard_off(noise):
     flags = np.ones(SHAPE, np.uint8)
     flags[:100] = 0
     noise[:100, 308:] += 2.0
-    found = look(mesh_of(hidden), noise + np.float32(0.2), flags).background
+    found = look(mesh_of(hidden), noise + np.float32(0.2), flags).background_mesh
     np.testing.assert_allclose(found, 0.2, atol=0.03)
 
 
@@ -160,4 +160,4 @@ def first_level(data):
     """What the mesh alone makes of the background."""
     center, scale = center_and_scale(data)
     mesh = estimate_mesh(((data - center) / scale).astype(np.float32), box=96)
-    return center + scale * mesh.background_rows(0, data.shape[0])
+    return center + scale * mesh.background[:]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bgrem.background import separate
 from bgrem.masks.flags import NO_DATA
-from bgrem.sky.weights import WEIGHT_TYPES, noise_of_weight
+from bgrem.sky.weights import WEIGHT_TYPES, rms_of_weight
 
 SHAPE = (160, 180)
 
@@ -86,11 +86,11 @@ def test_norm_sets_the_scale(toy_model):
     dtype=st.sampled_from(["u1", "i2", ">f4", "f8"]),
     shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
 )
-def test_noise_of_weight(kind, dtype, shape):
+def test_rms_of_weight(kind, dtype, shape):
     rng = np.random.default_rng(5)
     weight = rng.integers(0, 4, shape).astype(dtype)
     weight[0, 0] = 1
-    noise = noise_of_weight(weight, kind, shape)
+    noise = rms_of_weight(weight, kind, shape)
     assert noise.dtype == np.float32 and noise.shape == shape
     np.testing.assert_array_equal(np.isnan(noise), weight == 0)
 
@@ -106,4 +106,4 @@ def test_noise_of_weight(kind, dtype, shape):
 )
 def test_weights_that_cannot_be_used(weight, kind, message):
     with pytest.raises(ValueError, match=message):
-        noise_of_weight(weight, kind, SHAPE)
+        rms_of_weight(weight, kind, SHAPE)

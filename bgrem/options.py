@@ -1,0 +1,114 @@
+"""What is asked of an image, and how the work on it is done."""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bgrem.arrays.rows import MEMORY, Memory
+
+__all__ = ["DEFAULTS", "IN_MEMORY", "MAPS", "SMALLEST_IMAGE", "Options", "Run"]
+
+SMALLEST_IMAGE = 16  # pixels along each axis: a narrower image shows too little sky
+# The maps that a separation has beside its parts.
+MAPS = ("uncertainty", "significance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is asked of an image.
+
+    Parameters
+    ----------
+    steps : int
+        Number of diffusion steps; the time is proportional to it.
+    norm : float, optional
+        Factor that brings the standard deviation of the noise to 1: the noise is
+        1 / ``norm`` everywhere. Default, or 0: it is estimated, as a map.
+    minpix : float or "auto", optional
+        Pixels below it are raised to it before anything else (detector failures); the
+        difference goes to the noise. "auto" is 0 for raw frames, whose sky level is above
+        5 times its rms, and none for others. Default: none.
+    fwhm : float, optional
+        Full width at half maximum of the stars in pixels. Default: measured.
+    box : int, optional
+        Side of a cell of the sky mesh in pixels. Default: that of the model's training.
+    tile : int, optional
+        Largest side of a tile in pixels. Default: the model's.
+    maps : tuple of str
+        Those of "uncertainty" and "significance" that are wanted; each takes the memory
+        of an image.
+    calibrated : bool
+        Whether the uncertainty is corrected by the calibration in the model's card, where it
+        has one.
+
+    Raises
+    ------
+    ValueError
+        If one is out of range.
+    """
+
+    steps: int = 1
+    norm: float | None = None
+    minpix: float | str | None = None
+    fwhm: float | None = None
+    box: int | None = None
+    tile: int | None = None
+    maps: tuple[str, ...] = MAPS
+    calibrated: bool = True
+
+    def __post_init__(self) -> None:
+        if operator.index(self.steps) < 1:
+            raise ValueError(f"the number of steps must be at least 1, not {self.steps}")
+        if self.norm is not None and not (np.isfinite(self.norm) and self.norm >= 0):
+            raise ValueError(
+                f"norm must be a positive number, or 0 for an estimate, not {self.norm}"
+            )
+        if isinstance(self.minpix, str) and self.minpix != "auto":
+            raise ValueError(f"minpix must be a number, 'auto' or None, not {self.minpix!r}")
+        if not isinstance(self.minpix, str | None) and not np.isfinite(self.minpix):
+            raise ValueError(f"minpix must be finite, not {self.minpix}")
+        if self.fwhm is not None and not (np.isfinite(self.fwhm) and self.fwhm > 0):
+            raise ValueError(f"fwhm must be a positive number of pixels, not {self.fwhm}")
+        if self.box is not None and operator.index(self.box) < SMALLEST_IMAGE:
+            raise ValueError(f"box must be at least {SMALLEST_IMAGE} pixels, not {self.box}")
+        if unknown := set(self.maps) - set(MAPS):
+            raise ValueError(f"unknown maps {sorted(unknown)}; there are {', '.join(MAPS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How the work on an image is done; the result does not depend on it.
+
+    Parameters
+    ----------
+    store : `~bgrem.arrays.rows.Memory`
+        Where whole images are kept.
+    threads : int
+        Strips of rows that are worked on at once.
+    progress : callable, optional
+        Called with the fraction that is done, 0 to 1.
+    """
+
+    store: Memory = MEMORY
+    threads: int = 1
+    progress: Callable[[float], None] | None = None
+
+    def empty(self, shape: tuple[int, ...], dtype) -> np.ndarray:
+        """Room for an image."""
+        return self.store.empty(shape, dtype)
+
+    def report(self, done: float) -> None:
+        """Report the fraction that is done."""
+        if self.progress:
+            self.progress(done)
+
+    def share(self, number: int, count: int) -> Callable[[float], None] | None:
+        """The progress of one of several equal parts of the work."""
+        progress = self.progress
+        return progress and (lambda done: progress((number + done) / count))
+
+
+DEFAULTS = Options()
+IN_MEMORY = Run()

@@ -1,0 +1,120 @@
+"""The sources of an image, in the container that the image came in."""
+
+import warnings
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bgrem.arrays.containers import unwrap
+from bgrem.background import ModelLike, separate
+from bgrem.separation import Separation
+
+__all__ = ["remove_background", "warn_of"]
+
+if TYPE_CHECKING:
+    from astropy.nddata import NDData
+    from astropy.units import Quantity
+
+# Quantities are arrays to type checkers, too; the more special come first.
+Container = TypeVar("Container", "Quantity", "NDData", np.ma.MaskedArray, np.ndarray)
+
+
+@overload
+def remove_background(
+    data: Container,
+    *,
+    mask: ArrayLike | None = ...,
+    model: ModelLike = ...,
+    steps: int = ...,
+    **options: Any,
+) -> Container: ...
+
+
+@overload
+def remove_background(
+    data: ArrayLike,
+    *,
+    mask: ArrayLike | None = ...,
+    model: ModelLike = ...,
+    steps: int = ...,
+    **options: Any,
+) -> np.ndarray: ...
+
+
+def remove_background(
+    data: Any,
+    *,
+    mask: ArrayLike | None = None,
+    model: ModelLike = "optical",
+    steps: int = 1,
+    **options: Any,
+) -> Any:
+    """Remove the background and the noise from an image: its sources are left.
+
+    Parameters
+    ----------
+    data : array_like, `~astropy.units.Quantity`, `~astropy.nddata.NDData` or masked array
+        Image of shape (ny, nx). It is not changed.
+    mask : array_like of bool, optional
+        True where a pixel is bad, in addition to the mask that ``data`` may have.
+    model : str, path or `~bgrem.inference.model.Model`
+        A model's name, its ``.onnx`` file, or a loaded one.
+    steps : int
+        Number of diffusion steps.
+    **options
+        ``weight``, ``weight_type``, ``saturate``, ``norm``, ``minpix``, ``fwhm``, ``box``,
+        ``tile`` and ``progress``, as for `separate`.
+
+    Returns
+    -------
+    sources : same type as ``data``
+        The sources, with the unit, WCS, meta and mask of ``data``. The uncertainty of an
+        ``NDData`` is that of the sources, of the type that ``data`` has (standard deviation,
+        variance or inverse variance) and else a standard deviation.
+
+    Raises
+    ------
+    ValueError
+        As for `separate`.
+
+    Warns
+    -----
+    `~astropy.utils.exceptions.AstropyUserWarning`
+        Where the frame is unlike those of the training, or light may be in the background.
+
+    Examples
+    --------
+    A star on a sky of 1000 adu, with a noise of 10 adu:
+
+    >>> import numpy as np
+    >>> from bgrem import remove_background
+    >>> y, x = np.indices((256, 256))
+    >>> star = 50_000 * np.exp(-((x - 130) ** 2 + (y - 90) ** 2) / 8) / (8 * np.pi)
+    >>> data = 1000 + star + np.random.default_rng(1).normal(0, 10, star.shape)
+    >>> sources = remove_background(data, fwhm=4.7)
+    >>> row, column = np.unravel_index(sources.argmax(), sources.shape)
+    >>> int(row), int(column)
+    (90, 130)
+    >>> bool(abs(sources.sum() / 50_000 - 1) < 0.05)
+    True
+    """
+    _, _, wrap = unwrap(data, None)
+    maps = ("uncertainty",) if hasattr(data, "uncertainty") else ()
+    parts = separate(data, mask=mask, model=model, steps=steps, maps=maps, **options)
+    warn_of(parts)
+    return wrap(parts.sources, parts.uncertainty)
+
+
+def warn_of(parts: Separation) -> None:
+    """Pass on what was noticed, as warnings of the caller's caller, who may not see the provenance.
+
+    Parameters
+    ----------
+    parts : `~bgrem.separation.Separation`
+    """
+    if parts.provenance["warnings"]:
+        from astropy.utils.exceptions import AstropyUserWarning
+
+        for line in parts.provenance["warnings"]:
+            warnings.warn(line, AstropyUserWarning, stacklevel=3)

@@ -1,0 +1,196 @@
+"""An image in units that single precision can hold, its sky, and the way back to data units."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bgrem.arrays.rows import Computed, Derived, Rows
+from bgrem.arrays.tiling import over_strips
+from bgrem.options import IN_MEMORY, Options, Run
+from bgrem.sky.estimate import center_and_scale, estimate_mesh
+from bgrem.sky.mesh import Mesh
+from bgrem.sky.weights import weighted_mesh
+
+__all__ = ["SkyMap", "StandardImage", "measure_sky", "standardise"]
+
+BRIGHTEST = 1e10  # scales: a stray 1e300 must not become infinite in single precision
+RAW_LEVEL = 5.0  # scales: a frame with a higher level is raw, and has no true pixel below 0
+THIN_STRIP = 16  # rows, each of which takes several numbers in double precision
+
+
+@dataclass(frozen=True, eq=False)
+class StandardImage:
+    """An image less its median, over its robust standard deviation.
+
+    Attributes
+    ----------
+    pixels : Rows
+        ``(data - center) / scale``, float32 of shape (ny, nx); 0 where a pixel is bad.
+    center, scale : float
+        In data units.
+    minpix : float or None
+        The level to which lower pixels were raised, in data units.
+    """
+
+    pixels: np.ndarray
+    center: float
+    scale: float
+    minpix: float | None
+
+
+def standardise(
+    data: Rows, bad: Rows | None, minpix: float | str | None = None, run: Run = IN_MEMORY
+) -> StandardImage:
+    """Bring an image to numbers that single precision can hold, whatever its unit and bias level.
+
+    Parameters
+    ----------
+    data : Rows
+        Image of shape (ny, nx).
+    bad : Rows of bool, or None
+        True where a pixel is bad.
+    minpix : float, "auto" or None
+        As for `bgrem.options.Options`.
+    run : `~bgrem.options.Run`
+
+    Returns
+    -------
+    StandardImage
+
+    Raises
+    ------
+    ValueError
+        If the image has no good pixel, or is constant.
+    """
+    center, scale = center_and_scale(_raised(data, minpix), bad)
+    if minpix == "auto":
+        minpix = 0.0 if center > RAW_LEVEL * scale else None
+    pixels = run.empty(data.shape, np.float32)
+    raised = _raised(data, minpix)
+
+    def fill(rows: slice) -> None:
+        strip = raised[rows].astype(np.float64)
+        strip -= center
+        strip /= scale
+        np.clip(strip, -BRIGHTEST, BRIGHTEST, out=strip)
+        if bad is not None:
+            strip[bad[rows]] = 0
+        pixels[rows] = strip
+
+    over_strips(fill, data.shape, height=THIN_STRIP, threads=run.threads)
+    return StandardImage(pixels, center, scale, None if minpix is None else float(minpix))
+
+
+def _raised(data: Rows, minpix: float | str | None) -> Rows:
+    if minpix is None or minpix == "auto":
+        return data
+
+    def raised(part: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):  # -1e300 is -inf in single precision, which raises nothing
+            return np.maximum(part, minpix)
+
+    return Derived(data, raised)
+
+
+def measure_sky(
+    image: StandardImage,
+    bad: Rows | None,
+    rms: np.ndarray | None,
+    options: Options,
+    *,
+    box: int,
+    run: Run = IN_MEMORY,
+) -> Mesh:
+    """Level and noise of the sky.
+
+    Parameters
+    ----------
+    image : StandardImage
+    bad : Rows of bool, or None
+        True where a pixel is bad.
+    rms : `~numpy.ndarray` or None
+        The rms map of a weight map (`bgrem.sky.weights.rms_of_weight`); it is changed in place.
+    options : `~bgrem.options.Options`
+    box : int
+        Side of a cell in pixels, where the options have none.
+    run : `~bgrem.options.Run`
+
+    Returns
+    -------
+    Mesh
+        In units of ``image.scale``.
+
+    Raises
+    ------
+    ValueError
+        If the normalisation factor is far from the noise.
+    """
+    mesh = estimate_mesh(image.pixels, bad, box=options.box or box, run=run)
+    if options.norm:
+        rms_of_norm = _rms_of_norm(options.norm, image.scale)
+        mesh = replace(mesh, rms_mesh=np.full_like(mesh.rms_mesh, rms_of_norm))
+    return mesh if rms is None else weighted_mesh(mesh, image.pixels, bad, rms)
+
+
+def _rms_of_norm(norm: float, scale: float) -> float:
+    """The noise, in units of ``scale``, that a normalisation factor brings to 1."""
+    if not 1 / BRIGHTEST < norm * scale < BRIGHTEST:
+        raise ValueError(f"norm {norm:g} is out of range, the noise is about {scale:.3g}")
+    return 1 / (norm * scale)
+
+
+@dataclass(frozen=True, eq=False)
+class SkyMap:
+    """The sky of an image in data units, evaluated in float64 a strip of rows at a time.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        In units of ``scale``.
+    center, scale : float
+        As of `StandardImage`.
+    """
+
+    mesh: Mesh
+    center: float
+    scale: float
+
+    @property
+    def background(self) -> Rows:
+        """Level of each pixel, float64 of shape (ny, nx)."""
+        level = self.mesh.background
+        return Computed(
+            self.mesh.shape, np.float64, lambda rows: self.center + self._unit * level[rows]
+        )
+
+    @property
+    def rms(self) -> Rows:
+        """Noise of each pixel, float64 of shape (ny, nx)."""
+        rms = self.mesh.rms
+        return Computed(self.mesh.shape, np.float64, lambda rows: self._unit * rms[rows])
+
+    @property
+    def background_mesh(self) -> np.ndarray:
+        """Level of each cell of the mesh, float64 of shape (my, mx)."""
+        return self.center + self.scale * self.mesh.background_mesh.astype(np.float64)
+
+    @property
+    def rms_mesh(self) -> np.ndarray:
+        """Noise of each cell of the mesh, float64 of shape (my, mx)."""
+        return self.scale * self.mesh.rms_mesh.astype(np.float64)
+
+    @property
+    def median_level(self) -> float:
+        """Median of the level over the mesh."""
+        return float(
+            self.center + self.scale * np.median(self.mesh.background_mesh.astype(np.float64))
+        )
+
+    @property
+    def median_rms(self) -> float:
+        """Median of the noise over the mesh."""
+        return float(self.scale * np.median(self.mesh.rms_mesh.astype(np.float64)))
+
+    @property
+    def _unit(self) -> np.float64:
+        return np.float64(self.scale)

@@ -12,6 +12,7 @@ from conftest import toy_card, toy_onnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from skies import star_field
 
 import bgrem
 from bgrem.background import separate
@@ -25,12 +26,9 @@ from bgrem.removal import remove_background
 
 def field(shape=(200, 230), level=1000.0, rms=10.0, seed=0):
     """Stars on a gradient with noise, float64."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.indices(shape)
-    data = level + rms * (0.005 * rows + rng.normal(size=shape))
-    for y, x in rng.uniform(20, 180, (12, 2)):
-        data += 60 * rms * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 5)
-    return data
+    gradient = 0.005 * rms * np.arange(shape[0])[:, None]
+    stars = {"height": 60 * rms, "sigma": np.sqrt(2.5), "seed": seed}
+    return gradient + star_field(shape, level=level, rms=rms, **stars)
 
 
 def check_sum(parts, data):
@@ -94,7 +92,7 @@ def test_neither_unit_nor_bias_level_matter(toy_model, a, level):
     assert np.abs(moved / a - reference).max() < 1e-3 * 10.0
 
 
-def test_the_input_is_not_changed_even_in_single_precision(toy_model):
+def test_the_input_is_not_changed(toy_model):
     data = field().astype(np.float32)
     kept = data.copy()
     parts = separate(data, model=toy_model)
@@ -168,7 +166,7 @@ def test_a_mask_of_integers_and_one_with_nan(toy_model):
     assert np.isnan(parts.sources[5, 6])
 
 
-def test_artefacts_that_the_model_finds_are_in_the_mask(toy_model):
+def test_artefacts_of_the_model_are_in_the_mask(toy_model):
     data = field()
     data[100, 15] += 5000
     parts = separate(data, model=toy_model)
@@ -176,7 +174,7 @@ def test_artefacts_that_the_model_finds_are_in_the_mask(toy_model):
     assert np.mean(parts.mask == 0) > 0.99
 
 
-def test_pixels_below_minpix_are_raised_for_the_model_only(toy_model):
+def test_minpix_raises_pixels_for_the_model_only(toy_model):
     data = field()
     data[100:130, 100:130] = -1e6
     parts = separate(data, minpix=900, model=toy_model)
@@ -247,7 +245,7 @@ def test_mostly_bad_data_bring_a_warning(toy_model):
     assert "75% of the pixels are bad" in separate(data, model=toy_model).provenance["warnings"]
 
 
-def test_light_that_the_mesh_takes_for_sky_is_told(toy_model):
+def test_light_absorbed_by_the_mesh_is_reported(toy_model):
     rows, columns = np.mgrid[:900, :900].astype(np.float32)
     data = field((900, 900)) + 4000 * np.exp(-np.hypot(rows - 500, columns - 400) / 80)
     (told,) = separate(data, model=toy_model, box=128).provenance["warnings"]
@@ -328,7 +326,7 @@ def test_options_out_of_range(toy_model, options, message):
 # ---- containers ----------------------------------------------------------------------
 
 
-def test_an_array_gives_an_array_and_a_list_too(toy_model):
+def test_arrays_and_lists_give_arrays(toy_model):
     data = field((40, 50))
     result = remove_background(data, model=toy_model)
     assert type(result) is np.ndarray
@@ -435,7 +433,7 @@ def test_the_path_itself_needs_little():
     assert not late & set(run.stdout.split())
 
 
-def test_an_unlike_frame_is_told_and_its_vector_limited():
+def test_an_unlike_frame_is_reported():
     frame = Frame(1.9, -0.6, -0.6, 0.0, 0.03, 0.0, 4000.0)
     limits = {"lowest": tuple(LOWEST.tolist()), "highest": tuple(HIGHEST.tolist())}
     vector, unlike = frame_vector(frame, toy_card(**limits))
@@ -464,7 +462,7 @@ def test_the_uncertainty_is_corrected_by_the_card(toy_model_path, tmp_path):
 
 
 @pytest.mark.parametrize("function", [remove_background, DiffusionBackground2D])
-def test_what_was_noticed_is_a_warning_of_the_callers_line(function, toy_model):
+def test_warnings_name_the_line_of_the_caller(function, toy_model):
     mask = np.zeros((200, 230), bool)
     mask[:, :150] = True
     with pytest.warns(AstropyUserWarning, match="65% of the pixels are bad") as told:

@@ -254,7 +254,7 @@ def worked_out(image, function: Callable[[np.ndarray], np.ndarray], dtype, store
     ----------
     image : `~numpy.ndarray` or Stored
     function : callable
-        Of some of its pixels, each by itself.
+        Of some of its pixels, each independent of the others.
     dtype : dtype
         Of what it gives.
     store : Memory

@@ -234,7 +234,7 @@ def _part(held: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray
 
 
 def _in_order(function, tiles: Iterable[np.ndarray], calls: int) -> Iterator[np.ndarray]:
-    """What the function makes of each tile; so many calls run at once, and one tile waits."""
+    """The function of each tile, in order; ``calls`` of them run at once, and one tile waits."""
     if calls == 1:
         yield from map(function, tiles)
         return
@@ -269,7 +269,7 @@ def _merge_rows(results, down: _Axis, across: _Axis) -> Iterator[np.ndarray]:
 
 
 def _merge_columns(results, across: _Axis, merged: np.ndarray | None) -> np.ndarray:
-    """Blend one row of tiles into (c, h, w), in the place of the last row."""
+    """Blend one row of tiles into (c, h, w); the memory of the last row is used again."""
     ramp = across.ramp
     for i in range(across.count):
         result = next(results)

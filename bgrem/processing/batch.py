@@ -30,7 +30,7 @@ def process_batch(
 ) -> Iterator[Result | Failure]:
     """Process many images at once; what an earlier batch has done is not done again.
 
-    An image is done where the journal in the folder of its output says so of the same input (by
+    An image is done where the journal in the folder of its output has it, with the same input (by
     size and time of change), options and model, and the output is as it was written.
 
     Parameters

@@ -180,7 +180,7 @@ def _clip(sources, noise) -> None:
 
 
 def _left_alone(name: str, data: Rows, mask: Rows | None, run: Run) -> Rows:
-    """A part of a plane in which nothing can be told from noise: all of it is noise."""
+    """A part of a plane that could not be separated: all of it is noise."""
     if name == "MASK":
         return flag_pixels(data, mask=mask, run=run)
     if name == "NOISE":

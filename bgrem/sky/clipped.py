@@ -14,7 +14,8 @@ __all__ = ["clipped_mean", "clipped_modes"]
 # Sigma about the median, by quartiles, to which values are limited before any clipping, and the bins of
 # their histogram in that range.
 LIMIT, HISTOGRAM_BINS = 8.0, 256
-# Pixels along each side of a cell that tell its quartiles; where fewer in all are good, all are looked at.
+# Pixels along each side of a cell from which its quartiles are measured; where fewer than FEWEST_SAMPLED of
+# them are good, all pixels of the cell are used.
 SAMPLED_SIDE, FEWEST_SAMPLED = 24, 128
 # SExtractor (Bertin & Arnouts 1996) takes mean and sigma within 2 sigma of the mean, keeps 5 of these,
 # clips at 3 sigma about the median until sigma stays, and takes the median itself for the mode where it
@@ -22,9 +23,9 @@ SAMPLED_SIDE, FEWEST_SAMPLED = 24, 128
 FIRST_CLIP, SECOND_CLIP, CLIP, SKEWED = 2.0, 5.0, 3.0, 0.3
 CLIPPING_ROUNDS, STAYS = 100, 1e-3
 # Objects make the upper half of the sky's values wider. A lower half wider than the upper by this
-# factor holds pixels that saw no light: then the upper half tells the noise.
+# factor holds pixels that saw no light: then the noise is that of the upper half.
 DARK_RATIO = 3.0
-# By still more only where most pixels are saturated.
+# A still larger ratio occurs only where most pixels are saturated.
 SATURATED_RATIO = 1000.0
 # Values in steps above this many sigma have their clipped mean taken, not their mode; finer ones down to
 # the second are filled.
@@ -120,7 +121,7 @@ def _seen(bad, edges, rows: int) -> np.ndarray:
 
 
 def _quartiles(strip, bad, edges) -> tuple[np.ndarray, np.ndarray]:
-    """Median and the standard deviation that the quartiles tell, of a sample of each cell."""
+    """Median of a sample of each cell, and the standard deviation from its quartiles."""
     rows = np.unique(np.linspace(0, len(strip) - 1, SAMPLED_SIDE).round().astype(int))
     widths = np.diff(edges)
     side = min(SAMPLED_SIDE, int(widths.min()))

@@ -24,7 +24,7 @@ __all__ = ["center_and_scale", "estimate_mesh", "fill_cells"]
 MINIMUM_GOOD = 0.3
 # Cells that deviate from their neighbours by more than this many sigma are replaced.
 OUTLYING_CELL = 3.0
-# Of so many cells, of such a side at least, a third of the rows tell the first pass enough.
+# From this number of cells on, of this side or larger, a third of the rows is enough for the first pass.
 MANY_CELLS, LARGE_BOX = 1000, 64
 
 
@@ -34,7 +34,7 @@ def center_and_scale(
     """The global median of an image and its robust standard deviation.
 
     They only bring the image to numbers that single precision can hold, whatever
-    the unit and the bias level; the mesh does the rest.
+    the unit and the bias level; the mesh measures the sky.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def center_and_scale(
         raise ValueError("the image has no good pixel")
     center, scale = median_and_deviation(values)
     if scale == 0:
-        # More than half of the pixels hold one value. A filled gap leaves others that
-        # tell the level and the noise; a counts map of mostly zeros does not.
+        # More than half of the pixels hold one value. Beside a filled gap the others have
+        # a level and a noise; in a counts map of mostly zeros they have not.
         rest = values[values != center]
         if rest.size > 0.01 * values.size and median_and_deviation(rest)[1] > 0:
             return median_and_deviation(rest)
@@ -147,7 +147,7 @@ def _measure(
     seen = np.zeros((my, mx))
     across = cell_edges(nx, mx)
     down = cell_edges(ny, my)
-    # What the first pass finds, the second mends; of odd and even rows, which may differ, it sees both.
+    # The second pass corrects the first; three is odd, so that odd and even rows, which may differ, are both seen.
     every = 3 if first is None and my * mx >= MANY_CELLS and box >= LARGE_BOX else 1
 
     def measure_strip(j: int) -> None:
@@ -168,7 +168,7 @@ def _measure(
         list(pool.map(measure_strip, range(my)))
     if first is not None:
         level += first.background_mesh
-    # Where hardly any cell shows enough sky, the best fifth of them must do.
+    # Where hardly any cell shows enough sky, the best fifth of the cells is used.
     good = (seen >= min(MINIMUM_GOOD, np.quantile(seen, 0.8))) & (seen > 0) & (spread > 0)
     if not good.any():
         return first or Mesh(*_flat_mesh(level, seen, step), box, (ny, nx), step)

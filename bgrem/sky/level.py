@@ -1,7 +1,7 @@
-"""The level of the sky, looked at again when the sources are known.
+"""The level of the sky, measured again when the sources are known.
 
-The mesh tells sky from objects by what stands out of the noise; sources fainter than that, and the wings
-of bright ones, lift its level. Once they are separated, the mean of what is left says by how much.
+The mesh leaves out what stands out of the noise. Fainter sources, and the wings of bright ones, raise
+its level. Once they are separated, the mean of the rest measures by how much.
 """
 
 from dataclasses import replace
@@ -13,27 +13,27 @@ from bgrem.sky.mesh import Mesh
 
 __all__ = ["SecondLook"]
 
-# A pixel farther from the level, in units of its noise, is an artefact that nobody has flagged; so few counts
-# are none, however small the noise is.
+# A pixel farther from the level, in units of its noise, is an artefact without a flag; a difference of this
+# many counts is none, however small the noise is.
 OUTLYING_PIXEL, FEW_COUNTS = 6.0, 3.0
-# Part of a cell that must be seen, and that objects and bad pixels may hide: under a large galaxy the mean of
-# the noise is of the light that was not recognised.
+# Part of a cell that must be seen, and that objects and bad pixels may cover: under a large galaxy the mean of
+# the noise contains its light that was not recognised.
 LEAST_SEEN, MOST_HIDDEN = 0.3, 0.5
-# Of the light below so many rms, that part is of the sky: what is left is partly the error of the sources, which
-# are too bright on the average where they are too faint to be told from it. What leaves least on simulated
-# skies (benchmarks/quality/level.py).
+# Of the light of the sources below FAINT rms, the part OF_THE_SKY is sky: sources too faint to be distinguished
+# from it are too bright on average. The values leave the smallest error on simulated skies
+# (python benchmarks/quality/level.py).
 FAINT, OF_THE_SKY = 0.3, 0.16
-# Of so many cells every second strip tells enough, and takes half of the time.
+# From this number of cells on every second strip is enough, and takes half of the time.
 MANY_CELLS_GATHERED = 1000
 
 
 class SecondLook:
-    """What a mesh has missed in each of its cells, gathered from strips of rows.
+    """The error of a mesh in each of its cells, gathered from strips of rows.
 
     Parameters
     ----------
     mesh : `~bgrem.sky.mesh.Mesh`
-        By which the sources were found.
+        With which the sources were found.
     """
 
     def __init__(self, mesh: Mesh) -> None:
@@ -44,12 +44,12 @@ class SecondLook:
         self._every, self._strips = 2 if mesh.rms_mesh.size >= MANY_CELLS_GATHERED else 1, 0
 
     def add(self, rows: slice, image, sources, rms, flags) -> None:
-        """Take in the next strip of rows. It counts for the cells in which its middle lies.
+        """Add the next strip of rows. It counts for the cells that hold its middle.
 
         Parameters
         ----------
         rows : slice
-            A few, over which the level changes like a plane at most.
+            A few, over which the level is a plane to good accuracy.
         image, sources, rms : `~numpy.ndarray`
             The image, its sources and its noise in these rows, in the units of the mesh, float32 of
             shape (rows.stop - rows.start, nx).
@@ -61,7 +61,7 @@ class SecondLook:
             return
         middle = (rows.start + rows.stop - 1) / 2
         noise = image - sources
-        noise -= self._mesh.background_at(np.array([middle]))
+        noise -= self._mesh.background.at(np.array([middle]))
         most = np.maximum(OUTLYING_PIXEL * rms, FEW_COUNTS * np.float32(self._mesh.step))
         usual = (np.abs(noise) < most) & (flags == 0)
         noise += OF_THE_SKY * np.clip(sources, 0, FAINT * rms)
@@ -71,7 +71,7 @@ class SecondLook:
             gathered[row] += np.add.reduceat(columns, self._across[:-1])
 
     def corrected(self) -> Mesh:
-        """The mesh with its level moved by what it has missed, there or in the cells around."""
+        """The mesh with its level corrected, in each cell or by the cells around it."""
         mesh = self._mesh
         if mesh.hidden is None:
             return mesh
@@ -79,7 +79,7 @@ class SecondLook:
         seen = self._number >= LEAST_SEEN / self._every * area
         if not seen.any():
             return mesh
-        # Where objects are in every cell, the best fifth of them must do.
+        # Where objects are in every cell, the best fifth of the cells is used.
         good = seen & (mesh.hidden <= max(MOST_HIDDEN, np.quantile(mesh.hidden[seen], 0.2)))
         mean = fill_cells(self._total / np.maximum(self._number, 1), good)
         return replace(mesh, background_mesh=(mesh.background_mesh + mean).astype(np.float32))

@@ -1,11 +1,12 @@
 """Level and noise of the sky on a coarse mesh, and what they are at each pixel."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from bgrem.arrays.rows import Computed, Rows
+from bgrem.arrays.rows import Rows
 from bgrem.arrays.splines import cubic, curvature_of, linear, spline
 
 __all__ = ["Mesh", "cell_edges"]
@@ -42,20 +43,18 @@ class Mesh:
     hidden: np.ndarray | None = None
     rms_map: Rows | None = None
 
-    @property
+    @cached_property
     def background(self) -> Rows:
         """Sky level of each pixel, float32 of shape (ny, nx).
 
         A natural cubic spline through the centres of the cells, as in SExtractor
         (Bertin & Arnouts 1996, A&AS 117, 393), and straight lines outside the outermost centres.
         """
-        return Computed(self.shape, np.float32, lambda rows: self.background_at(_places(rows)))
+        down, across = self.nodes
+        level = spline(across, self.background_mesh.T, np.arange(self.shape[1])).T
+        return _Interpolated(self.shape, cubic, (down, level, curvature_of(down, level)))
 
-    def background_at(self, places: np.ndarray) -> np.ndarray:
-        """Sky level at ascending places along y, which may lie between two rows, as `background`."""
-        return cubic(self.nodes[0], *self._background_along_x, places)
-
-    @property
+    @cached_property
     def rms(self) -> Rows:
         """Noise of each pixel, float32 of shape (ny, nx).
 
@@ -64,11 +63,9 @@ class Mesh:
         """
         if self.rms_map is not None:
             return self.rms_map
-        return Computed(
-            self.shape,
-            np.float32,
-            lambda rows: linear(self.nodes[0], self._rms_along_x, _places(rows)),
-        )
+        down, across = self.nodes
+        rms = linear(across, self.rms_mesh.T, np.arange(self.shape[1])).T
+        return _Interpolated(self.shape, linear, (down, rms))
 
     @property
     def quantisation(self) -> float:
@@ -85,21 +82,23 @@ class Mesh:
         """Borders of the cells along y and along x, in pixels."""
         return [cell_edges(n, m) for n, m in zip(self.shape, self.rms_mesh.shape, strict=True)]
 
-    @cached_property
-    def _background_along_x(self) -> tuple[np.ndarray, np.ndarray]:
-        """The level at every column of each row of cells, and its curvature along y."""
-        down, across = self.nodes
-        level = spline(across, self.background_mesh.T, np.arange(self.shape[1])).T
-        return level, curvature_of(down, level)
 
-    @cached_property
-    def _rms_along_x(self) -> np.ndarray:
-        """The noise at every column of each row of cells."""
-        return linear(self.nodes[1], self.rms_mesh.T, np.arange(self.shape[1])).T
+class _Interpolated:
+    """A mesh at every pixel: `Rows` of shape (ny, nx), interpolated along y when they are read."""
 
+    dtype = np.dtype(np.float32)
 
-def _places(rows: slice) -> np.ndarray:
-    return np.arange(rows.start, rows.stop)
+    def __init__(self, shape: tuple[int, int], function: Callable, along_x: tuple) -> None:
+        self.shape = shape
+        self._function, self._along_x = function, along_x
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(self.shape[0])
+        return self.at(np.arange(start, stop))
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """At ascending places along y, which may lie between two rows."""
+        return self._function(*self._along_x, places)
 
 
 def cell_edges(length: int, cells: int) -> np.ndarray:

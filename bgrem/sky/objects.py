@@ -33,9 +33,9 @@ OBJECT_THRESHOLD = 2.5
 HALO_THRESHOLD = 3.0
 # Noise of an average of white noise after the [1, 2, 1] / 4 smoothing of both axes.
 SMOOTHING_GAIN = 0.375
-# Averages that tell the noise of all of them: those of a frame of 4096 pixels.
+# Number of averages from which their noise is measured: those of a frame of 4096 x 4096 pixels.
 AVERAGES = 1 << 20
-# So many counts in a block are no object, however rare counts are.
+# This number of counts in a block is no object, however rare counts are.
 CHANCE_COUNTS = 3
 
 
@@ -232,7 +232,7 @@ def _above(
     """Where smoothed averages of ``side`` pixels stand out of their noise, widened by one.
 
     Independent pixels would give the averages a noise that is known; correlated
-    pixels and the structure of the sky make it larger, as their lower half tells. Where
+    pixels and the structure of the sky make it larger, which their lower half shows. Where
     noise is skewed its mean is not its mode, and nearly all averages are above 0: the
     lowest of them are then the sky. ``count`` is the quantisation step in units of the
     rms.
@@ -282,11 +282,11 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def absorbed_light(mesh: Mesh) -> tuple[int, int] | None:
-    """Where the mesh stands out under an object, most of all.
+    """Where the mesh stands out most under an object.
 
     The sky changes slowly from cell to cell, and an object that fits into a cell is left out of
-    it. A cell that is higher than its neighbourhood, where an object hides most of it or of the
-    next one, has taken a part of that object's light for sky.
+    it. A cell that is higher than its neighbourhood, where an object covers most of it or of the
+    next one, has absorbed a part of that object's light.
 
     Parameters
     ----------

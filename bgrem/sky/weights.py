@@ -18,9 +18,10 @@ __all__ = ["WEIGHT_TYPES", "rms_of_weight", "weighted_mesh"]
 WEIGHT_TYPES = ("inverse", "variance", "rms")
 # Beyond these ratios to the median a weight means that there are no data.
 LARGEST_RATIO = 1e6
-# A source this many sky rms bright, in this many pixels, tells whether the map has its noise.
+# From pixels of sources brighter than this, in sky rms, if there are as many as this, is determined whether
+# the map contains the photon noise of sources.
 BRIGHT_SOURCE, BRIGHT_PIXELS = 20.0, 30
-# Spread of the ratio of variance to light above which it is not that of photons.
+# Relative scatter of the ratio of variance to light above which the variance is not that of photons.
 LARGEST_SCATTER = 0.5
 
 

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from skies import flat_sky
 
 from bgrem.arrays.tiling import map_tiles
 
@@ -29,7 +30,7 @@ def identity(tile):
 
 
 def texture(shape, seed=0):
-    return np.random.default_rng(seed).normal(100, 10, shape).astype(np.float32)
+    return flat_sky(shape, 100, 10, seed=seed)
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,7 +76,7 @@ def test_a_local_function_leaves_no_seam(calls):
     np.testing.assert_allclose(run(smooth, image, calls=calls)[0], expected, rtol=1e-5)
 
 
-def test_tiles_sit_on_one_grid_and_are_no_larger_than_needed():
+def test_tiles_share_one_grid_evenly():
     seen = []
 
     def watch(tile):
@@ -91,7 +92,7 @@ def test_tiles_sit_on_one_grid_and_are_no_larger_than_needed():
     assert seen == [(96, 96)]
 
 
-def test_a_shift_by_the_step_is_seen_as_such():
+def test_a_shift_by_the_step_shifts_the_tiles():
     """Functions that depend on the place in steps of `multiple` are merged consistently."""
 
     def checkered(tile):

@@ -306,7 +306,7 @@ def test_a_bad_file_does_not_stop_the_others(frame, tmp_path, toy_model):
     assert results[0].message == f"{tmp_path / 'page.fits'}: not a FITS file"
 
 
-def test_a_fault_of_ours_does_not_stop_the_others(frame, toy_model, monkeypatch):
+def test_an_unexpected_fault_stops_no_other_file(frame, toy_model, monkeypatch):
     monkeypatch.setattr("bgrem.processing.files.separate", lambda *_, **__: 1 / 0)
     (failure,) = outcomes([frame], toy_model)
     assert "unexpected ZeroDivisionError" in failure.message
@@ -341,7 +341,7 @@ def test_nothing_found(tmp_path, toy_model):
     ]
 
 
-def test_two_inputs_of_one_name_do_not_overwrite_each_other(frame, tmp_path, toy_model):
+def test_inputs_of_one_name_are_not_overwritten(frame, tmp_path, toy_model):
     (tmp_path / "other").mkdir()
     twin = tmp_path / "other" / "frame.fits"
     twin.write_bytes(frame.read_bytes())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from skies import exponential_disc, white_noise
 
 from bgrem.sky.estimate import estimate_mesh
 from bgrem.sky.objects import absorbed_light
@@ -10,13 +11,11 @@ SIZE = 1100
 
 
 def noise(seed=0):
-    return np.random.default_rng(seed).standard_normal((SIZE, SIZE), dtype=np.float32)
+    return white_noise((SIZE, SIZE), seed=seed)
 
 
 def disc(x, y, radius, height):
-    """An exponential disc."""
-    rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32)
-    return height * np.exp(-np.hypot(columns - x, rows - y) / np.float32(radius))
+    return exponential_disc((SIZE, SIZE), x, y, radius, height)
 
 
 def test_a_galaxy_wider_than_the_box_is_told():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skies import white_noise
 
 from bgrem.sky.clipped import clipped_mean, clipped_modes
 
@@ -15,7 +16,7 @@ EDGES = np.array([0, 96, 192, 289, 384])
 
 
 def noise(seed=0, rows=96):
-    return np.random.default_rng(seed).standard_normal((rows, EDGES[-1])).astype(np.float32)
+    return white_noise((rows, EDGES[-1]), seed=seed)
 
 
 def crowd(seed=0):

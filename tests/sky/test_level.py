@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from skies import white_noise
 
 from bgrem import separate
 from bgrem.simulate import Scene, draw
@@ -35,11 +36,11 @@ def look(mesh, noise, flags=None, thin=16, sources=0.0):
 
 @pytest.fixture
 def noise():
-    return np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
+    return white_noise(SHAPE, seed=1)
 
 
 @pytest.mark.parametrize("thin", [1, 7, 16])
-def test_the_level_moves_by_the_mean_of_the_noise(noise, thin):
+def test_the_level_moves_by_the_mean_noise(noise, thin):
     found = look(mesh_of(level=3.0), noise + 0.5, thin=thin)
     np.testing.assert_allclose(found.background_mesh, 3.5, atol=0.03)
     assert found.background_mesh.dtype == np.float32
@@ -60,7 +61,7 @@ def test_each_cell_has_its_own(noise):
     np.testing.assert_allclose(found[:, 2:], 1.0, atol=0.03)
 
 
-def test_what_is_flagged_or_far_out_does_not_count(noise):
+def test_flagged_and_outlying_pixels_do_not_count(noise):
     flags = np.zeros(SHAPE, np.uint8)
     flags[50:80, 20:90] = 4
     noise[50:80, 20:90] = 5.0
@@ -98,7 +99,7 @@ def test_a_part_of_the_faintest_light_is_sky(sources):
 
 @pytest.mark.parametrize("thin", [1, 7, 16])
 @pytest.mark.parametrize("slopes", [(0.05, 0.0), (0.0, 0.05)])
-def test_a_gradient_that_the_mesh_has_is_no_noise(slopes, thin):
+def test_a_gradient_of_the_mesh_is_no_noise(slopes, thin):
     mesh = mesh_of()
     rows, columns = (nodes * slope for nodes, slope in zip(mesh.nodes, slopes, strict=True))
     plane = (rows[:, None] + columns).astype(np.float32)
@@ -114,7 +115,7 @@ def test_few_counts_are_no_outliers(rate):
     assert parts.background.mean() == pytest.approx(data.mean(), rel=0.1)
 
 
-def test_an_empty_canvas_does_not_switch_the_guard_off(noise):
+def test_an_empty_border_keeps_the_guard_on(noise):
     """Cells without data say nothing of how much objects hide elsewhere."""
     hidden = np.ones((3, 4))
     hidden[0] = 0.0, 0.0, 0.0, 0.9

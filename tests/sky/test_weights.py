@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skies import flat_sky
 
 from bgrem.background import separate
 from bgrem.masks.flags import NO_DATA
@@ -25,12 +26,12 @@ def weight_of(rms, kind):
 
 
 def frame(seed=0):
-    return 1000 + np.random.default_rng(seed).normal(size=SHAPE) * true_rms()
+    return flat_sky(SHAPE, 1000, true_rms(), seed=seed, dtype=float)
 
 
 @pytest.mark.parametrize("kind", WEIGHT_TYPES)
 @pytest.mark.parametrize("unit", [1.0, 1e-12, 3e8])
-def test_the_noise_follows_the_weight_and_the_scale_is_measured(toy_model, kind, unit):
+def test_the_rms_follows_the_weight(toy_model, kind, unit):
     weight = weight_of(true_rms() * unit, kind)
     parts = separate(frame(), weight=weight, weight_type=kind, model=toy_model, box=64)
     ratio = parts.rms / true_rms()
@@ -45,7 +46,7 @@ def test_the_noise_follows_the_weight_and_the_scale_is_measured(toy_model, kind,
 @pytest.mark.parametrize(
     ("kind", "empty"), [("inverse", 0), ("variance", np.inf), ("rms", np.inf), ("variance", -1)]
 )
-def test_no_weight_is_no_data_and_does_not_spread(toy_model, kind, empty):
+def test_no_weight_is_no_data(toy_model, kind, empty):
     lost = np.zeros(SHAPE, bool)
     lost[40:60, 100:150] = True
     weight = np.where(lost, empty, weight_of(true_rms(), kind))

@@ -1,18 +1,19 @@
-"""What the commands of this folder share: frames, the local noise, a table and a JSON file."""
+"""What the commands of this folder share: options, frames, the local noise and the results."""
 
 import argparse
-import json
 import platform
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from bgrem.evaluate.tables import text_table, write_json
+from bgrem.inference.engines import cores
 from bgrem.inference.model import load_model
 from bgrem.simulate import Scene, draw
 
 # Photon noise of a source in units of the sky's is sqrt(1 + x / KNEE), x in units of the sky's rms:
-# KNEE is the sky's rms in electrons, some tens for most frames.
+# KNEE is the sky's rms in electrons, of the order of ten for most frames.
 KNEE = 30.0
 
 
@@ -40,36 +41,8 @@ def local_noise(sources, rms):
 
 
 def report(name, rows, chosen, *, model=None, **facts):
-    """Print rows (dicts of the same keys) as a table and write them, with what they were made by."""
-    print(table(rows))
+    """Print rows (dicts of the same keys) as a table and write them with the model and the machine."""
+    print(text_table(rows))
     card = {} if model is None else {"card": asdict(model.card), "sha256": model.sha256}
     content = {"rows": rows, **facts, **card, "machine": f"{platform.machine()}, {cores()} cores"}
-    path = Path(chosen.output_dir) / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, default=float) + "\n")
-    print(f"\n{path}")
-
-
-def table(rows):
-    """Rows as text, columns aligned."""
-    lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
-
-
-def _cell(value):
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "NO"
-    return f"{value:.3g}" if isinstance(value, float | np.floating) else str(value)
-
-
-def cores():
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"\n{write_json(Path(chosen.output_dir) / f'{name}.json', content)}")

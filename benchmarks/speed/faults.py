@@ -16,7 +16,6 @@ written is not, bit by bit, what one process writes; half-written files are thos
 The exit code is 1 if there is any.
 """
 
-import argparse
 import logging
 import os
 import signal
@@ -30,6 +29,7 @@ from pathlib import Path
 import distributed
 import numpy as np
 from astropy.io import fits
+from options import make_parser
 
 from bgrem.evaluate.tables import text_table, write_json
 from bgrem.inference.model import load_model
@@ -46,7 +46,7 @@ FOUND = ("lost", "twice", "different", "half-written")
 
 def main(argv=None):
     """Measure, print and write."""
-    options = make_parser().parse_args(argv)
+    options = command_parser().parse_args(argv)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     began = time.perf_counter()
     model = load_model(options.model, threads=1)
@@ -67,19 +67,13 @@ def main(argv=None):
     return 1 if any(each[name] for each in runs for name in FOUND) else 0
 
 
-def make_parser():
+def command_parser():
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--runs", type=int, default=20, help="clusters, the faults taking turns")
     add("--frames", type=int, default=24, help="of a batch")
     add("--side", type=int, default=512, help="of a frame in pixels")
-    add("--model", default="optical", help="name, or path of an .onnx file")
-    add("--folder", help="for frames and outputs (default: a temporary one)")
-    add("--json", metavar="FILE", help="write the results there, too")
     return parser
 
 

@@ -12,7 +12,6 @@ gives; "layer by layer" is what they would be if every layer read and wrote memo
 network (`published.py`) stands below for comparison, without a measured time.
 """
 
-import argparse
 import json
 import math
 import os
@@ -25,6 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from options import make_parser
 from published import STEP, TILE, onnx_network
 from stages import REST, STAGES, time_stages
 from suite import SCENE, report, scene, write_frame
@@ -59,7 +59,7 @@ class Operations:
 
 def main(argv=None):
     """Measure, print and write."""
-    options = make_parser().parse_args(argv)
+    options = command_parser().parse_args(argv)
     began = time.perf_counter()
     model = load_model(options.model, threads=options.threads)
     rates = measure_rates(options.threads or cores(), options.matrix, options.copy)
@@ -76,19 +76,14 @@ def main(argv=None):
     report(options, tables, model, time.perf_counter() - began)
 
 
-def make_parser():
+def command_parser():
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--side", type=int, default=4096, help="of the frame in pixels")
     add("--threads", type=int, help="of network, product and copy (default: one per core)")
     add("--matrix", type=int, default=MATRIX, help="side of the matrices that are multiplied")
     add("--copy", type=int, default=COPY, help="bytes that are copied")
-    add("--model", default="optical", help="name, or path of an .onnx file")
-    add("--json", metavar="FILE", help="write the results there, too")
     return parser
 
 

@@ -1,11 +1,11 @@
 """Where the time of the path goes: its functions, each without those that it calls.
 
-Tiles are in the network while the thread that gave them to it goes on, so that the seconds add up to
-more than the whole. Those of the network are the seconds in which at least one tile is in it.
+Tiles are in the network while the calling thread continues, so that the seconds add up to more than
+the whole. Those of the network are the seconds in which at least one tile is in it.
 
-The bytes beside each are the fewest that it must move per pixel between memory and processor if
-whole images of float32 lie in memory and all else in the caches: what it is given is read once and
-what it makes is written once.
+The bytes beside each are the minimum that it must move per pixel between memory and processor if
+whole images of float32 lie in memory and all else in the caches: its input is read once and its
+output is written once.
 """
 
 import threading
@@ -17,9 +17,9 @@ from unittest import mock
 
 from bgrem import background
 from bgrem.arrays import tiling
-from bgrem.inference import model
+from bgrem.inference import denoiser, model
 from bgrem.processing import files
-from bgrem.sky import estimate as sky
+from bgrem.sky import mesh, standard
 
 __all__ = ["REST", "STAGES", "Stage", "Timing", "time_stages"]
 
@@ -47,15 +47,15 @@ NETWORK, WAITING = "network", "waiting for the network"
 STAGES = (
     Stage("read", ((files, "read_image"),), 4 + 4),
     Stage("bad pixels", ((background, "flag_pixels"),), 4 + 1),
-    Stage("centre and scale", ((background, "center_and_scale"),), 4),
-    Stage("to sky rms", ((background, "_standardised"),), 4 + 4),
-    Stage("sky mesh", ((background, "estimate_mesh"),), 4),
-    Stage("sky from its mesh", ((sky.Mesh, "background_rows"), (sky.Mesh, "rms_rows"))),
+    Stage("centre and scale", ((standard, "center_and_scale"),), 4),
+    Stage("to sky rms", ((background, "standardise"),), 4 + 4),
+    Stage("sky mesh", ((standard, "estimate_mesh"),), 4),
+    Stage("sky from its mesh", ((mesh.Interpolated, "at"),)),
     Stage("frame", ((background, "measure_frame"),), 4),
     Stage(NETWORK, ((model.Model, "__call__"),)),
-    Stage("diffusion", ((background, "reverse_diffusion"),)),
+    Stage("diffusion", ((denoiser, "reverse_diffusion"),)),
     # One plane goes in; sources and artefacts come out.
-    Stage("tiles", ((background, "map_tiles"), (tiling, "_tiles")), 4 + 8),
+    Stage("tiles", ((denoiser, "map_tiles"), (tiling, "_tiles")), 4 + 8),
     Stage(WAITING, ((tiling, "_in_order"),)),
     Stage("saturation", ((background, "keep_saturated"),), 1),
     Stage("write", ((files, "write_mosaic"),), 4 + 4),

@@ -34,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from options import make_parser
 from process import CommandError, Usage, measure
 from rivals import RIVALS
 from stages import REST, STAGES, time_stages
@@ -89,7 +90,7 @@ class Method:
 
 def main(argv=None):
     """Measure, print and write."""
-    options = make_parser().parse_args(argv)
+    options = command_parser().parse_args(argv)
     began = time.perf_counter()
     model = load_model(options.model)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -97,12 +98,9 @@ def main(argv=None):
     report(options, tables, model, time.perf_counter() - began)
 
 
-def make_parser():
+def command_parser():
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--sides", type=int, nargs="+", default=[1024, 2048, 4096], help="of the frames in pixels")
     add("--steps", type=int, nargs="+", default=[1, 4], help="diffusion steps")
@@ -119,11 +117,8 @@ def make_parser():
     add("--batch", type=int, default=32, help="images of the batch for the workers")
     add("--batch-side", type=int, default=2048, help="of an image of the batch in pixels")
     add("--repeat", type=int, default=2, help="runs of each; the quickest counts")
-    add("--model", default="optical", help="name, or path of an .onnx file")
     add("--tensorflow", metavar="PYTHON", default=os.environ.get("TENSORFLOW"),
         help="an interpreter that has TensorFlow, NumPy and Astropy (or $TENSORFLOW)")  # fmt: skip
-    add("--folder", help="for frames and outputs (default: a temporary one)")
-    add("--json", metavar="FILE", help="write the results there, too, and a plot beside them")
     add("--quick", action=Quick, nargs=0, help="tiny frames, once: to try it")
     return parser
 

@@ -9,7 +9,7 @@ import numpy as np
 from bgrem.arrays.rows import Rows
 from bgrem.arrays.splines import cubic, curvature_of, linear, spline
 
-__all__ = ["Mesh", "cell_edges"]
+__all__ = ["Interpolated", "Mesh", "cell_edges"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Mesh:
     rms_map: Rows | None = None
 
     @cached_property
-    def background(self) -> Rows:
+    def background(self) -> "Interpolated":
         """Sky level of each pixel, float32 of shape (ny, nx).
 
         A natural cubic spline through the centres of the cells, as in SExtractor
@@ -52,7 +52,7 @@ class Mesh:
         """
         down, across = self.nodes
         level = spline(across, self.background_mesh.T, np.arange(self.shape[1])).T
-        return _Interpolated(self.shape, cubic, (down, level, curvature_of(down, level)))
+        return Interpolated(self.shape, cubic, (down, level, curvature_of(down, level)))
 
     @cached_property
     def rms(self) -> Rows:
@@ -65,7 +65,7 @@ class Mesh:
             return self.rms_map
         down, across = self.nodes
         rms = linear(across, self.rms_mesh.T, np.arange(self.shape[1])).T
-        return _Interpolated(self.shape, linear, (down, rms))
+        return Interpolated(self.shape, linear, (down, rms))
 
     @property
     def quantisation(self) -> float:
@@ -83,7 +83,7 @@ class Mesh:
         return [cell_edges(n, m) for n, m in zip(self.shape, self.rms_mesh.shape, strict=True)]
 
 
-class _Interpolated:
+class Interpolated:
     """A mesh at every pixel: `Rows` of shape (ny, nx), interpolated along y when they are read."""
 
     dtype = np.dtype(np.float32)

@@ -36,6 +36,13 @@ TIER = {name: number for number, names in enumerate(TIERS) for name in names}
 # Folders of people who train and measure: there the heavy packages may come at once.
 WORKSHOP = {"network", "simulate", "evaluate", "train"}
 MODULE_LINES, FOLDER_MODULES, TOP_ENTRIES = 400, 12, 24
+FUNCTION_LINES, PARAMETERS, BOUND = 60, 8, {"self", "cls"}
+# Functions that need more, and why.
+LONG = {
+    "bgrem.background.separate": "the keywords of the public function",
+    "bgrem.simulate.optics.draw_psf": "the parameters of a point-spread function",
+    "bgrem.train.loop.train": "the settings of a training, as the command has them",
+}
 # Names by which packages are imported, where they are not those by which they are installed.
 IMPORT_NAMES = {"scikit-image": "skimage"}
 
@@ -132,6 +139,24 @@ def test_the_house_is_small():
 @pytest.mark.xfail(reason="being built", strict=False)
 def test_modules_are_short(path):
     assert len(path.read_text().splitlines()) <= MODULE_LINES
+
+
+def _length_of(function):
+    """Lines of a function without its docstring, and the number of its parameters."""
+    lines = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        lines -= function.body[0].end_lineno - function.body[0].lineno + 1
+    parameters = [a for a in (*function.args.args, *function.args.kwonlyargs) if a.arg not in BOUND]
+    return lines, len(parameters)
+
+
+@by_module()
+def test_functions_are_short(path):
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef) and f"{dotted(path)}.{node.name}" not in LONG:
+            lines, parameters = _length_of(node)
+            assert lines <= FUNCTION_LINES, node.name
+            assert parameters <= PARAMETERS, node.name
 
 
 def test_no_module_name_twice():

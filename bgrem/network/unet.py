@@ -1,4 +1,4 @@
-"""The attention U-Net that estimates what is not sources.
+"""The attention U-Net that estimates everything in an image except the sources.
 
 An attention U-Net (Oktay et al. 2018, arXiv:1804.03999) on 2 x 2 pixels folded into channels. Its
 inputs are the image, the noise rate of the diffusion, the vector that describes the whole frame
@@ -87,7 +87,7 @@ class AttentionGate(nn.Module):
 
 
 class AttentionUNet(nn.Module):
-    """Estimate, from an image at noise rate r, what is not sources.
+    """Estimate everything except the sources, from an image at noise rate r.
 
     Channels of the output, see `CHANNELS`: ``residual`` b in units of the sky's rms, with
     ``sources = x - r * b``; ``log_variance`` of the sources; ``artefact``, the logit that a pixel

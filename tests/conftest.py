@@ -8,13 +8,13 @@ import pytest
 from astropy.io import fits
 from onnx import TensorProto, helper, numpy_helper
 
-from bgrem.inference.model import ModelCard
+from bgrem.inference.card import ModelCard
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def toy_card(**changes) -> ModelCard:
-    """A card of the toy model, with some entries changed."""
+    """The card of the toy model, with some entries changed."""
     from bgrem.detection.frame import FRAME_NAMES
 
     entries = {
@@ -30,13 +30,13 @@ def toy_card(**changes) -> ModelCard:
         "normalisation": "centre-mad-mesh",
         "training_digest": "0" * 64,
         "licence": "BSD-3-Clause",
-        "description": "sources are what stands 1 rms out of a smoothed image; for tests",
+        "description": "sources exceed 1 rms in the smoothed image; for tests",
     }
     return ModelCard(**{**entries, **changes})
 
 
 def toy_onnx(card: ModelCard) -> onnx.ModelProto:
-    """residual = x - relu(smooth(x) - 1): bright and wide is a source, the rest is not.
+    """residual = x - relu(smooth(x) - 1): what is bright and wide is a source.
 
     The artefact logit is x - 5 smooth(x) - 5, positive on single bright pixels; the
     significance is smooth(x) - 3; the log-variance is 0.
@@ -56,7 +56,7 @@ def toy_onnx(card: ModelCard) -> onnx.ModelProto:
         helper.make_node("Sub", ["smooth", "one"], ["above"]),
         helper.make_node("Relu", ["above"], ["sources"]),
         helper.make_node("Sub", ["x", "sources"], ["noise"]),
-        # The rate and the frame vector take part, with no effect at a rate of 1.
+        # The rate and the frame vector are used, with no effect at a rate of 1.
         helper.make_node("ReduceSum", ["frame"], ["sum"], keepdims=0),
         helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
         helper.make_node("Div", ["noise", "rate"], ["scaled"]),

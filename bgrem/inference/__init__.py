@@ -4,9 +4,9 @@ from bgrem._lazy import lazy_names
 
 _HOME = {
     "Calibration": "calibration",
-    "Engine": "engines",
-    "ModelCard": "model",
-    "ModelError": "engines",
+    "Engine": "engine",
+    "ModelCard": "card",
+    "ModelError": "engine",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

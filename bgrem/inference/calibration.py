@@ -1,4 +1,4 @@
-"""What a model's own uncertainty and significance are worth, as measured on simulated frames."""
+"""Calibration of a model's uncertainty and significance, measured on simulated frames."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -10,24 +10,24 @@ __all__ = ["Calibration"]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Corrections of an uncertainty, and the false alarms of a significance.
+    """Corrections of the uncertainty and false alarms of the significance.
 
     Attributes
     ----------
     sigma, sigma_factor : tuple of float
-        Standard deviations of the sources as a network gives them, in units of the sky's rms,
-        ascending, and the true ones over these.
+        Standard deviations of the sources from the network, in units of the sky rms, ascending,
+        and the ratio of the true ones to them.
     brightness, brightness_factor : tuple of float
-        Sources as a network gives them, in units of the sky's rms, ascending, and what remains to
-        be corrected there.
+        Sources from the network, in units of the sky rms, ascending, and the remaining correction
+        factor there.
     threshold, false_alarms : tuple of float
         Significances, ascending, and the false detections per Mpix above each.
     circle_radius, circle_brightness : tuple of float
-        Radii of circles in FWHM, and sums of the sources in them in units of the sky's noise of
-        the sum, both ascending; empty where nothing is known of sums.
+        Radii of circles in FWHM, and sums of the sources in them in units of the sky noise of
+        the sum, both ascending; empty if the model was not calibrated for sums.
     circle_correlation : tuple of tuple of float
-        For each radius and brightness, how far the errors of pixels go together: the side of a square of
-        that many pixels, in FWHM.
+        Correlation length of the errors of pixels for each radius and brightness: the side, in
+        FWHM, of a square of fully correlated pixels.
     """
 
     sigma: tuple[float, ...]
@@ -42,10 +42,10 @@ class Calibration:
 
     @classmethod
     def from_json(cls, text: str) -> "Calibration":
-        """Read what `to_json` wrote; tables of other versions are left out."""
+        """Read what `to_json` wrote, without the tables of other versions."""
         known = {field.name for field in fields(cls)}
         tables = {name: _numbers(v) for name, v in json.loads(text).items() if name in known}
-        if "circle_correlation" not in tables:  # the radii of another version's table
+        if "circle_correlation" not in tables:  # they belong to a table of another version
             tables.pop("circle_radius", None)
         return cls(**tables)
 
@@ -54,17 +54,17 @@ class Calibration:
         return json.dumps(asdict(self))
 
     def uncertainty(self, sigma: np.ndarray, sources: np.ndarray) -> np.ndarray:
-        """The standard deviation of sources.
+        """Calibrated standard deviation of the sources.
 
         Parameters
         ----------
         sigma, sources : `~numpy.ndarray`
-            As the network gives them, of one shape, in units of the sky's rms.
+            Standard deviation and sources from the network, of one shape, in units of the sky rms.
 
         Returns
         -------
         `~numpy.ndarray`
-            Of that shape, in units of the sky's rms.
+            Of that shape and the dtype of ``sigma``, in units of the sky rms.
         """
         factor = _between(np.log(sigma), np.log(self.sigma), self.sigma_factor)
         bright = _between(
@@ -73,26 +73,25 @@ class Calibration:
         return sigma * factor * bright
 
     def of_circles(self, radius, brightness, *, fwhm) -> np.ndarray:
-        """By how much the errors of a circle's pixels, which go together, widen that of their sum.
+        """Factor by which the correlation of pixel errors increases the error of a circle's sum.
 
-        An error that is shared by the pixels of a star's image adds up over them: the variance of a sum
-        exceeds that of as many independent pixels by a number of pixels, which grows with the area of the
-        image.
+        The pixels of one star's image share errors. The variance of their sum is that of
+        independent pixels times 1 + (FWHM l)**2, with l the correlation length.
 
         Parameters
         ----------
         radius : float
-            In FWHM. A circle of none is a pixel, whose factor is 1; beyond the largest known one
-            the factor is taken to stay.
+            In FWHM. At 0 the circle is one pixel, with a factor of 1. Above the largest radius of
+            the table the factor is that of the largest radius.
         brightness : (n,) array_like
-            Sums of the sources in the circles over the sky's noise of the sum.
+            Sums of the sources in the circles in units of the sky noise of the sum.
         fwhm : float
             Full width at half maximum of the stars in pixels.
 
         Returns
         -------
         (n,) `~numpy.ndarray`
-            float64, 1 at the least.
+            float64, at least 1.
 
         Raises
         ------
@@ -100,7 +99,7 @@ class Calibration:
             If the model was not calibrated for sums.
         """
         if not self.circle_radius:
-            raise ValueError("the model's card says nothing of the uncertainty of sums")
+            raise ValueError("the model's card has no calibration of the uncertainty of sums")
         at, nodes = _compressed(brightness), _compressed(self.circle_brightness)
         rows = np.array([np.interp(at, nodes, known) for known in self.circle_correlation])
         rows = np.concatenate([np.zeros_like(rows[:1]), rows])
@@ -113,18 +112,18 @@ class Calibration:
     def false_alarms_above(self, threshold: float) -> float:
         """False detections per Mpix above a threshold of the significance.
 
-        Beyond the table's ends it is that of the end: an upper limit above, a lower one below.
+        Outside the table it is the value at the end: an upper limit above, a lower limit below.
         """
         rates = np.log(self.false_alarms)
         return float(np.exp(np.interp(threshold, self.threshold, rates)))
 
     def threshold_for(self, rate: float) -> float:
-        """The threshold of the significance above which so many false detections per Mpix are.
+        """Threshold of the significance for a rate of false detections per Mpix.
 
         Raises
         ------
         ValueError
-            If the table does not reach that rate.
+            If the rate is outside the table.
         """
         lowest, highest = self.false_alarms[-1], self.false_alarms[0]
         if not lowest <= rate <= highest:
@@ -137,12 +136,12 @@ class Calibration:
 
 
 def _numbers(values) -> tuple:
-    """Lists of numbers, or of such lists, as tuples of floats."""
+    """Nested lists of numbers as nested tuples of floats."""
     return tuple(_numbers(v) if isinstance(v, list) else float(v) for v in values)
 
 
 def _compressed(x) -> np.ndarray:
-    """Linear near zero and a logarithm far from it."""
+    """Arcsinh: linear near zero and logarithmic far from it."""
     return np.arcsinh(np.asarray(x))
 
 

@@ -1,9 +1,8 @@
 """Noise schedule and reverse diffusion.
 
-The noise of this diffusion is the frame's own: with b what an image holds besides its
-sources, x_r = sources + r b is the image at the noise rate r, and the one observed
-is x_1. The network is all that is known of b; this file knows only
-``network(x, rate)``.
+The noise of this diffusion is the residual background of the frame. With b everything in an
+image except its sources, x_r = sources + r b is the image at the noise rate r, and the observed
+image is x_1. The network estimates b; this module uses it only as ``network(x, rate)``.
 """
 
 from collections.abc import Callable
@@ -17,10 +16,10 @@ __all__ = ["noise_rates", "reverse_diffusion"]
 def noise_rates(steps: int) -> np.ndarray:
     """Noise rates of the cosine schedule, from exactly 1 down to exactly 0.
 
-    Signal and noise rates are the cosine and sine of an angle that falls evenly, as in
+    Signal and noise rates are the cosine and sine of an angle that falls linearly, as in
     Nichol & Dhariwal (2021, arXiv:2102.09672) and BGRem (Nicolaas et al. 2025,
-    arXiv:2510.04718). Those stop short of the ends; here the first rate is the
-    observed image itself and the last is the image without noise.
+    arXiv:2510.04718). Their schedules do not reach the ends; here the first rate is that of the
+    observed image and the last is that of the image without noise.
 
     Parameters
     ----------
@@ -50,15 +49,14 @@ def reverse_diffusion(
     """Remove the noise from images in a number of steps.
 
     Inversion by direct iteration (Delbracio & Milanfar 2023, arXiv:2303.11435): each
-    step estimates b, subtracts all of it, and adds back the part that the next, lower
-    rate allows.
+    step estimates b, subtracts all of it, and adds back the part at the next, lower rate.
 
     Parameters
     ----------
     network : callable
         ``network(x, rate)`` with x float32 of shape (n, 1, h, w) and rate a float gives
-        float32 of shape (n, c, h, w), whose first channel is the estimate of b. The array
-        must be a new one: that of the first call is returned, its first channel overwritten.
+        float32 of shape (n, c, h, w), whose first channel is the estimate of b. Each call must
+        return a new array: that of the first call is the result, its first channel overwritten.
     x : `~numpy.ndarray`
         The observed images, float32 of shape (n, 1, h, w).
     steps : int
@@ -67,8 +65,8 @@ def reverse_diffusion(
     Returns
     -------
     `~numpy.ndarray`
-        float32 of shape (n, c, h, w). The first channel holds the sources; the others
-        are those of the first step, the only one that sees the observed image.
+        float32 of shape (n, c, h, w). The first channel holds the sources. The others are those
+        of the first step, whose input is the observed image.
     """
     first = None
     for rate, lower in pairwise(noise_rates(steps)):

@@ -1,17 +1,15 @@
-"""The memory that the path takes beside whole images, which may be in files."""
+"""The memory that the path takes in addition to whole images, which may be in files."""
 
 from bgrem.arrays.rows import CHUNK, SHARE, Memory, Scratch
 from bgrem.arrays.tiling import tile_grid
-from bgrem.inference.model import Model, ModelCard
+from bgrem.inference.card import ModelCard
+from bgrem.inference.model import Model
 
 __all__ = ["calls_within", "check_limit", "least_memory"]
 
-PROGRAM = 200e6  # bytes: Python, the libraries, the weights
-NETWORK = (
-    200  # bytes per pixel of a tile, inside the network: measured on the optical model, 10 % added
-)
-BLOCKS = 0.6  # bytes per pixel of the image: averages of 4 x 4 pixels, by which objects are found
-FLOAT = 4
+PROGRAM_BYTES = 200e6  # Python, the libraries, the weights
+OBJECT_BYTES = 0.6  # per pixel of the image: averages of 4 x 4 pixels, on which objects are found
+FLOAT_BYTES = 4
 
 
 def least_memory(
@@ -22,7 +20,7 @@ def least_memory(
     *,
     calls: int = 1,
 ) -> float:
-    """Bytes of memory that an image takes at the least.
+    """Least number of bytes of memory that an image takes.
 
     Parameters
     ----------
@@ -31,11 +29,11 @@ def least_memory(
     card : `~bgrem.inference.model.ModelCard`
         Of the model.
     maps : tuple of str
-        What is wanted beside the parts, as for `~bgrem.background.separate`.
+        Maps in addition to the parts, as for `~bgrem.background.separate`.
     libraries : float
-        Bytes that the libraries of the network's engine take beyond those of onnxruntime.
+        Bytes that the libraries of the network's engine take in addition to those of onnxruntime.
     calls : int
-        Tiles that are in the network at once.
+        Number of tiles that are in the network at the same time.
 
     Returns
     -------
@@ -43,15 +41,14 @@ def least_memory(
     """
     ny, nx = shape
     (height, width), _ = _grid(shape, card)
-    # A row of tiles as it is read and merged, the latter once per channel; copies of both.
-    row = (nx + card.overlap) * height * FLOAT * (2 + 2 + len(maps))
-    mesh = 3 * FLOAT * nx * (ny // card.box + 1)
-    strips = (
-        10 * (1 + calls) * card.box * nx * FLOAT
-    )  # a row of cells in each thread, and the image
-    waiting = 2 * (1 + 2 + len(maps)) * FLOAT * height * width * (calls > 1)
-    tiles = calls * NETWORK * height * width + waiting + row + mesh
-    return PROGRAM + libraries + max(tiles, BLOCKS * ny * nx + strips) + 4 * CHUNK
+    # A row of tiles as it is read and as it is merged, the latter once per channel; copies of both.
+    row = (nx + card.overlap) * height * FLOAT_BYTES * (2 + 2 + len(maps))
+    mesh = 3 * FLOAT_BYTES * nx * (ny // card.box + 1)
+    # A row of cells in each thread, and the image.
+    strips = 10 * (1 + calls) * card.box * nx * FLOAT_BYTES
+    waiting = 2 * (1 + 2 + len(maps)) * FLOAT_BYTES * height * width * (calls > 1)
+    tiles = calls * card.memory_per_pixel * height * width + waiting + row + mesh
+    return PROGRAM_BYTES + libraries + max(tiles, OBJECT_BYTES * ny * nx + strips) + 4 * CHUNK
 
 
 def check_limit(
@@ -62,7 +59,7 @@ def check_limit(
     label: str,
     libraries: float = 0.0,
 ) -> None:
-    """Refuse an image that cannot be done within the limit of a store.
+    """Refuse an image that needs more memory than the limit of a store.
 
     Parameters
     ----------
@@ -70,7 +67,7 @@ def check_limit(
     shape, card, maps, libraries
         As for `least_memory`.
     label : str
-        What to call the image.
+        Name of the image in the message.
 
     Raises
     ------
@@ -92,7 +89,7 @@ def calls_within(
     maps: tuple[str, ...],
     tile: int | None = None,
 ) -> int:
-    """How many tiles of an image the network may be given at once.
+    """Number of tiles of an image that the network may take at the same time.
 
     Parameters
     ----------
@@ -107,7 +104,8 @@ def calls_within(
     Returns
     -------
     int
-        As many as its engine likes, the image has tiles, and the limit allows; at least 1.
+        The largest that the engine prefers, the image has tiles for, and the limit allows; at
+        least 1.
     """
     engine, card = model.engine, model.card
     calls = min(engine.at_once, _grid(shape, card, tile)[1])
@@ -128,6 +126,6 @@ def _grid(shape: tuple[int, int], card: ModelCard, tile: int | None = None):
 def _kept(store: Scratch, shape: tuple[int, int]) -> float:
     """Bytes of whole images that may be in memory.
 
-    Planes of one byte per pixel are the smallest: larger than the share, none is in memory.
+    The smallest planes have one byte per pixel. If they exceed the share, no plane is in memory.
     """
     return store.limit / SHARE if shape[0] * shape[1] < store.limit / SHARE else 0

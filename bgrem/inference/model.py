@@ -1,24 +1,19 @@
-"""A network with its card: find it, load it, run it.
-
-The card travels in the metadata of the ONNX file, so that a model says itself how
-it wants to be used and nothing about it is written in this package.
-"""
+"""A model, a network with its card: find it, load it, run it."""
 
 import hashlib
-import json
 import os
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
-from bgrem.inference.calibration import Calibration
-from bgrem.inference.engines import ModelError, ModelFile, start_engine
+from bgrem.inference.card import ModelCard
+from bgrem.inference.engine import ModelError, ModelFile
+from bgrem.inference.engines import start_engine
 
 __all__ = [
+    "INCLUDED",
     "Model",
     "ModelCard",
     "ModelError",
@@ -28,118 +23,10 @@ __all__ = [
 ]
 
 INCLUDED = Path(__file__).parents[1] / "models"
-SCHEDULE = "cosine"
-NORMALISATION = "centre-mad-mesh"
 
 
 class ModelNotFoundError(ModelError):
     """There is no model of that name."""
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a model says about itself.
-
-    Attributes
-    ----------
-    name, version : str
-        Of the model.
-    channels : tuple of str
-        Names of the output channels. The first is "residual", the estimate of all that
-        is not sources; "log_variance" (of the sources, in squared sky rms), "artefact" (a
-        logit) and "significance" may follow.
-    frame : tuple of str
-        Names of the entries of the frame vector, among `bgrem.detection.frame.FRAME_NAMES`.
-    schedule : str
-        Noise schedule, "cosine".
-    tile, overlap, multiple : int
-        Side of a tile, pixels that neighbours share, and what both are multiples of.
-    box : int
-        Side in pixels of a cell of the sky mesh with which the model was trained.
-    normalisation : str
-        Rule that brings an image to units of its sky rms, "centre-mad-mesh".
-    training_digest : str
-        SHA-256 of the training configuration.
-    licence, description : str
-        For people.
-    lowest, highest : tuple of float
-        Range of each entry of the frame vector that the training frames reach; empty where
-        unknown.
-    calibration : `~bgrem.inference.calibration.Calibration` or None
-        What the model's uncertainty and significance are worth.
-    """
-
-    name: str
-    version: str
-    channels: tuple[str, ...]
-    frame: tuple[str, ...]
-    schedule: str
-    tile: int
-    overlap: int
-    multiple: int
-    box: int
-    normalisation: str
-    training_digest: str
-    licence: str
-    description: str
-    lowest: tuple[float, ...] = ()
-    highest: tuple[float, ...] = ()
-    calibration: Calibration | None = None
-
-    @classmethod
-    def from_metadata(cls, metadata: dict[str, str]) -> "ModelCard":
-        """Read a card from the metadata of an ONNX file.
-
-        Raises
-        ------
-        ModelError
-            If an entry is missing or unreadable, or asks for what this version cannot do.
-        """
-        needed = [field.name for field in fields(cls) if field.default is MISSING]
-        missing = [name for name in needed if name not in metadata]
-        if missing:
-            raise ModelError(f"it has no card of a bgrem model ({', '.join(missing)} missing)")
-        try:
-            given = [field for field in fields(cls) if field.name in metadata]
-            card = cls(**{f.name: _parse(metadata[f.name], f.type) for f in given})
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ModelError(f"its card cannot be read ({error})") from None
-        card._check()
-        return card
-
-    def to_metadata(self) -> dict[str, str]:
-        """Entries for the metadata of an ONNX file; lists and numbers as JSON."""
-        entries = {field.name: getattr(self, field.name) for field in fields(self)}
-        calibration = entries.pop("calibration")
-        metadata = {
-            name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in entries.items()
-        }
-        return metadata | ({"calibration": calibration.to_json()} if calibration else {})
-
-    def _check(self) -> None:
-        if self.schedule != SCHEDULE or self.normalisation != NORMALISATION:
-            raise ModelError(
-                f"it needs another version of bgrem (schedule {self.schedule!r}, "
-                f"normalisation {self.normalisation!r})"
-            )
-        if self.channels[:1] != ("residual",):
-            raise ModelError("its first channel is not the residual")
-        if min(self.tile, self.multiple, self.box) < 1 or self.overlap < 0:
-            raise ModelError("its tile, overlap, multiple or box is out of range")
-        if {len(self.lowest), len(self.highest)} - {0, len(self.frame)}:
-            raise ModelError("its range of the frame vector is not that of its entries")
-
-
-def _parse(text: str, kind: type):
-    if kind is str:
-        return text
-    if kind is int:
-        return int(text)
-    if kind == Calibration | None:
-        return Calibration.from_json(text)
-    (item, _) = get_args(kind)
-    return tuple(item(entry) for entry in json.loads(text))
 
 
 class Model:
@@ -150,9 +37,9 @@ class Model:
     path : path
         An ONNX file with a card.
     threads : int, optional
-        Number of threads. Default: as many as there are cores.
+        Number of threads. Default: the number of cores.
     engine : str
-        "onnxruntime", "openvino", "torch", or "auto" by the rule of `bgrem.inference.engines`.
+        "onnxruntime", "openvino", "torch", or "auto"; see `bgrem.inference.engines` for the rule.
     device : str
         "cpu", "cuda" or "auto".
 
@@ -161,21 +48,21 @@ class Model:
     path : `~pathlib.Path`
         The file.
     card : ModelCard
-        What the model says about itself.
+        How the model is to be used.
     sha256 : str
         Hexadecimal SHA-256 of the file.
-    engine : `~bgrem.inference.engines.Engine`
-        What runs it; as a text, its name, device and precision.
+    engine : `~bgrem.inference.engine.Engine`
+        The engine that runs it; its ``str`` gives name, device and precision.
     asked : dict
-        ``engine`` and ``device`` as they were given, to load the model again elsewhere.
+        ``engine`` and ``device`` as given, to load the model in another process.
 
     Raises
     ------
     ModelError
-        If the file cannot be read, or is no model that this version can use.
+        If the file cannot be read, or is not a model that this version can use.
     ValueError
-        If there is no such engine or device. One that is not installed is none: a warning tells,
-        and onnxruntime runs on the processor.
+        If there is no such engine or device. If one is not installed, there is a warning, and
+        onnxruntime runs on the CPU.
     """
 
     def __init__(
@@ -209,8 +96,8 @@ class Model:
     def prepare(
         self, shape: tuple[int, int], *, calls: int = 1, channels: tuple[int, ...] | None = None
     ) -> None:
-        """Make ready for images of shape (h, w), of which so many come at once; it only saves time."""
-        with suppress(Exception):  # a call will tell what is wrong
+        """Prepare for simultaneous calls with images of shape (h, w); this only saves time."""
+        with suppress(Exception):  # the call itself raises the error
             self.engine.prepare((1, 1, *shape), calls, channels)
 
     def __call__(
@@ -234,9 +121,9 @@ class Model:
         frame : `~numpy.ndarray`
             The frame vector, float32 of shape (k,), in the order of ``card.frame``.
         calls : int
-            How many are made at once, by as many threads; each has its part of the cores.
+            Number of simultaneous calls, one per thread; each has its share of the cores.
         channels : tuple of int, optional
-            Those that are wanted, as places in ``card.channels``. Default: all.
+            Indices in ``card.channels`` of the requested channels. Default: all.
 
         Returns
         -------
@@ -252,7 +139,7 @@ class Model:
 
 
 def _folders() -> list[Path]:
-    """Folders that hold models: those of $BGREM_MODELS, then the package's own."""
+    """Folders with models: those of $BGREM_MODELS, then the package's own."""
     named = os.environ.get("BGREM_MODELS", "").split(os.pathsep)
     return [Path(folder).expanduser() for folder in named if folder] + [INCLUDED]
 
@@ -281,7 +168,7 @@ def load_model(
     ----------
     name_or_path : str or path
         One of `available_models`, or the path of an ``.onnx`` file. A model in
-        ``$BGREM_MODELS`` stands before one of the same name in the package.
+        ``$BGREM_MODELS`` takes precedence over one of the same name in the package.
     threads, engine, device
         As for `Model`.
 
@@ -294,7 +181,7 @@ def load_model(
     ModelNotFoundError
         If there is no such model.
     ModelError
-        If the file is no model that this version can use.
+        If the file is not a model that this version can use.
     """
     load = partial(Model, threads=threads, engine=engine, device=device)
     name = os.fspath(name_or_path)

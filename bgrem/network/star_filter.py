@@ -1,31 +1,36 @@
-"""The optimal linear filter for stars, above the local level and in units of the noise it leaves."""
+"""The optimal linear filter for stars, as S/N above the local level."""
 
 import math
 
 import torch
 from torch.nn import functional
 
+from bgrem.arrays.statistics import FWHM_PER_SIGMA
 from bgrem.detection.frame import CORRELATION_UNIT, FRAME_NAMES, TYPICAL_FWHM
 
 __all__ = [
     "StarFilter",
     "correlation_of",
+    "filter_stars",
     "filtered_noise",
     "fwhm_of",
     "local_level",
-    "matched_filter",
     "matched_kernel",
     "separable",
     "spread_blocks",
 ]
 
-# Where the frame vector holds the noise correlation, and how many times it.
-CORRELATIONS = [FRAME_NAMES.index("correlation_x"), FRAME_NAMES.index("correlation_y")]
-REACH = 12  # px: half width of the kernels, 3.3 sigma at 8.5 px FWHM
-# The local level is found on averages of LEVEL_BLOCK x LEVEL_BLOCK pixels: a morphological opening
-# by LEVEL_OPENING of them, wider than any star, refined by the mean of what deviates less than
-# LEVEL_CLIP from it, both within LEVEL_SIGMA blocks.
+# The entries of the frame vector that hold the noise correlation.
+CORRELATION_ENTRIES = [FRAME_NAMES.index(f"correlation_{axis}") for axis in "xy"]
+KERNEL_REACH = 12  # px: half width of the kernels, 3.3 sigma at 8.5 px FWHM
+# The local level is measured on averages of LEVEL_BLOCK x LEVEL_BLOCK pixels (experiment 15): a
+# morphological opening over LEVEL_OPENING blocks, wider than any star, plus a Gaussian mean of
+# LEVEL_SIGMA blocks of the deviations from it, clipped at LEVEL_CLIP sky rms. The weights of a
+# network depend on these numbers.
 LEVEL_BLOCK, LEVEL_OPENING, LEVEL_SIGMA, LEVEL_CLIP = 4, 9, 4.0, 1.0
+# Limits of safety, which no frame reaches: beyond them the filtered variance is not positive.
+LOWEST_CORRELATION, HIGHEST_CORRELATION = -0.3, 0.97
+LEAST_CORRELATION_SIZE = 1e-4  # a limit of safety for the power of 0
 
 
 class StarFilter:
@@ -44,24 +49,24 @@ class StarFilter:
 
     def snr(self, x):
         """Signal-to-noise ratio of a star at each pixel of (n, 1, y, x), above the local level."""
-        # The filter takes a level, which is smooth, to the level times the kernel's sum.
+        # The filter multiplies a smooth level by the sum of its kernel.
         gain = (self._kernel.sum(dim=1) ** 2)[:, None, None, None]
         level = spread_blocks(gain * local_level(x))
-        return (matched_filter(x, self._kernel) - level) / self._noise[:, None, None, None]
+        return (filter_stars(x, self._kernel) - level) / self._noise[:, None, None, None]
 
 
 def fwhm_of(frame):
-    """FWHM of the stars in pixels, (n,), from frame vectors (n, k); a typical one where unknown."""
+    """FWHM of the stars in pixels, (n,), from frame vectors (n, k); `TYPICAL_FWHM` if unknown."""
     return TYPICAL_FWHM * torch.exp(math.log(2.0) * frame[:, 0])
 
 
 def correlation_of(frame):
     """Correlation of the noise of neighbours along x and y, (n, 2), from frame vectors (n, k)."""
-    return frame[:, CORRELATIONS] / CORRELATION_UNIT
+    return frame[:, CORRELATION_ENTRIES] / CORRELATION_UNIT
 
 
 def matched_kernel(fwhm):
-    """One dimension of the Gaussian that stands for a star, of unit squared sum.
+    """Profile along one axis of a Gaussian star, with unit sum of squares.
 
     Parameters
     ----------
@@ -70,19 +75,21 @@ def matched_kernel(fwhm):
 
     Returns
     -------
-    Tensor, (n, 2 REACH + 1) float32
+    Tensor, (n, 2 KERNEL_REACH + 1) float32
     """
-    sigma = (fwhm / 2.3548)[:, None]
-    offsets = torch.arange(-REACH, REACH + 1, dtype=torch.float32, device=fwhm.device)[None]
+    sigma = (fwhm / FWHM_PER_SIGMA)[:, None]
+    offsets = torch.arange(
+        -KERNEL_REACH, KERNEL_REACH + 1, dtype=torch.float32, device=fwhm.device
+    )[None]
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     return kernel / torch.sqrt((kernel**2).sum(dim=1, keepdim=True))
 
 
-def matched_filter(x, kernel):
+def filter_stars(x, kernel):
     """Signal-to-noise ratio of a star at each pixel, for white noise of unit deviation.
 
-    The optimal linear filter is the point-spread function itself, over the root of its
-    squared sum (Irwin 1985, MNRAS 214, 575); here a Gaussian stands for it.
+    The optimal linear filter is the PSF divided by the root of its sum of squares (Irwin 1985,
+    MNRAS 214, 575). The PSF is approximated by a Gaussian.
 
     Parameters
     ----------
@@ -94,17 +101,17 @@ def matched_filter(x, kernel):
     -------
     Tensor, (n, 1, y, x) float32
     """
-    # All tiles of one frame share a kernel; in training each has its own.
+    # All tiles of one frame share a kernel. In training each tile has its own.
     groups = [x] if kernel.shape[0] == 1 else x.split(1)
     return torch.cat([separable(tiles, k) for tiles, k in zip(groups, kernel, strict=True)])
 
 
 def local_level(x):
-    """Level of what is wider than stars, on blocks of LEVEL_BLOCK pixels.
+    """Level of the light that is wider than stars, on blocks of LEVEL_BLOCK pixels.
 
-    A morphological opening (the top-hat transform takes it off; Serra 1982, Image Analysis and
-    Mathematical Morphology) follows nebulae and halos and passes below stars, but lies below
-    the mean of the noise; the mean of what is left near it brings it there.
+    A morphological opening (the top-hat transform subtracts it; Serra 1982, Image Analysis and
+    Mathematical Morphology) follows nebulae and halos and ignores stars, but is lower than the
+    mean of the noise. The mean of the clipped deviations corrects that.
 
     Parameters
     ----------
@@ -122,11 +129,11 @@ def local_level(x):
 
 
 def spread_blocks(blocks):
-    """Blocks of LEVEL_BLOCK x LEVEL_BLOCK pixels as pixels, by bilinear interpolation.
+    """Interpolate blocks of LEVEL_BLOCK x LEVEL_BLOCK pixels to pixels, bilinearly.
 
-    Each pixel of a block lies between the block's centre and that of a neighbour, so that a
-    convolution gives all of them, as channels; runtimes take half the time for it that they take
-    for their own interpolation.
+    Each pixel of a block is between the block's centre and that of a neighbour, so one
+    convolution gives all of them, as channels. Runtimes need half of the time of their own
+    interpolation for it.
 
     Parameters
     ----------
@@ -153,7 +160,7 @@ def _highest(blocks):
 
 
 def _smoothed(blocks, sigma):
-    """Gaussian mean of (n, 1, y, x) over what the image holds."""
+    """Gaussian mean of (n, 1, y, x); the image is continued by its edge pixels."""
     reach = math.ceil(3 * sigma)
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float32, device=blocks.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
@@ -164,11 +171,11 @@ def _smoothed(blocks, sigma):
 
 
 def filtered_noise(fwhm, correlation):
-    """Standard deviation of noise of unit deviation after `matched_filter`.
+    """Standard deviation of noise of unit deviation after `filter_stars`.
 
-    The correlation at k pixels is taken to be that of noise smoothed by a Gaussian, c**(k**2)
-    where that of neighbours is c; that of the filter's kernel at k is exp(-k**2 / 4 sigma**2), and
-    the variance is the sum of their products.
+    Noise that was smoothed by a Gaussian, with a correlation c of neighbours, has the correlation
+    c**(k**2) at k pixels. The autocorrelation of the kernel at k is exp(-k**2 / 4 sigma**2). The
+    variance along one axis is the sum of their products.
 
     Parameters
     ----------
@@ -181,12 +188,11 @@ def filtered_noise(fwhm, correlation):
     -------
     Tensor, (n,) float32
     """
-    sigma = (fwhm / 2.3548)[:, None, None]
-    k2 = torch.arange(-REACH, REACH + 1, dtype=torch.float32, device=fwhm.device) ** 2
-    # Beyond these limits, which no frame reaches, the variance would not be positive.
-    correlation = correlation.clamp(-0.3, 0.97)
-    # An even power of a negative number is fine, but not for every runtime: signs are put apart.
-    size = torch.abs(correlation)[:, :, None].clamp(min=1e-4) ** k2
+    sigma = (fwhm / FWHM_PER_SIGMA)[:, None, None]
+    k2 = torch.arange(-KERNEL_REACH, KERNEL_REACH + 1, dtype=torch.float32, device=fwhm.device) ** 2
+    correlation = correlation.clamp(LOWEST_CORRELATION, HIGHEST_CORRELATION)
+    # Not every runtime takes an even power of a negative number, so the sign is separate.
+    size = torch.abs(correlation)[:, :, None].clamp(min=LEAST_CORRELATION_SIZE) ** k2
     sign = torch.where((correlation < 0)[:, :, None] & (k2 % 2 == 1), -1.0, 1.0)
     variance = (sign * size * torch.exp(-0.25 * k2 / sigma**2)).sum(dim=2)
     return torch.sqrt(variance[:, 0] * variance[:, 1])
@@ -198,12 +204,12 @@ def separable(x, kernel):
     Parameters
     ----------
     x : Tensor, (n, 1, y, x) float32
-    kernel : Tensor, (1, 2 REACH + 1) float32
+    kernel : Tensor, (1, 2 KERNEL_REACH + 1) float32
 
     Returns
     -------
     Tensor, (n, 1, y, x) float32
         The image is continued by zeros.
     """
-    rows = functional.conv2d(x, kernel.view(1, 1, 1, -1), padding=(0, REACH))
-    return functional.conv2d(rows, kernel.view(1, 1, -1, 1), padding=(REACH, 0))
+    rows = functional.conv2d(x, kernel.view(1, 1, 1, -1), padding=(0, KERNEL_REACH))
+    return functional.conv2d(rows, kernel.view(1, 1, -1, 1), padding=(KERNEL_REACH, 0))

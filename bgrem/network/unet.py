@@ -1,11 +1,11 @@
-"""The attention U-Net that estimates what is not sources.
+"""The attention U-Net that estimates everything in an image except the sources.
 
-An attention U-Net (Oktay et al. 2018, arXiv:1804.03999) on 2 x 2 pixels folded into channels. It is
-told the noise rate of the diffusion and a vector that describes the whole frame (`bgrem.detection.frame`),
-and, since the frame's seeing and noise correlation are known, it is handed the image as a matched
-filter sees it above its local level, in units of the filtered noise: what the classical optimum
-offers is its starting point, not something to learn. The level matters: where the sky mesh leaves
-structure of tens of pixels, as in most real frames, a filter without it ranks the structure.
+An attention U-Net (Oktay et al. 2018, arXiv:1804.03999) on 2 x 2 pixels folded into channels. Its
+inputs are the image, the noise rate of the diffusion, the vector that describes the whole frame
+(`bgrem.detection.frame`), and the S/N of the matched filter above the local level, in units of the
+filtered noise. The network starts from the classical optimum and does not have to learn it. Most
+real frames have structure of tens of pixels after the sky mesh is subtracted; without the local
+level the filter would rank that structure.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from bgrem.network.star_filter import StarFilter
 __all__ = ["CHANNELS", "AttentionUNet", "NetworkConfig"]
 
 CHANNELS = ("residual", "log_variance", "artefact", "centre")
-RAW = 6  # planes that the channels are made of
-# Photon noise of a source in units of the sky's is sqrt(1 + x / KNEE): KNEE is the sky's rms in
-# electrons, some tens for most frames.
+DECODED_PLANES = 6  # output of the decoder, from which the channels are computed
+# The local noise, with the photon noise of a source x, is sqrt(1 + x / KNEE) in units of the sky
+# rms. KNEE is the sky rms in electrons, some tens for most frames.
 KNEE = 30.0
-BRIGHT = 2.0  # growth of a centre's logit with the logarithm of the sources
+CENTRE_GROWTH = 2.0  # of a centre's logit, per e-fold of the brightness of its source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,10 @@ class NetworkConfig:
     Attributes
     ----------
     widths : tuple of int
-        Channels per level; each level halves the resolution, the first has half the image's.
+        Channels per level. The first level has half of the image's resolution, each further level
+        half of that of the level before.
     encoder, decoder : tuple of int
-        Convolutions per level on the way down and up; 0 leaves a level without any.
+        Convolutions per level on the way down and up; 0 is a level without convolution.
     embedding : int
         Size of the embedding of rate and frame vector.
     """
@@ -51,8 +52,8 @@ class NetworkConfig:
 class Block(nn.Module):
     """Residual block of one or two convolutions, the first modulated by the embedding.
 
-    Modulation by scale and shift (FiLM; Perez et al. 2018, arXiv:1709.07871) is left out of the
-    fine levels, where it would cost as much as a convolution.
+    The fine levels have no modulation by scale and shift (FiLM; Perez et al. 2018,
+    arXiv:1709.07871), because there it takes as much time as a convolution.
     """
 
     def __init__(self, width, convolutions, embedding):
@@ -86,11 +87,16 @@ class AttentionGate(nn.Module):
 
 
 class AttentionUNet(nn.Module):
-    """Estimate, from an image at noise rate r, what is not sources.
+    """Estimate everything except the sources, from an image at noise rate r.
 
     Channels of the output, see `CHANNELS`: ``residual`` b in units of the sky's rms, with
     ``sources = x - r * b``; ``log_variance`` of the sources; ``artefact``, the logit that a pixel
-    is a defect or was hit; ``centre``, the logit that a source is centred there.
+    is a defect or was hit; ``centre``, the logit that a source is centred in a pixel.
+
+    Parameters
+    ----------
+    config : NetworkConfig, optional
+        Default: that of the optical model.
     """
 
     def __init__(self, config=None):
@@ -117,8 +123,8 @@ class AttentionUNet(nn.Module):
         self.decoder = nn.ModuleList(
             self._block(level, count) for level, count in enumerate(config.decoder)
         )
-        self.head = nn.Conv2d(widths[0], 4 * RAW, 1)
-        # How far a centre's logit follows the matched filter, given the frame.
+        self.head = nn.Conv2d(widths[0], 4 * DECODED_PLANES, 1)
+        # Weight of the matched filter in a centre's logit, from the embedding.
         self.trust = nn.Linear(config.embedding, 1)
         self._initialise()
 
@@ -129,13 +135,13 @@ class AttentionUNet(nn.Module):
         return Block(self.config.widths[level], convolutions, embedding)
 
     def _initialise(self):
-        """Begin near "all is noise": few pixels are artefacts, fewer are centres of sources."""
+        """Start with noise everywhere: few pixels are artefacts, fewer are centres of sources."""
         nn.init.normal_(self.head.weight, std=1e-2)
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(self.trust.bias)
         start = torch.tensor([0.0, 0.0, 2.0, -1.0, -4.0, -5.0])
         with torch.no_grad():
-            # Channel order after pixel_shuffle: each output channel owns four in a row.
+            # pixel_shuffle takes four consecutive channels for each plane.
             self.head.bias.copy_(start.repeat_interleave(4))
 
     @property
@@ -161,29 +167,29 @@ class AttentionUNet(nn.Module):
         return torch.cat(self.channels(x, rate, frame), dim=1)
 
     def channels(self, x, rate, frame):
-        """The channels that `forward` puts together, each (n, 1, y, x): a runtime leaves out some."""
+        """The channels that `forward` concatenates, each (n, 1, y, x), so that some can be left out."""
         with torch.autocast(x.device.type, enabled=False):
             planes = self._planes(x, frame)
         embedded = self.embed(torch.cat([_waves(rate), frame], dim=1))
         folded = self._body(planes, embedded).float()
-        # Each plane by itself: runtimes are slow to take planes apart that lie side by side.
+        # Planes are unfolded one at a time: runtimes are slow at splitting a stack of planes.
         unfolded = (functional.pixel_shuffle(four, 2) for four in folded.split(4, dim=1))
         noise, smooth, share, log_variance, artefact, centre = unfolded
         variance = 1 + functional.relu(x) / KNEE
         scale = torch.sqrt(variance)
-        # Where light is bright the noise is taken from the image, which keeps it exact; where
-        # noise rules, or a pixel was hit, the sources are drawn from their neighbourhood.
+        # Where a source is bright, the estimated noise is subtracted from the image, which keeps
+        # the flux exact. In noise and in hit pixels the sources come from their neighbourhood.
         share = torch.sigmoid(share)
         sources = (1 - share) * (x - scale * noise) + share * scale * smooth
         residual = (x - sources) / rate[:, None, None, None]
         log_variance = log_variance + torch.log(variance)
-        # A bright source is certain, and centred where it is brightest: given, not learnt.
-        centre = centre + BRIGHT * torch.log(1 + functional.relu(sources.detach()))
+        # A bright source is certain and centred where it is brightest. This is not learnt.
+        centre = centre + CENTRE_GROWTH * torch.log(1 + functional.relu(sources.detach()))
         centre = centre + self.trust(embedded)[:, :, None, None].float() * planes[:, 2:]
         return residual, log_variance, artefact, centre
 
     def _planes(self, x, frame):
-        """What the network sees of the image: itself and its matched filtering, (n, 3, y, x)."""
+        """Input planes (n, 3, y, x): the image, compressed and clipped, and its filtered S/N."""
         filtered = StarFilter(frame).snr(x)
         return torch.cat(
             [
@@ -195,7 +201,7 @@ class AttentionUNet(nn.Module):
         )
 
     def _body(self, planes, embedded):
-        """The U-Net proper: (n, 3, y, x) -> (n, 24, y / 2, x / 2), 2 x 2 pixels of each plane."""
+        """The U-Net: (n, 3, y, x) -> (n, 24, y / 2, x / 2), 2 x 2 pixels of each plane."""
         h = functional.relu(self.stem(planes))
         skips = []
         for level, block in enumerate(self.encoder):
@@ -213,7 +219,7 @@ class AttentionUNet(nn.Module):
 
 
 def _compressed(x):
-    """A range of 1e5 brought to order ten, linear near zero: the sign of x times log(1 + |x|)."""
+    """sign(x) log(1 + |x|), linear near zero: it reduces a range of 1e5 to order ten."""
     return torch.sign(x) * torch.log(1 + torch.abs(x))
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from bgrem.detection.frame import FRAME_NAMES, HIGHEST, LOWEST
-from bgrem.inference.model import NORMALISATION, SCHEDULE, Model, ModelCard
-from bgrem.network.significance import PLANES, WithSignificance
+from bgrem.inference.card import NORMALISATION, SCHEDULE, ModelCard
+from bgrem.inference.model import Model
+from bgrem.network.significance import MODEL_CHANNELS, WithSignificance
+from bgrem.network.significance_constants import SignificanceConstants
 from bgrem.network.unet import KNEE, AttentionUNet
 from bgrem.train.calibrate import calibrate
 from bgrem.train.own_sky import skies_of
@@ -94,13 +96,15 @@ def export(training, directory):
 
 
 def card(config, step):
-    """What a model's file says of itself: the entries of a `bgrem.inference.model.ModelCard` and the steps.
+    """Metadata of a model's file: the entries of a `bgrem.inference.card.ModelCard` and the steps.
+
+    The constants of the significance and the memory per pixel are the defaults of the card.
 
     Parameters
     ----------
     config : TrainingConfig
     step : int
-        Optimiser steps that were made.
+        Number of optimiser steps.
 
     Returns
     -------
@@ -109,7 +113,7 @@ def card(config, step):
     entries = ModelCard(
         name=config.name,
         version="1",
-        channels=PLANES,
+        channels=MODEL_CHANNELS,
         frame=FRAME_NAMES,
         schedule=SCHEDULE,
         tile=config.inference["tile"],
@@ -156,11 +160,13 @@ def export_error(network, path, *, seed=0):
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     found = np.concatenate(session.run(None, inputs), axis=1)
     with torch.no_grad():
-        planes = WithSignificance(network).eval().cpu()
-        expected = torch.cat(planes(*map(torch.from_numpy, inputs.values())), dim=1).numpy()
+        planes = _with_significance(network, session.get_modelmeta().custom_metadata_map)
+        expected = torch.cat(
+            planes.eval().cpu()(*map(torch.from_numpy, inputs.values())), dim=1
+        ).numpy()
     scale = np.sqrt(1 + np.maximum(x, 0) / KNEE)
     error = np.abs(found - expected) / scale
-    error[:, PLANES.index("significance")] /= SIGNIFICANCE_ERRORS
+    error[:, MODEL_CHANNELS.index("significance")] /= SIGNIFICANCE_ERRORS
     return float(error.max())
 
 
@@ -173,7 +179,8 @@ def export_onnx(network, path, card):
     path : path-like
     card : dict
         Strings, numbers, lists: how the model is to be used. Stored in ``metadata_props``,
-        each value as JSON unless it is a string.
+        each value as JSON unless it is a string. The graph has the constants of the significance
+        in its entry ``significance``, or the default ones.
     """
     network = network.eval().cpu().float()
     side = 2 * network.multiple
@@ -183,7 +190,7 @@ def export_onnx(network, path, card):
         torch.zeros(1, len(FRAME_NAMES)),
     )
     torch.onnx.export(
-        WithSignificance(network),
+        _with_significance(network, card),
         example,
         str(path),
         dynamo=False,
@@ -196,8 +203,14 @@ def export_onnx(network, path, card):
         },
     )
     _make_optional(path)
-    full = {**card, "channels": list(PLANES), "frame": list(FRAME_NAMES)}
+    full = {**card, "channels": list(MODEL_CHANNELS), "frame": list(FRAME_NAMES)}
     write_metadata(path, full | {"network": asdict(network.config)})
+
+
+def _with_significance(network, card):
+    """The network with the significance of a card, a mapping of str to str."""
+    constants = SignificanceConstants.from_json(card.get("significance", "{}"))
+    return WithSignificance(network, constants)
 
 
 def _make_optional(path):

@@ -1,4 +1,4 @@
-"""What a card says of a model's uncertainty and significance."""
+"""Calibration of the uncertainty and the significance in a model's card."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ TABLES = Calibration(
 )  # fmt: skip
 
 
-def test_json_there_and_back():
+def test_tables_survive_json():
     assert Calibration.from_json(TABLES.to_json()) == TABLES
 
 
@@ -22,7 +22,7 @@ def test_json_there_and_back():
     ("sigma", "sources", "expected"),
     [(0.01, 0.0, 0.01), (1.0, 0.0, 3.0), (0.1, 0.0, 0.2), (1.0, 100.0, 1.5), (9.0, 1e6, 13.5)],
 )
-def test_uncertainty(sigma, sources, expected):
+def test_uncertainty_follows_the_tables(sigma, sources, expected):
     found = TABLES.uncertainty(np.float32([sigma]), np.float32([sources]))
     assert found.dtype == np.float32
     assert found[0] == pytest.approx(expected, rel=1e-5)
@@ -35,7 +35,7 @@ def test_thresholds_and_rates_are_inverse():
 
 
 @pytest.mark.parametrize("rate", [0.5, 2000.0])
-def test_a_rate_out_of_reach_is_refused(rate):
+def test_rates_outside_the_table_are_refused(rate):
     with pytest.raises(ValueError, match="known from 1 to 1e\\+03 per Mpix"):
         TABLES.threshold_for(rate)
 
@@ -46,19 +46,19 @@ def test_a_rate_out_of_reach_is_refused(rate):
 )
 @pytest.mark.parametrize("fwhm", [1.2, 8.0])
 def test_errors_of_sums_are_wider(radius, brightness, correlation, fwhm):
-    """By the pixels of a star's image: a frame that is finer sampled has more of them."""
+    """By the pixels of a star's image, of which finer sampled frames have more."""
     found = TABLES.of_circles(radius, [brightness], fwhm=fwhm)
     assert found == pytest.approx([np.hypot(1.0, correlation * fwhm)])
 
 
-def test_a_card_of_another_version_says_nothing_of_sums():
+def test_other_versions_have_no_calibrated_sums():
     former = TABLES.to_json().replace("circle_correlation", "circle_factor")
     found = Calibration.from_json(former)
     assert found.uncertainty(np.float32([1.0]), np.float32([0.0])) == pytest.approx(3.0)
-    with pytest.raises(ValueError, match="nothing of the uncertainty of sums"):
+    with pytest.raises(ValueError, match="no calibration of the uncertainty of sums"):
         found.of_circles(1.0, [1.0], fwhm=3.0)
 
 
-def test_a_card_that_says_nothing_of_sums():
-    with pytest.raises(ValueError, match="nothing of the uncertainty of sums"):
+def test_cards_may_have_no_calibrated_sums():
+    with pytest.raises(ValueError, match="no calibration of the uncertainty of sums"):
         replace(TABLES, circle_radius=()).of_circles(1.0, [1.0], fwhm=3.0)

@@ -1,3 +1,5 @@
+"""The noise schedule and the reverse diffusion."""
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def test_less_than_one_step_is_refused(steps):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_a_perfect_network_gives_the_sources_in_any_number_of_steps(steps):
+def test_perfect_network_gives_the_sources_in_any_steps(steps):
     rng = np.random.default_rng(1)
     sources, b = rng.normal(size=(2, 3, 1, 8, 9)).astype(np.float32)
     calls = []

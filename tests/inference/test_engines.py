@@ -1,4 +1,4 @@
-"""Every engine gives what ONNX Runtime gives; what is not here is told once, and the work is done."""
+"""Every engine agrees with ONNX Runtime, which replaces those that are not available."""
 
 import os
 import subprocess
@@ -15,9 +15,12 @@ from conftest import toy_card
 
 from bgrem.background import separate
 from bgrem.cli.bgrem import make_parser
-from bgrem.inference import engines
-from bgrem.inference.engines import DEVICES, ENGINES, EngineWarning, ModelFile, Unavailable
+from bgrem.inference import engine as engine_module
+from bgrem.inference.engine import Engine, EngineUnavailable
+from bgrem.inference.engines import DEVICES, ENGINES, EngineWarning, ModelFile
 from bgrem.inference.model import INCLUDED, load_model
+from bgrem.inference.onnxruntime_engine import CUDA_PROVIDER
+from bgrem.network.significance_constants import SignificanceConstants
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTICAL = INCLUDED / "optical.onnx"
@@ -36,7 +39,7 @@ def started(name, path, device="cpu", **options):
         return ENGINES[name](file_of(path), device=device, **{"threads": 1, **options})
     try:
         return ENGINES[name](file_of(path), device=device)
-    except Unavailable as error:
+    except EngineUnavailable as error:
         pytest.skip(str(error))
 
 
@@ -98,8 +101,8 @@ def test_openvino_agrees_on_the_toy_model(toy_model_path):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 32, 32), (1, 1, 160, 96), (2, 1, 64, 64)])
-def test_openvino_is_right_for_images_of_any_shape(shape):
-    """Compiled for all shapes at once, it was wrong by 3 rms on these."""
+def test_openvino_takes_images_of_any_shape(shape):
+    """Compiled for all shapes at once, it is wrong by 3 rms on these."""
     engine = started("openvino", OPTICAL, precision="float32")
     reference = started("onnxruntime", OPTICAL)
     for scale in (1, 2):
@@ -109,7 +112,7 @@ def test_openvino_is_right_for_images_of_any_shape(shape):
         assert difference(engine(inputs), reference(inputs), inputs["x"]) < 1e-4
 
 
-def test_bfloat16_moves_the_sources_by_little():
+def test_bfloat16_hardly_changes_the_sources():
     pytest.importorskip("openvino")
     pytest.importorskip("galsim")
     from bgrem.simulate import Scene, draw
@@ -137,7 +140,7 @@ def test_the_default_is_onnxruntime_and_silent(toy_model_path, monkeypatch, recw
     no_cuda(monkeypatch)
     for device in ("auto", "cpu"):
         assert str(load_model(toy_model_path, device=device).engine) == ORT
-    assert not [told for told in recwarn if issubclass(told.category, EngineWarning)]
+    assert not [found for found in recwarn if issubclass(found.category, EngineWarning)]
 
 
 @pytest.mark.parametrize(
@@ -154,12 +157,14 @@ def test_the_default_is_onnxruntime_and_silent(toy_model_path, monkeypatch, recw
         ),
     ],
 )
-def test_what_is_not_here_is_told_once(toy_model_path, monkeypatch, engine, device, sentence):
+def test_unavailable_requests_are_reported_once(
+    toy_model_path, monkeypatch, engine, device, sentence
+):
     no_cuda(monkeypatch)
     without(monkeypatch, "openvino")
-    with pytest.warns(EngineWarning) as told:
+    with pytest.warns(EngineWarning) as caught:
         model = load_model(toy_model_path, threads=1, engine=engine, device=device)
-    assert [str(warning.message) for warning in told] == [
+    assert [str(warning.message) for warning in caught] == [
         f"{sentence}: onnxruntime runs on the CPU instead"
     ]
     assert str(model.engine) == ORT
@@ -168,16 +173,16 @@ def test_what_is_not_here_is_told_once(toy_model_path, monkeypatch, engine, devi
     np.testing.assert_array_equal(model(inputs["x"], 0.7, inputs["frame"][0]), expected)
 
 
-def test_a_library_that_is_broken_is_no_library(toy_model_path, monkeypatch):
+def test_a_broken_library_is_not_available(toy_model_path, monkeypatch):
     def broken(name):
         raise OSError("libcuda.so: cannot open shared object file\nmore")
 
-    monkeypatch.setattr(engines, "import_module", broken)
+    monkeypatch.setattr(engine_module, "import_module", broken)
     with pytest.warns(EngineWarning, match=r"openvino cannot be imported \(libcuda.so: .* file\)"):
         assert str(load_model(toy_model_path, engine="openvino").engine) == ORT
 
 
-class Pretended(engines.Engine):
+class Pretended(Engine):
     """An engine with a GPU."""
 
     name = "torch"
@@ -187,17 +192,17 @@ class Pretended(engines.Engine):
         self.metadata = started("onnxruntime", file.path).metadata
 
 
-def test_torch_steps_in_where_only_it_has_a_gpu(toy_model_path, monkeypatch, recwarn):
+def test_torch_runs_where_only_it_has_cuda(toy_model_path, monkeypatch, recwarn):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     monkeypatch.setitem(ENGINES, "torch", Pretended)
     assert str(load_model(toy_model_path, device="cuda").engine) == "torch cuda float32"
     assert str(load_model(toy_model_path).engine) == ORT
-    assert not [told for told in recwarn if issubclass(told.category, EngineWarning)]
+    assert not [found for found in recwarn if issubclass(found.category, EngineWarning)]
 
 
 @pytest.fixture
 def gpu_build(monkeypatch):
-    """Onnxruntime's GPU build: what its sessions are given, and whether a GPU is there."""
+    """The GPU build of onnxruntime: the providers of its sessions, and a list that is true with a GPU."""
     given, there = [], []
 
     class Session(onnxruntime.InferenceSession):
@@ -209,9 +214,9 @@ def gpu_build(monkeypatch):
             super().__init__(content, options, providers=providers[-1:], **others)
 
         def get_providers(self):
-            return [engines.CUDA] * self._gpu + ["CPUExecutionProvider"]
+            return [CUDA_PROVIDER] * self._gpu + ["CPUExecutionProvider"]
 
-    known = [engines.CUDA, "CPUExecutionProvider"]
+    known = [CUDA_PROVIDER, "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: known)
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     return given, there
@@ -222,7 +227,7 @@ def test_onnxruntime_takes_a_gpu_in_full_precision(toy_model_path, gpu_build, de
     given, there = gpu_build
     there.append("a GPU")
     assert str(load_model(toy_model_path, device=device).engine) == "onnxruntime cuda float32"
-    assert given == [[(engines.CUDA, {"use_tf32": "0"}), "CPUExecutionProvider"]]
+    assert given == [[(CUDA_PROVIDER, {"use_tf32": "0"}), "CPUExecutionProvider"]]
     given.clear()
     assert str(load_model(toy_model_path, device="cpu").engine) == ORT
     assert given == [["CPUExecutionProvider"]]
@@ -231,11 +236,11 @@ def test_onnxruntime_takes_a_gpu_in_full_precision(toy_model_path, gpu_build, de
 def test_the_gpu_build_without_a_gpu_is_silent(toy_model_path, gpu_build, capfd, recwarn):
     assert str(load_model(toy_model_path).engine) == ORT
     assert capfd.readouterr() == ("", "")
-    assert not [told for told in recwarn if issubclass(told.category, EngineWarning)]
+    assert not [found for found in recwarn if issubclass(found.category, EngineWarning)]
 
 
 @pytest.mark.parametrize("option", ["engine", "device"])
-def test_what_does_not_exist_is_refused(toy_model_path, option):
+def test_unknown_engines_and_devices_are_refused(toy_model_path, option):
     with pytest.raises(ValueError, match=f"{option} must be one of auto, .*, not 'tpu'"):
         load_model(toy_model_path, **{option: "tpu"})
 
@@ -250,23 +255,31 @@ def test_the_command_knows_every_engine_and_device():
 
 
 @pytest.fixture
-def small(tmp_path):
-    """A small network as a training leaves it: ONNX and safetensors."""
+def write_small(tmp_path):
+    """Write a small network as a training does: ONNX and safetensors."""
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
     from bgrem.network.unet import AttentionUNet, NetworkConfig
     from bgrem.train.export import export_onnx
 
-    torch.manual_seed(0)
-    config = NetworkConfig(widths=(4, 4, 8), encoder=(0, 1, 1), decoder=(1, 1), embedding=4)
-    network = AttentionUNet(config)
-    path = tmp_path / "small.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        export_onnx(network, path, toy_card(name="small", multiple=8).to_metadata())
-    save_file(network.state_dict(), path.with_suffix(".safetensors"))
-    return path, network
+    def write(name="small", **entries):
+        torch.manual_seed(0)
+        config = NetworkConfig(widths=(4, 4, 8), encoder=(0, 1, 1), decoder=(1, 1), embedding=4)
+        network = AttentionUNet(config)
+        path = tmp_path / f"{name}.onnx"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            export_onnx(network, path, toy_card(name=name, multiple=8, **entries).to_metadata())
+        save_file(network.state_dict(), path.with_suffix(".safetensors"))
+        return path, network
+
+    return write
+
+
+@pytest.fixture
+def small(write_small):
+    return write_small()
 
 
 def test_torch_runs_a_network_of_any_size(small):
@@ -276,7 +289,22 @@ def test_torch_runs_a_network_of_any_size(small):
     assert found.flags.writeable and not np.shares_memory(found, expected)
 
 
-def test_other_weights_are_noticed(small):
+def test_the_card_sets_the_significance(write_small):
+    changed = SignificanceConstants(snr_weight=1.5, least_chance=1e-6)
+    inputs = inputs_of(8, 64)
+    found = {}
+    for name, entries in (("default", {}), ("changed", {"significance": changed})):
+        path, _ = write_small(name, **entries)
+        found[name], reference = (started(e, path)(inputs) for e in ("torch", "onnxruntime"))
+        assert difference(found[name], reference, inputs["x"]) < 1e-4
+        cards = [load_model(path, engine=e, threads=1).card for e in ("torch", "onnxruntime")]
+        assert cards[0] == cards[1]
+        assert cards[0].significance == entries.get("significance", SignificanceConstants())
+    np.testing.assert_array_equal(found["default"][:, :3], found["changed"][:, :3])
+    assert np.abs(found["default"][:, 3] - found["changed"][:, 3]).min() > 0
+
+
+def test_other_weights_are_refused(small):
     from safetensors.torch import save_file
 
     path, network = small
@@ -288,9 +316,9 @@ def test_other_weights_are_noticed(small):
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(None, "torch needs small.safetensors beside small.onnx"), (b"<html>", "torch cannot take")],
+    [(None, "torch needs small.safetensors beside small.onnx"), (b"<html>", "torch cannot use")],
 )
-def test_weights_that_are_not_there_are_told(small, content, sentence):
+def test_missing_or_broken_weights_are_reported(small, content, sentence):
     weights = small[0].with_suffix(".safetensors")
     weights.unlink()
     if content:
@@ -299,16 +327,16 @@ def test_weights_that_are_not_there_are_told(small, content, sentence):
         assert str(load_model(small[0], engine="torch").engine) == ORT
 
 
-def test_a_model_that_names_no_network_is_told(toy_model_path):
+def test_torch_needs_the_description_of_the_network(toy_model_path):
     pytest.importorskip("torch")
-    with pytest.warns(EngineWarning, match="toy.onnx does not say of which network"):
+    with pytest.warns(EngineWarning, match="toy.onnx does not describe its network"):
         assert str(load_model(toy_model_path, engine="torch").engine) == ORT
 
 
 def test_an_engine_that_is_wrong_is_not_taken(toy_model_path, monkeypatch):
     pytest.importorskip("openvino")
-    monkeypatch.setattr(engines.OpenVino, "__call__", lambda self, inputs: inputs["x"])
-    with pytest.warns(EngineWarning, match="openvino does not run toy.onnx as it should"):
+    monkeypatch.setattr(ENGINES["openvino"], "__call__", lambda self, inputs: inputs["x"])
+    with pytest.warns(EngineWarning, match="openvino gives wrong numbers for toy.onnx"):
         assert str(load_model(toy_model_path, engine="openvino").engine) == ORT
 
 
@@ -318,7 +346,7 @@ def test_an_engine_that_breaks_down_is_not_taken(toy_model_path, monkeypatch):
     def broken(self, inputs):
         raise RuntimeError("no kernel\nat line 5")
 
-    monkeypatch.setattr(engines.OpenVino, "__call__", broken)
+    monkeypatch.setattr(ENGINES["openvino"], "__call__", broken)
     with pytest.warns(EngineWarning, match=r"openvino cannot run the model \(no kernel\): "):
         assert str(load_model(toy_model_path, engine="openvino").engine) == ORT
 
@@ -338,7 +366,7 @@ def test_some_channels_are_those_of_all(name, channels):
     assert difference(found, expected, inputs["x"], channels) < 1e-4
 
 
-def test_channels_of_a_model_that_does_not_put_planes_together(toy_model_path):
+def test_channels_of_a_model_with_one_output(toy_model_path):
     engine = started("openvino", toy_model_path, precision="float32")
     inputs = inputs_of(8, 64)
     np.testing.assert_array_equal(engine(inputs, 1, (2, 0)), engine(inputs)[:, [2, 0]])
@@ -357,7 +385,7 @@ def test_calls_at_once_give_what_one_gives(name, toy_model_path):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_one_thread_makes_one_call_at_a_time(name, toy_model_path):
+def test_one_thread_makes_one_call(name, toy_model_path):
     if name == "torch":
         assert ENGINES["torch"].at_once == 1
     else:
@@ -367,7 +395,7 @@ def test_one_thread_makes_one_call_at_a_time(name, toy_model_path):
 # --- threads
 
 
-def test_torch_leaves_the_threads_of_the_process(small):
+def test_torch_restores_the_threads_of_the_process(small):
     torch = pytest.importorskip("torch")
     before, seen = torch.get_num_threads(), []
     torch.set_num_threads(2)
@@ -380,7 +408,7 @@ def test_torch_leaves_the_threads_of_the_process(small):
         torch.set_num_threads(before)
 
 
-def test_openvino_takes_the_threads_it_is_given_and_pins_none(toy_model_path):
+def test_openvino_has_its_threads_and_pins_none(toy_model_path):
     engine = started("openvino", toy_model_path)
     engine(inputs_of(8, 64))
     network = engine._requests.get().get_compiled_model()
@@ -388,7 +416,7 @@ def test_openvino_takes_the_threads_it_is_given_and_pins_none(toy_model_path):
     assert network.get_property("ENABLE_CPU_PINNING") is False
 
 
-def test_threads_may_share_an_engine_and_change_the_shape(toy_model_path):
+def test_threads_may_share_an_engine(toy_model_path):
     engine = started("openvino", toy_model_path, precision="float32")
     reference = started("onnxruntime", toy_model_path)
     several = [inputs_of(8, side, 1) for side in (64, 32, 64, 96)]
@@ -435,7 +463,7 @@ def test_the_command_passes_the_engine_on(night, toy_model_path, workers):
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", 2)])
-def test_the_command_tells_once_of_an_engine_that_is_not_here(night, toy_model_path, workers):
+def test_the_command_reports_a_missing_engine_once(night, toy_model_path, workers):
     folder = night / "libraries"
     folder.mkdir()
     (folder / "openvino.py").write_text(

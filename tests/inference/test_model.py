@@ -1,10 +1,16 @@
+"""Models: found, loaded and run by their cards."""
+
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from conftest import toy_card
 
+from bgrem.arrays.tiling import tile_grid
+from bgrem.inference.memory import least_memory
 from bgrem.inference.model import (
     ModelCard,
     ModelError,
@@ -12,6 +18,7 @@ from bgrem.inference.model import (
     available_models,
     load_model,
 )
+from bgrem.network.significance_constants import SignificanceConstants
 
 
 @pytest.fixture
@@ -32,7 +39,7 @@ def rewritten(toy_model_path, path, **changes):
     return path
 
 
-def test_a_model_runs_and_knows_itself(toy_model, toy_model_path):
+def test_a_model_runs_with_its_card(toy_model, toy_model_path):
     card = toy_model.card
     x = np.random.default_rng(0).normal(size=(2, 1, 48, 32)).astype(np.float32)
     channels = toy_model(x, 1.0, np.zeros(len(card.frame), dtype=np.float32))
@@ -49,25 +56,42 @@ def test_a_card_survives_its_metadata(toy_model):
     assert ModelCard.from_metadata(metadata) == toy_model.card
 
 
-def test_models_of_the_users_folder_are_found(folder):
+def test_older_cards_have_default_constants(toy_model_path, tmp_path):
+    path = rewritten(
+        toy_model_path, tmp_path / "older.onnx", significance=None, memory_per_pixel=None
+    )
+    card = load_model(path, threads=1).card
+    assert card.significance == SignificanceConstants()
+    assert card.memory_per_pixel == 200.0
+
+
+def test_memory_per_pixel_is_the_cards():
+    card = toy_card(memory_per_pixel=1e4)
+    more = replace(card, memory_per_pixel=1e4 + 50)
+    (height, width), _ = tile_grid((300, 200), tile=192, overlap=32, multiple=16)
+    added = least_memory((300, 200), more, ()) - least_memory((300, 200), card, ())
+    assert added == 50 * height * width
+
+
+def test_models_in_bgrem_models_are_found(folder):
     assert "mine" in available_models()
     assert load_model("mine", threads=1).path == folder / "mine.onnx"
 
 
-def test_a_folder_that_is_not_there_holds_no_models(monkeypatch, tmp_path):
+def test_a_missing_folder_holds_no_models(monkeypatch, tmp_path):
     monkeypatch.setenv("BGREM_MODELS", str(tmp_path / "nowhere"))
     assert isinstance(available_models(), tuple)
 
 
 @pytest.mark.parametrize("name", ["nosuch", "../mine", "nosuch.onnx", ""])
-def test_an_unknown_model_is_named_with_those_there_are(folder, name):
+def test_unknown_models_are_reported_with_known_ones(folder, name):
     with pytest.raises(ModelNotFoundError) as error:
         load_model(name)
     assert name in str(error.value)
     assert name.endswith(".onnx") or "mine" in str(error.value)
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path):
+def test_files_that_are_no_model_are_refused(tmp_path):
     path = tmp_path / "bad.onnx"
     path.write_bytes(b"<html>not found</html>")
     with pytest.raises(ModelError, match="not a valid ONNX file"):
@@ -84,9 +108,12 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
         ({"normalisation": "zscale"}, "another version"),
         ({"channels": '["centre"]'}, "not the residual"),
         ({"box": "0"}, "out of range"),
+        ({"memory_per_pixel": "0"}, "memory per pixel is out of range"),
+        ({"significance": '{"unknown": 1}'}, "cannot be read"),
+        ({"significance": "[]"}, "cannot be read"),
     ],
 )
-def test_a_card_that_cannot_be_followed_is_refused(toy_model_path, tmp_path, changes, message):
+def test_unusable_cards_are_refused(toy_model_path, tmp_path, changes, message):
     path = rewritten(toy_model_path, tmp_path / "changed.onnx", **changes)
     with pytest.raises(ModelError, match=message) as error:
         load_model(path)

@@ -1,10 +1,11 @@
-"""What the model in the package does with skies on which a wrong flux would be worst."""
+"""The model in the package, on skies where flux errors matter most."""
 
 import numpy as np
 import pytest
 
 from bgrem.background import separate
 from bgrem.inference.model import load_model
+from bgrem.network.significance_constants import SignificanceConstants
 from bgrem.simulate import Scene, draw
 
 CALM = {
@@ -18,12 +19,19 @@ def model():
     return load_model("optical")
 
 
+def test_card_holds_the_constants(model):
+    assert SignificanceConstants.from_json(model.engine.metadata["significance"]) == (
+        model.card.significance
+    )
+    assert float(model.engine.metadata["memory_per_pixel"]) == model.card.memory_per_pixel
+
+
 def drawn(seed=1, size=512, **fields):
     return draw(Scene(shape=(size, size), **fields), np.random.default_rng([20261122, seed]))
 
 
 def aperture_sums(image, sky, radius):
-    """Sums over discs around the stars of S/N above 100 that no brighter one is near."""
+    """Sums over discs around the stars of S/N above 100 inside the frame."""
     truth = sky.truth[sky.truth["snr"] > 100]
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     inside = (truth["x"] > 12) & (truth["x"] < image.shape[1] - 12)
@@ -44,7 +52,7 @@ def test_bright_stars_keep_their_light(model, fwhm, stars):
     assert (ratio < 0.8).mean() < 0.05
 
 
-def test_no_bright_star_of_an_undersampled_crowd_is_taken_for_noise(model):
+def test_bright_stars_of_undersampled_crowds_are_sources(model):
     fields = {"fwhm": 1.4, "beta": 2.3, "aureole": 0.03, "ellipticity": 0.3, "sky": 100.0}
     sky = drawn(size=256, stars=5e4, star_slope=0.4, **fields, **CALM)
     found = separate(sky.data, model=model).sources
@@ -53,7 +61,7 @@ def test_no_bright_star_of_an_undersampled_crowd_is_taken_for_noise(model):
     assert np.quantile(ratio, 0.05) > 0.85
 
 
-def test_overscan_leaves_no_sources_and_takes_no_light(model):
+def test_overscan_has_no_sources(model):
     sky = drawn(seed=2, fwhm=2.5, stars=3000.0, **CALM)
     data = sky.data.copy()
     data[:, :24] = data[:, :24].min() - 30 * np.median(sky.rms)

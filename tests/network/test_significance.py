@@ -1,5 +1,6 @@
 """The significance of sources, from the chances of pixels and the matched filter."""
 
+from dataclasses import fields, replace
 from functools import partial
 
 import numpy as np
@@ -7,27 +8,24 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from bgrem.arrays.statistics import FWHM_PER_SIGMA
 from bgrem.detection.frame import FRAME_NAMES, TYPICAL_FWHM
 from bgrem.network.significance import (
-    CENTRE,
-    CORRELATED,
-    CORRELATED_FROM,
-    DOUBTED,
-    HIGHEST_NOISE,
-    PLANES,
-    SNR_WEIGHT,
+    MODEL_CHANNELS,
     WithSignificance,
-    certainty,
+    compressed_snr,
     gathered_chance,
-    together,
 )
+from bgrem.network.significance import combined_significance as combined
+from bgrem.network.significance_constants import SignificanceConstants
 
 SIDE = 96
-SIGMA = TYPICAL_FWHM / 2.3548
+SIGMA = TYPICAL_FWHM / FWHM_PER_SIGMA
+C = SignificanceConstants()
 
 
-class Told(torch.nn.Module):
-    """A network that takes for sources, artefacts and centres what it was told."""
+class Scripted(torch.nn.Module):
+    """A network that gives fixed sources, artefacts and centres."""
 
     def __init__(self, sources, hit=None, centre=-30.0):
         super().__init__()
@@ -53,7 +51,7 @@ def significance(x, network):
     frame = torch.zeros(1, len(FRAME_NAMES))
     with torch.no_grad():
         channels, plane = WithSignificance(network)(x, torch.ones(1), frame)
-    assert channels.shape == (1, len(PLANES) - 1, SIDE, SIDE) and plane.shape == x.shape
+    assert channels.shape == (1, len(MODEL_CHANNELS) - 1, SIDE, SIDE) and plane.shape == x.shape
     return plane[0, 0]
 
 
@@ -62,95 +60,121 @@ def place_of_highest(plane):
 
 
 @pytest.mark.parametrize("snr", [5.0, 30.0, 1e4])
-def test_a_star_stands_out_at_its_centre_by_its_snr(snr):
+def test_a_star_peaks_by_its_snr(snr):
     x = star(snr)
     sure = torch.full_like(x, 0.0)
     sure[0, 0, 45:52, 45:52] = 30.0
-    flat = significance(torch.zeros_like(x), Told(torch.zeros_like(x), centre=sure))
-    plane = significance(x, Told(torch.zeros_like(x), centre=sure))
+    flat = significance(torch.zeros_like(x), Scripted(torch.zeros_like(x), centre=sure))
+    plane = significance(x, Scripted(torch.zeros_like(x), centre=sure))
     assert place_of_highest(plane) == (48, 48)
-    expected = SNR_WEIGHT * certainty(torch.tensor(snr)).item()
+    expected = C.snr_weight * compressed_snr(torch.tensor(snr), C).item()
     assert (plane - flat)[48, 48].item() == pytest.approx(expected, rel=0.03)
 
 
 def test_brighter_is_more_significant():
-    likely = partial(Told, star(0), centre=0.0)
+    likely = partial(Scripted, star(0), centre=0.0)
     peaks = [significance(star(snr), likely()).max() for snr in (3, 7.9, 8.1, 20, 1e3, 1e5)]
     assert np.all(np.diff(peaks) > 0)
 
 
-def test_what_is_an_artefact_does_not_count():
+def test_artefacts_do_not_count():
     x = torch.zeros(1, 1, SIDE, SIDE)
     x[0, 0, 48, 48] = 1e4
-    x[0, 0, 48, 49] = 10.0  # what leaks into its neighbour
+    x[0, 0, 48, 49] = 10.0  # charge that leaks into the neighbour
     hit = torch.full_like(x, -5.0)
     hit[0, 0, 48, 48] = 5.0
     none = torch.zeros_like(x)
-    unhit = significance(x, Told(none, centre=0.0)).max()
-    assert unhit > significance(none, Told(none, centre=0.0)).max() + 10
+    unhit = significance(x, Scripted(none, centre=0.0)).max()
+    assert unhit > significance(none, Scripted(none, centre=0.0)).max() + 10
     assert torch.allclose(
-        significance(x, Told(none, hit)), significance(none, Told(none)), atol=0.05
+        significance(x, Scripted(none, hit)), significance(none, Scripted(none)), atol=0.05
     )
 
 
-def test_a_star_under_an_artefact_is_as_bright_as_the_network_says():
+def test_star_under_an_artefact_is_the_networks():
     x = star(50.0)
     x[0, 0, 48, 48] = 1e4
     hit = torch.full_like(x, -5.0)
     hit[0, 0, 48, 48] = 5.0
-    plane = significance(x, Told(star(50.0), hit))
-    whole = significance(star(50.0), Told(star(50.0)))
+    plane = significance(x, Scripted(star(50.0), hit))
+    whole = significance(star(50.0), Scripted(star(50.0)))
     assert plane[48, 48].item() == pytest.approx(whole[48, 48].item(), abs=0.05)
 
 
 @pytest.mark.parametrize(
     ("snr", "chances", "weight"),
-    [(3.0, (1e-5, 1e-2), 1.0), (20.0, (1e-5, 1e-2), 3.0), (20.0, (DOUBTED, 1.0), 1.0)],
+    [(3.0, (1e-5, 1e-2), 1.0), (20.0, (1e-5, 1e-2), 3.0), (20.0, (C.doubted_chance, 1.0), 1.0)],
 )
-def test_what_the_network_says_counts_and_a_low_chance_more_above_the_noise(snr, chances, weight):
+def test_low_chances_count_more_above_the_noise(snr, chances, weight):
     unlikely, likely = (torch.tensor(np.log(chance)) for chance in chances)
     snr, white = torch.tensor(snr), torch.zeros(1, 2)
-    gain = together(likely, snr, white) - together(unlikely, snr, white)
+    gain = combined(likely, snr, white, C) - combined(unlikely, snr, white, C)
     assert gain.item() == pytest.approx(weight * (likely - unlikely).item())
 
 
 @pytest.mark.parametrize(
     ("along_x", "along_y", "more"),
-    [(0.0, 0.1, 0.0), (0.1, CORRELATED_FROM + 0.3, 0.3), (-0.3, -0.3, 0.0)],
+    [(0.0, 0.1, 0.0), (0.1, C.correlated_from + 0.3, 0.3), (-0.3, -0.3, 0.0)],
 )
-def test_the_filter_counts_for_more_in_correlated_noise(along_x, along_y, more):
+def test_snr_counts_more_in_correlated_noise(along_x, along_y, more):
     correlation, chance = torch.tensor([[along_x, along_y]]), torch.zeros(1, 1, 2, 2)
     at_noise, above = (
-        together(chance, torch.full_like(chance, snr), correlation)
-        for snr in (HIGHEST_NOISE, HIGHEST_NOISE + 2)
+        combined(chance, torch.full_like(chance, snr), correlation, C)
+        for snr in (C.highest_noise_snr, C.highest_noise_snr + 2)
     )
-    assert at_noise.flatten().tolist() == pytest.approx([SNR_WEIGHT * HIGHEST_NOISE] * 4)
-    gain = 2 * (SNR_WEIGHT + CORRELATED * more)
+    assert at_noise.flatten().tolist() == pytest.approx([C.snr_weight * C.highest_noise_snr] * 4)
+    gain = 2 * (C.snr_weight + C.correlated_weight * more)
     assert (above - at_noise).flatten().tolist() == pytest.approx([gain] * 4, rel=1e-5)
 
 
 @pytest.mark.parametrize("logit", [-5.0, -1.0])
-def test_chances_and_filter_come_together_in_the_plane(logit):
+def test_chance_and_snr_combine_in_the_plane(logit):
     x = star(6.0)
-    plane = significance(x, Told(x, centre=logit))
-    chance = gathered_chance(torch.sigmoid(torch.full_like(x, logit)), torch.tensor([TYPICAL_FWHM]))
-    expected = together(torch.log(chance[0, 0, 48, 48]), torch.tensor(6.0), torch.zeros(1, 2))
+    plane = significance(x, Scripted(x, centre=logit))
+    likely = torch.sigmoid(torch.full_like(x, logit))
+    chance = gathered_chance(likely, torch.tensor([TYPICAL_FWHM]), C)
+    log_chance = torch.log(chance[0, 0, 48, 48])
+    expected = combined(log_chance, torch.tensor(6.0), torch.zeros(1, 2), C)
     assert plane[48, 48].item() == pytest.approx(expected.item(), abs=0.2)
 
 
 def test_a_certain_centre_is_one_source():
     fwhm = 8.0  # so wide that its pixels are a disc
     rows, columns = np.indices((101, 101)) - 50
-    chance = np.where(np.hypot(rows, columns) <= CENTRE * fwhm, 1.0, 0.0).astype(np.float32)
-    gathered = gathered_chance(torch.from_numpy(chance)[None, None], torch.tensor([fwhm]))
+    chance = np.where(np.hypot(rows, columns) <= C.centre_radius * fwhm, 1.0, 0.0).astype(
+        np.float32
+    )
+    gathered = gathered_chance(torch.from_numpy(chance)[None, None], torch.tensor([fwhm]), C)
     assert gathered.max().item() == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(C)])
+def test_every_constant_changes_the_significance(name):
+    """On pixels from the lowest to a high S/N, in correlated noise, with likely and unlikely centres."""
+    snr = torch.linspace(-9, 30, SIDE).expand(1, 1, SIDE, SIDE)
+    chance = torch.logspace(-20, 0, SIDE)[:, None].expand(1, 1, SIDE, SIDE)
+    correlation = torch.tensor([[0.4, 0.1]])
+
+    def plane(constants):
+        gathered = gathered_chance(chance, torch.tensor([3.0]), constants)
+        return combined(torch.log(gathered), snr, correlation, constants)
+
+    changed = replace(C, **{name: 1.1 * getattr(C, name)})
+    assert not torch.equal(plane(changed), plane(C))
+
+
+def test_constants_survive_json():
+    changed = replace(C, snr_weight=0.6, lowest_snr=-3.0)
+    assert SignificanceConstants.from_json(changed.to_json()) == changed
+    assert SignificanceConstants.from_json('{"snr_weight": 0.6}') == replace(C, snr_weight=0.6)
+    with pytest.raises(TypeError):
+        SignificanceConstants.from_json('{"unknown": 1}')
 
 
 def test_small_chances_add_up():
     def highest(chance):
-        return (
-            gathered_chance(torch.from_numpy(chance)[None, None], torch.tensor([4.0])).max().item()
-        )
+        planes = torch.from_numpy(chance)[None, None]
+        return gathered_chance(planes, torch.tensor([4.0]), C).max().item()
 
     alone = np.full((60, 60), 1e-9, np.float32)
     alone[30, 30] = 1e-3
@@ -160,12 +184,12 @@ def test_small_chances_add_up():
     assert highest(2 * alone) < highest(many)
 
 
-def test_nothing_is_left_on_another_device():
+def test_all_tensors_are_on_one_device():
     x = torch.zeros(1, 1, SIDE, SIDE, device="meta")
-    told = Told(torch.zeros(1, 1, SIDE, SIDE)).to("meta")
-    told.sources, told.hit, told.centre = (
-        p.to("meta") for p in (told.sources, told.hit, told.centre)
+    scripted = Scripted(torch.zeros(1, 1, SIDE, SIDE)).to("meta")
+    scripted.sources, scripted.hit, scripted.centre = (
+        p.to("meta") for p in (scripted.sources, scripted.hit, scripted.centre)
     )
     frame = torch.zeros(1, len(FRAME_NAMES), device="meta")
-    planes = WithSignificance(told)(x, torch.ones(1, device="meta"), frame)
+    planes = WithSignificance(scripted)(x, torch.ones(1, device="meta"), frame)
     assert all(part.device.type == "meta" for part in planes)

@@ -1,17 +1,18 @@
-"""The matched filter that networks are handed: known noise, known signal, the sky's level."""
+"""The matched filter for stars: its noise, its signal, the local level."""
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from bgrem.arrays.statistics import FWHM_PER_SIGMA
 from bgrem.detection.frame import FRAME_NAMES, TYPICAL_FWHM
 from bgrem.network.star_filter import (
     LEVEL_BLOCK,
     StarFilter,
+    filter_stars,
     filtered_noise,
     local_level,
-    matched_filter,
     matched_kernel,
 )
 from bgrem.simulate.detector import resampled
@@ -22,7 +23,7 @@ def sky(*shape):
 
 
 @pytest.mark.parametrize("fwhm", [1.5, TYPICAL_FWHM, 6.0])
-def test_the_noise_of_the_matched_filter_is_known(fwhm):
+def test_filtered_noise_is_known(fwhm):
     for settings in (
         {},
         {"correlation": 0.6},
@@ -35,29 +36,29 @@ def test_the_noise_of_the_matched_filter_is_known(fwhm):
         across = (noise[:, 1:] * noise[:, :-1]).mean()
         down = (noise[1:] * noise[:-1]).mean()
         expected = filtered_noise(torch.tensor([fwhm]), torch.tensor([[across, down]]))
-        filtered = matched_filter(
+        filtered = filter_stars(
             torch.from_numpy(noise)[None, None], matched_kernel(torch.tensor([fwhm]))
         )
         assert filtered[..., 16:-16, 16:-16].std() == pytest.approx(expected.item(), rel=0.08)
 
 
 @pytest.mark.parametrize("fwhm", [1.4, 3.0, 7.0])
-def test_matched_filter_gives_the_snr_of_a_star(fwhm):
+def test_filter_gives_the_snr_of_a_star(fwhm):
     """Sources of a known S/N in noise of unit deviation (Irwin 1985)."""
     offsets = np.arange(-32, 32)
-    profile = np.exp(-0.5 * (offsets / (fwhm / 2.3548)) ** 2)
+    profile = np.exp(-0.5 * (offsets / (fwhm / FWHM_PER_SIGMA)) ** 2)
     star = np.outer(profile, profile)
     star = 20 * star / np.sqrt((star**2).sum())
     x = torch.from_numpy(star.astype(np.float32))[None, None]
-    filtered = matched_filter(x, matched_kernel(torch.tensor([fwhm])))
+    filtered = filter_stars(x, matched_kernel(torch.tensor([fwhm])))
     assert filtered.max().item() == pytest.approx(20, rel=0.01)
-    noise = matched_filter(sky(1, 1, 256, 256), matched_kernel(torch.tensor([fwhm])))[
+    noise = filter_stars(sky(1, 1, 256, 256), matched_kernel(torch.tensor([fwhm])))[
         ..., 16:-16, 16:-16
     ]
     assert noise.std().item() == pytest.approx(1, rel=0.1)
 
 
-def test_local_level_is_the_sky_below_the_stars():
+def test_local_level_is_the_sky_below_stars():
     y, xx = np.mgrid[:256, :256].astype(np.float32)
     waves = 8.0 + 5.0 * np.sin(2 * np.pi * xx / 128)
     stars = np.zeros_like(waves)
@@ -72,7 +73,7 @@ def test_local_level_is_the_sky_below_the_stars():
     assert torch.abs(plain - 100.0).max() < 0.2
 
 
-def test_the_snr_stands_above_the_level_in_units_of_its_noise():
+def test_snr_is_above_the_level_over_noise():
     x = sky(1, 1, 256, 256)
     frame = torch.zeros(1, len(FRAME_NAMES))
     snr = StarFilter(frame).snr(x)[..., 16:-16, 16:-16]

@@ -1,4 +1,4 @@
-"""The network: shapes, what it must not depend on, and its way into an ONNX file."""
+"""The network: shapes, and what its output depends on."""
 
 from contextlib import nullcontext
 from copy import deepcopy
@@ -38,7 +38,7 @@ def run(network, x, *, rate=1.0, frame=None):
 
 
 @pytest.mark.parametrize("height, width", [(32, 32), (64, 32), (96, 160)])
-def test_any_multiple_of_32_will_do(network, height, width):
+def test_sides_may_be_any_multiple_of_32(network, height, width):
     channels = run(network, sky(2, 1, height, width))
     assert channels.shape == (2, len(CHANNELS), height, width)
     assert torch.isfinite(channels).all()
@@ -49,15 +49,15 @@ def test_multiple_is_the_stride_of_the_deepest_level(network):
     assert AttentionUNet(NetworkConfig(widths=(4, 4), encoder=(0, 1), decoder=(1,))).multiple == 4
 
 
-def test_images_of_a_batch_do_not_see_each_other(network):
+def test_images_of_a_batch_are_independent(network):
     x = sky(3, 1, 64, 64)
     together = run(network, x)
     alone = torch.cat([run(network, one[None]) for one in x])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
 
-def test_rates_and_frames_of_a_batch_are_each_image_own(network):
-    """In training each tile has its own; in use one serves all."""
+def test_each_image_has_its_rate_and_frame(network):
+    """In training each tile has its own; in use all tiles share one."""
     x, frames = sky(3, 1, 64, 64), sky(3, FRAME, seed=1)
     rates = torch.tensor([1.0, 0.5, 0.2])
     with torch.no_grad():
@@ -66,8 +66,8 @@ def test_rates_and_frames_of_a_batch_are_each_image_own(network):
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-4)
 
 
-def test_a_shift_of_the_image_shifts_the_answer(network):
-    """By the stride, and away from the border, whose zeros the network sees."""
+def test_shifted_image_gives_shifted_output(network):
+    """By the stride, and away from the border, which is continued by zeros."""
     x = sky(1, 1, 480, 480)
     whole = run(network, x)
     part = run(network, x[:, :, 32:, 32:])
@@ -87,14 +87,14 @@ def test_rate_and_frame_vector_matter(network):
         assert not torch.allclose(base, run(network, x, frame=frame), atol=1e-5), FRAME_NAMES[entry]
 
 
-def test_answer_stays_finite_on_extreme_pixels(network):
+def test_output_stays_finite_on_extreme_pixels(network):
     x = sky(1, 1, 64, 64)
     x[0, 0, 10, 10], x[0, 0, 40, 40] = 1e10, -1e10
     assert torch.isfinite(run(network, x)).all()
 
 
-def test_nothing_is_left_on_another_device(network, monkeypatch):
-    """What stands on the processor while the network does not ends in an error."""
+def test_all_tensors_are_on_the_network_device(network, monkeypatch):
+    """A tensor on the CPU, with the network elsewhere, is an error."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no such device
     elsewhere = deepcopy(network).to("meta")
     x, rate, frame = torch.zeros(1, 1, 64, 64), torch.ones(1), torch.zeros(1, FRAME)
@@ -103,15 +103,15 @@ def test_nothing_is_left_on_another_device(network, monkeypatch):
     assert channels.shape == (1, len(CHANNELS), 64, 64) and channels.device.type == "meta"
 
 
-def test_begins_at_all_is_noise():
-    """Before any training hardly a pixel is a defect or the centre of a source."""
+def test_untrained_network_takes_all_for_noise():
+    """Before training few pixels are defects or centres of sources."""
     torch.manual_seed(0)
     channels = run(AttentionUNet(SMALL).eval(), sky(1, 1, 64, 64))
     _, _, artefact, centre = channels[0]
     assert artefact.max() < -2 and centre.max() < -3
 
 
-def test_a_centre_follows_the_matched_filter_as_far_as_it_is_trusted(network):
+def test_trust_weighs_the_filter_in_a_centre(network):
     frame = torch.zeros(1, FRAME)
     x = sky(1, 1, 64, 64)
     with torch.no_grad():

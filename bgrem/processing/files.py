@@ -32,7 +32,7 @@ from bgrem.separation import Provenance, Separation
 
 __all__ = ["FileOptions", "process_file", "process_files"]
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def process_files(
@@ -232,7 +232,7 @@ def process_file(
         )  # fmt: skip
     pages.write(path.name, **work.shown, warnings=tuple(work.warnings))
     seconds = time.perf_counter() - started
-    logger.info("%s: %s, %.2f s", path, output, seconds)
+    _logger.info("%s: %s, %.2f s", path, output, seconds)
     return Result(
         input=path,
         output=output,

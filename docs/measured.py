@@ -1,7 +1,7 @@
 """The directive ``measured``: what a section of the report card printed, and its plots.
 
 ``.. measured:: flux`` shows ``results/flux.txt`` with ``results/flux.png`` and ``results/flux_*.png``.
-What is not there yet is said, not missed: the page is built without a warning before anything is
+A missing section is reported on the page, so that the page is built without a warning before anything is
 measured.
 """
 
@@ -34,6 +34,6 @@ class Measured(Directive):
 
 
 def setup(app):
-    """Tell Sphinx of the directive."""
+    """Register the directive."""
     app.add_directive("measured", Measured)
     return {"parallel_read_safe": True}

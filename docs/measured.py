@@ -27,7 +27,7 @@ class Measured(Directive):
             return [nodes.paragraph("", f"Not measured yet: {COMMAND} {name}")]
         environment.note_dependency(str(text))
         content = text.read_text(encoding="utf-8")
-        shown = nodes.literal_block(content, content, language="none")
+        shown = nodes.literal_block(content, content, language="none", classes=["measured"])
         plots = [path for path in (folder / f"{name}.png", *sorted(folder.glob(f"{name}_*.png")))
                  if path.exists()]  # fmt: skip
         return [shown, *(nodes.image(uri=f"results/{path.name}", alt=name) for path in plots)]

@@ -1,5 +1,6 @@
 """Configuration of the documentation."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -24,6 +25,8 @@ extensions = [
 numpydoc_show_class_members = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+default_role = "py:obj"
+highlight_language = "none"
 exclude_patterns = ["_build"]
 
 html_theme = "pydata_sphinx_theme"
@@ -40,3 +43,14 @@ html_static_path = ["_static"]
 html_css_files = ["bgrem.css"]
 html_title = f"bgrem {version}"
 html_show_sourcelink = False
+html_sidebars = {"index": [], "start": []}
+
+
+def shorten_types(app, what, name, obj, options, lines):
+    """Show ~numpy.ndarray as ndarray in the types of parameters, where numpydoc makes no link."""
+    lines[:] = [re.sub(r"(?<!`)~(?:\w+\.)+(\w+)", r"\1", line) for line in lines]
+
+
+def setup(app):
+    """Run after numpydoc has written the docstring anew."""
+    app.connect("autodoc-process-docstring", shorten_types, priority=900)

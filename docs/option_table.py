@@ -75,7 +75,7 @@ class OptionTable(Directive):
 def table(rows):
     """A table of two columns: names as literals, meaning as text."""
     group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (32, 68)), cols=2)
-    head = nodes.row("", *(entry(nodes.Text(title)) for title in ("option", "meaning")))
+    head = nodes.row("", *(entry(nodes.Text(title)) for title in ("Option", "Meaning")))
     group += nodes.thead("", head)
     body = nodes.tbody()
     for names, meaning in rows:

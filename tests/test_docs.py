@@ -150,21 +150,36 @@ def test_documentation_opens_with_four_doors():
     assert doors == ["start", "guide", "reference", "measurements"] == list(contents(index))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_option_table_has_every_option(command, monkeypatch):
-    nodes = pytest.importorskip("docutils.nodes")
+@pytest.fixture
+def rows_of(monkeypatch):
+    """Of a command: the rows that the page of options shows."""
     monkeypatch.syspath_prepend(str(DOCS))
-    page = importlib.import_module("option_table")
+    page = importlib.import_module("parser_rows")
+
+    def rows(command):
+        groups = page.option_groups(page.parser_of(command))
+        return list(chain.from_iterable(rows for _, rows in groups))
+
+    return rows
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_option_table_has_every_option(command, rows_of):
     parser = importlib.import_module(f"bgrem.cli.{command}").make_parser()
-    shown = [
-        literal.astext()
-        for _, rows in page.option_groups(parser)
-        for literal in page.table(rows).findall(nodes.literal)
-    ]
     actions = [action for action in parser._actions if action.help is not argparse.SUPPRESS]
-    names = set(chain.from_iterable(action.option_strings for action in actions))
-    assert names == {text.split()[0] for text in shown if text.startswith("-")}
+    names = chain.from_iterable(action.option_strings for action in actions)
+    shown = [name.split()[0] for names, _ in rows_of(command) for name in names]
+    assert sorted(names) == sorted(name for name in shown if name.startswith("-"))
+    assert all(meaning for _, meaning in rows_of(command))
     assert f".. option-table:: {command}\n" in (DOCS / "options.rst").read_text(encoding="utf-8")
+
+
+def test_option_table_renders_every_row(rows_of):
+    nodes = pytest.importorskip("docutils.nodes")
+    rows = rows_of("bgrem")
+    shown = importlib.import_module("option_table").table(rows)
+    literals = [literal.astext() for literal in shown.findall(nodes.literal)]
+    assert literals == [name for names, _ in rows for name in names]
 
 
 @needs_public_names
@@ -176,6 +191,20 @@ def test_api_page_lists_the_public_names():
     for name in names:
         *folder, last = name.split(".")
         assert getattr(importlib.import_module(".".join(["bgrem", *folder])), last)
+
+
+def test_constants_of_significance_are_those_of_the_code():
+    source = (DOCS.parent / "bgrem" / "network" / "significance.py").read_text(encoding="utf-8")
+    found = {}
+    for names, values in re.findall(r"^([A-Z_, ]+) = ([-\d.e, ]+)", source, re.MULTILINE):
+        found |= dict(zip(names.split(", "), map(float, values.split(", ")), strict=True))
+    page = (DOCS / "how_it_works.rst").read_text(encoding="utf-8")
+    cells = re.findall(r"     - (``[A-Z_`, ]+``)\n     - (.+)\n", page)
+    shown = {}
+    for names, values in cells:
+        names = re.findall(r"``(\w+)``", names)
+        shown |= dict(zip(names, map(float, values.split(", ")), strict=True))
+    assert shown == found
 
 
 def test_pages_use_public_paths_only():

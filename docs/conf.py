@@ -1,51 +1,56 @@
 """Configuration of the documentation."""
 
-import importlib.metadata
+import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+DOCS = Path(__file__).resolve().parent
+sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 
-from docutils import nodes
-from docutils.parsers.rst import Directive
+import bgrem
 
 project = "bgrem"
 author = "The bgrem developers"
 copyright = "2026, the bgrem developers"
-release = version = importlib.metadata.version("bgrem")
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.intersphinx", "numpydoc", "measured"]
-# Nothing is fetched while building: names of other packages are shown, not linked.
-intersphinx_mapping = {}
+release = version = bgrem.__version__
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx_design",
+    "measured",
+    "model_card",
+    "option_table",
+]
 numpydoc_show_class_members = False
 autodoc_member_order = "bysource"
-html_theme = "alabaster"
-html_theme_options = {"description": "sources, background and noise of astronomical images"}
+autodoc_typehints = "none"
+default_role = "py:obj"
+highlight_language = "none"
 exclude_patterns = ["_build"]
 
+html_theme = "pydata_sphinx_theme"
+html_theme_options = {
+    "logo": {"text": "bgrem"},
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "show_prev_next": False,
+    "show_toc_level": 2,
+}
+html_static_path = ["_static"]
+html_css_files = ["bgrem.css"]
+html_title = f"bgrem {version}"
+html_show_sourcelink = False
+html_sidebars = {"index": [], "start": []}
 
-class ModelCardTable(Directive):
-    """The entries of a shipped model's card, read from the model itself."""
 
-    required_arguments = 1
-    shown = (
-        "name", "version", "description", "licence", "channels", "frame", "schedule", "normalisation",
-        "tile", "overlap", "box", "training_digest",
-    )  # fmt: skip
-
-    def run(self):
-        """The entries as a list of fields."""
-        from bgrem import load_model
-
-        card = load_model(self.arguments[0]).card
-        fields = nodes.field_list()
-        for name in self.shown:
-            value = getattr(card, name)
-            text = ", ".join(value) if isinstance(value, tuple) else str(value)
-            body = nodes.field_body("", nodes.paragraph("", text))
-            fields += nodes.field("", nodes.field_name("", name), body)
-        return [fields]
+def shorten_types(app, what, name, obj, options, lines):
+    """Show ~numpy.ndarray as ndarray in the types of parameters, where numpydoc makes no link."""
+    lines[:] = [re.sub(r"(?<!`)~(?:\w+\.)+(\w+)", r"\1", line) for line in lines]
 
 
 def setup(app):
-    """Make the directive known."""
-    app.add_directive("model-card", ModelCardTable)
+    """Run after numpydoc has written the docstring anew."""
+    app.connect("autodoc-process-docstring", shorten_types, priority=900)

@@ -3,29 +3,57 @@
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
 
 from bgrem import separate
-from bgrem.io.reading import read_image
-from bgrem.report.pictures import before_after, png, stretched
 
 DOCS = Path(__file__).resolve().parent
 SAMPLE = DOCS.parent / "examples" / "meerlicht_sample.fits.fz"
 CORNER = (slice(160, 460), slice(60, 360))  # a galaxy, stars, cosmic rays
+BLACK, WHITE = -3.0, 40.0  # sky rms
 
 
 def main():
     """Write before_after.png, background.png and noise.png."""
-    parts = separate(read_image(SAMPLE).data, maps=())
-    level, rms = parts.sky.level, parts.sky.rms
-    pictures = {
-        "before_after": before_after(
-            (parts.data - level)[CORNER] / rms, parts.sources[CORNER] / rms
-        ),
-        "background": png(stretched((parts.background - level)[CORNER] / rms, black=-3, white=3)),
-        "noise": png(stretched(np.clip(parts.noise[CORNER] / rms, -3, 30))),
-    }
-    for name, content in pictures.items():
-        (DOCS / "pictures" / f"{name}.png").write_bytes(content)
+    data = fits.getdata(SAMPLE)
+    parts = separate(data, maps=())
+    level, rms = parts.provenance["level"], parts.provenance["rms"]
+    draw_pair((data[CORNER] - level) / rms, parts.sources[CORNER] / rms)
+    save("noise", stretched(parts.noise[CORNER] / rms)[::-1])  # row 0 is at the bottom
+    background = (parts.background[CORNER] - level) / rms
+    save("background", np.clip((background + 3) / 6, 0, 1)[::-1])
+
+
+def draw_pair(before, after):
+    """Draw the image and its sources side by side, one screen pixel for each pixel."""
+    ny, nx = before.shape
+    figure = Figure(figsize=(2 * nx / 100 + 0.1, ny / 100 + 0.25), dpi=100)
+    size = figure.get_size_inches()
+    for number, (picture, title) in enumerate([(before, "image"), (after, "sources")]):
+        left = number * (nx / 100 + 0.1)
+        place = (left / size[0], 0, nx / 100 / size[0], ny / 100 / size[1])
+        axes = figure.add_axes(place)
+        axes.imshow(stretched(picture), cmap="gray", vmin=0, vmax=1, origin="lower")
+        axes.set_axis_off()
+        axes.set_title(title, fontsize=10, pad=4)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    save("before_after", np.asarray(canvas.buffer_rgba())[:, :, 0] / 255)
+
+
+def stretched(picture):
+    """An asinh stretch from BLACK to WHITE, as numbers from 0 to 1."""
+    low, high = np.arcsinh([BLACK, WHITE])
+    return np.clip((np.arcsinh(picture) - low) / (high - low), 0, 1)
+
+
+def save(name, picture):
+    """Write numbers from 0 to 1 as a grey picture."""
+    grey = np.rint(255 * picture).astype(np.uint8)
+    Image.fromarray(grey).save(DOCS / "pictures" / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The directive ``measured``: what a section of the report card printed, and its plots.
 
 ``.. measured:: flux`` shows ``results/flux.txt`` with ``results/flux.png`` and ``results/flux_*.png``.
-What is not there yet is said, not missed: the page is built without a warning before anything is
+A missing section is reported on the page, so that the page is built without a warning before anything is
 measured.
 """
 
@@ -27,13 +27,13 @@ class Measured(Directive):
             return [nodes.paragraph("", f"Not measured yet: {COMMAND} {name}")]
         environment.note_dependency(str(text))
         content = text.read_text(encoding="utf-8")
-        shown = nodes.literal_block(content, content, language="none")
+        shown = nodes.literal_block(content, content, language="none", classes=["measured"])
         plots = [path for path in (folder / f"{name}.png", *sorted(folder.glob(f"{name}_*.png")))
                  if path.exists()]  # fmt: skip
         return [shown, *(nodes.image(uri=f"results/{path.name}", alt=name) for path in plots)]
 
 
 def setup(app):
-    """Tell Sphinx of the directive."""
+    """Register the directive."""
     app.add_directive("measured", Measured)
     return {"parallel_read_safe": True}

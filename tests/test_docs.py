@@ -4,6 +4,7 @@ import argparse
 import doctest
 import importlib
 import re
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
@@ -13,15 +14,11 @@ import pytest
 pytest.importorskip("galsim")
 
 import bgrem
+from bgrem.network.significance_constants import SignificanceConstants
 from bgrem.simulate import Scene, draw
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 COMMANDS = ("bgrem", "undo", "simulate", "train", "evaluate")
-
-# Snippets import from `bgrem` alone, equal to what api.rst documents.
-needs_public_names = pytest.mark.xfail(
-    "detect_peaks" not in bgrem.__all__, reason="bgrem does not export detect_peaks yet"
-)
 
 
 def snippets(page):
@@ -71,7 +68,6 @@ def test_ccdproc(sky):
     assert abs(np.median(names["subtracted"].data)) < rms < level
 
 
-@needs_public_names
 def test_regions_of_ds9_count_from_one(sky, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(RECIPES["DS9"], {"data": sky.data})  # noqa: S102 - it is the documentation's own
@@ -91,7 +87,7 @@ def test_regions_of_ds9_count_from_one(sky, tmp_path, monkeypatch):
     [
         "start.rst",
         "masks.rst",
-        pytest.param("uncertainty.rst", marks=needs_public_names),
+        "uncertainty.rst",
     ],
 )
 @pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyUserWarning")
@@ -182,7 +178,6 @@ def test_option_table_renders_every_row(rows_of):
     assert literals == [name for names, _ in rows for name in names]
 
 
-@needs_public_names
 def test_api_page_lists_the_public_names():
     page = (DOCS / "api.rst").read_text(encoding="utf-8")
     names = re.findall(r"^\.\. auto\w+:: bgrem\.([\w.]+)$", page, re.MULTILINE)
@@ -194,17 +189,12 @@ def test_api_page_lists_the_public_names():
 
 
 def test_constants_of_significance_are_those_of_the_code():
-    source = (DOCS.parent / "bgrem" / "network" / "significance.py").read_text(encoding="utf-8")
-    found = {}
-    for names, values in re.findall(r"^([A-Z_, ]+) = ([-\d.e, ]+)", source, re.MULTILINE):
-        found |= dict(zip(names.split(", "), map(float, values.split(", ")), strict=True))
     page = (DOCS / "how_it_works.rst").read_text(encoding="utf-8")
-    cells = re.findall(r"     - (``[A-Z_`, ]+``)\n     - (.+)\n", page)
     shown = {}
-    for names, values in cells:
+    for names, values in re.findall(r"     - (``[a-z_`, ]+``)\n     - (.+)\n", page):
         names = re.findall(r"``(\w+)``", names)
         shown |= dict(zip(names, map(float, values.split(", ")), strict=True))
-    assert shown == found
+    assert shown == asdict(SignificanceConstants())
 
 
 def test_pages_use_public_paths_only():
@@ -221,7 +211,6 @@ def test_readme_is_one_screen_and_a_half():
     assert all((DOCS.parent / link).exists() for link in links)
 
 
-@needs_public_names
 def test_readme_example_runs(sky, tmp_path, monkeypatch):
     from astropy.io import fits
 

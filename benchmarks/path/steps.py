@@ -19,7 +19,7 @@ from bgrem.detection.detect import detect_on_sources
 from bgrem.detection.frame import equivalent_widths
 from bgrem.evaluate.froc import froc
 from bgrem.evaluate.truth import truth_of_sky
-from bgrem.simulate.scene import ARTEFACT, GAP, SATURATED, STAR
+from bgrem.simulate.scene import DEFECT_BIT, FULL_WELL_BIT, GAP_BIT, STAR
 
 RATES = (10.0, 100.0)
 RANGES = ((5, 15), (15, 100))  # S/N
@@ -85,7 +85,7 @@ def lonely_stars(sky):
     chosen = (truth["kind"] == STAR) & (truth["snr"] >= low) & (truth["snr"] < high)
     chosen &= (truth["x"] > REACH + 1) & (truth["x"] < nx - REACH - 2)
     chosen &= (truth["y"] > REACH + 1) & (truth["y"] < ny - REACH - 2)
-    bad = sky.mask & (ARTEFACT | GAP | SATURATED) != 0
+    bad = sky.mask & (DEFECT_BIT | GAP_BIT | FULL_WELL_BIT) != 0
     for i in np.flatnonzero(chosen):
         star = truth[i]
         near = np.hypot(truth["x"] - star["x"], truth["y"] - star["y"]) < reach

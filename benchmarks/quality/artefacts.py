@@ -24,7 +24,7 @@ from bgrem.detection import detect
 from bgrem.masks.areas import around
 from bgrem.masks.flags import ARTEFACT
 from bgrem.simulate import Scene, draw, scene
-from bgrem.simulate.scene import GAP, SATURATED, STAR
+from bgrem.simulate.scene import FULL_WELL_BIT, GAP_BIT, STAR
 
 SEEING = (1.6, 3.0, 4.5)  # FWHM, px
 CLEAN = dict.fromkeys(
@@ -100,8 +100,8 @@ METHODS = {
 
 def tally(sky, found):
     """Numbers of pixels of one frame."""
-    scored = sky.mask & (GAP | SATURATED) == 0
-    true = (sky.mask & scene.ARTEFACT != 0) & scored
+    scored = sky.mask & (GAP_BIT | FULL_WELL_BIT) == 0
+    true = (sky.mask & scene.DEFECT_BIT != 0) & scored
     found = found & scored
     height = np.abs(sky.noise) / sky.rms
     counts = {"pixels": found.size, "found": found.sum(), "true": true.sum()}

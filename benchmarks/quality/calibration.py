@@ -31,7 +31,7 @@ from bgrem.evaluate.comparison import detections_of
 from bgrem.evaluate.froc import froc
 from bgrem.evaluate.truth import known_defects, truth_of_sky
 from bgrem.simulate import draw, random_scene
-from bgrem.simulate.scene import GAP, SATURATED
+from bgrem.simulate.scene import FULL_WELL_BIT, GAP_BIT
 
 OUTLIER = 10.0  # sigma
 LEAST = 100  # a bin with fewer pixels or circles tells nothing
@@ -108,7 +108,7 @@ def look(sky, model):
     """
     gap = known_defects(sky)
     parts = separate(sky.data, mask=gap, model=model)
-    left_out = gap | (sky.mask & (GAP | SATURATED) != 0)
+    left_out = gap | (sky.mask & (GAP_BIT | FULL_WELL_BIT) != 0)
     error = sky.sources.astype(np.float64) - parts.sources
     sigma = parts.uncertainty.astype(np.float64)
     good = ~left_out

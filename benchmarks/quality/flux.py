@@ -55,7 +55,7 @@ from bgrem.masks.areas import inner, inside
 from bgrem.simulate import Scene, draw
 from bgrem.simulate.galaxies import draw_extended
 from bgrem.simulate.light import add_light
-from bgrem.simulate.scene import GAP, SATURATED, STAR
+from bgrem.simulate.scene import FULL_WELL_BIT, GAP_BIT, STAR
 
 BINS = (1, 2, 3, 5, 10, 20, 50, 100, 300, 1000, 1e4)
 #: Light of others in a star's aperture, as a part of its own, up to which the star counts.
@@ -192,7 +192,9 @@ def sextractor_objects(subtracted):
 def clean_stars(sky):
     """Stars away from the border and from saturation, with little light of others on them."""
     stars, fwhm = sky.truth[sky.truth["kind"] == STAR], sky.scene.fwhm
-    usable = inner(sky.data.shape, int(np.ceil(5 * fwhm))) & (sky.mask & (GAP | SATURATED) == 0)
+    usable = inner(sky.data.shape, int(np.ceil(5 * fwhm))) & (
+        sky.mask & (GAP_BIT | FULL_WELL_BIT) == 0
+    )
     stars = stars[(stars["snr"] >= BINS[0]) & inside(usable, stars["x"], stars["y"])]
     x, y = stars["x"].astype(float), stars["y"].astype(float)
     psf = np.asarray(sky.psf.image, np.float64)

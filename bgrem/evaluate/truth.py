@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bgrem.masks.areas import around, grown, inner, inside
-
-#: Bits of a simulated frame's mask, as `bgrem.simulate` sets them.
-GAP, SATURATED, ARTEFACT = 1, 2, 4
+from bgrem.simulate.scene import DEFECT_BIT, FULL_WELL_BIT, GAP_BIT
 
 #: A source must be found from this matched-filter S/N on ...
 COUNTED_SNR = 2.0
@@ -119,7 +117,7 @@ def truth_of_sky(sky, *, border=0):
     """
     fwhm, table = sky.scene.fwhm, sky.truth
     usable = inner(sky.mask.shape, border)
-    usable &= ~(grown(known_defects(sky), 1.5) | grown((sky.mask & SATURATED) != 0, 2.0 * fwhm))
+    usable &= ~(grown(known_defects(sky), 1.5) | grown((sky.mask & FULL_WELL_BIT) != 0, 2.0 * fwhm))
     truth = truth_of_catalogue(table["x"], table["y"], table["snr"], usable=usable, fwhm=fwhm)
     blank = truth.blank
     wide = table[(table["half_light_radius"] > 2.0 * fwhm) & (table["snr"] >= COUNTED_SNR)]
@@ -157,8 +155,8 @@ def known_defects(sky):
     from scipy.ndimage import binary_opening
 
     long_column = np.ones((33, 1), dtype=bool)
-    artefact = (sky.mask & ARTEFACT) != 0
-    return ((sky.mask & GAP) != 0) | binary_opening(artefact, long_column)
+    artefact = (sky.mask & DEFECT_BIT) != 0
+    return ((sky.mask & GAP_BIT) != 0) | binary_opening(artefact, long_column)
 
 
 def _cut_disc(area, x, y, radius):

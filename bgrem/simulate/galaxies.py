@@ -15,7 +15,7 @@ __all__ = ["GalaxyStamps", "draw_extended", "draw_galaxies"]
 SAMPLING = 2  # samples per pixel of the small galaxies' stamps
 SIZE = 128  # samples per side of the small galaxies' stamps
 FINER = 4
-REACH = 5.0  # half-light radii at which a profile ends
+PROFILE_REACH = 5.0  # half-light radii at which a profile ends
 LARGEST_STAMP = 400  # px: half width of the largest galaxies' stamps
 LARGEST_SMALL_RADIUS = 8.0  # px: half-light radius above which a galaxy is drawn on its own
 
@@ -94,8 +94,8 @@ def _shape(rng):
 
 
 def _sersic(radius, index, ratio, angle):
-    """A Sersic profile that ends at REACH half-light radii."""
-    profile = galsim.Sersic(n=index, half_light_radius=radius, trunc=REACH * radius)
+    """A Sersic profile that ends at PROFILE_REACH half-light radii."""
+    profile = galsim.Sersic(n=index, half_light_radius=radius, trunc=PROFILE_REACH * radius)
     return profile.shear(q=ratio, beta=angle * galsim.radians)
 
 
@@ -109,7 +109,7 @@ def _fading(size, radius, shape):
     along = x * np.cos(angle) + y * np.sin(angle)
     across = y * np.cos(angle) - x * np.sin(angle)
     ellipse = np.hypot(along * np.sqrt(ratio), across / np.sqrt(ratio)) / radius
-    window = _smooth_end(ellipse, 0.7 * REACH, REACH)
+    window = _smooth_end(ellipse, 0.7 * PROFILE_REACH, PROFILE_REACH)
     window *= _smooth_end(np.hypot(x, y), 0.3 * size, 0.49 * size)
     return window.astype(np.float32)
 
@@ -215,7 +215,7 @@ def draw_extended(psf, rng, *, radius, texture=0.0, index=None):
     """
     shape = _shape(rng) if index is None else (index, rng.uniform(0.3, 1.0), rng.uniform(0, np.pi))
     profile = _sersic(radius, *shape)
-    size = 2 * int(np.clip(REACH * radius / np.sqrt(shape[1]), 24, LARGEST_STAMP)) + 1
+    size = 2 * int(np.clip(PROFILE_REACH * radius / np.sqrt(shape[1]), 24, LARGEST_STAMP)) + 1
     image = profile.drawImage(nx=size, ny=size, scale=1.0, method="no_pixel", dtype=float).array
     image = image * _fading(size, radius, shape)
     if texture > 0:

@@ -19,10 +19,10 @@ PATCH = 64  # px
 PATCHES = 100  # the patches with most sky are enough
 MOSTLY_SKY = 0.6  # of a patch's pixels must belong to no object
 WINDOW = (0.02, 0.98)  # quantiles of the simulated scenes
-SCALES = (2, 4, 8, 16)  # px: sides of the averages whose power is measured
+BLOCK_SCALES = (2, 4, 8, 16)  # px: sides of the averages whose power is measured
 FEWEST_BLOCKS = 6  # averages from which a variance is still one
 FEWEST_PATCHES = 6  # patches from which a scatter is still one
-TINY = 1e-4  # lower limit of fractions and steps before their logarithm
+LEAST_FRACTION = 1e-4  # lower limit of fractions and steps before their logarithm
 
 #: What is measured on each patch, in the order of the columns, with its meaning.
 PATCH_STATISTICS = {
@@ -44,7 +44,7 @@ PATCH_STATISTICS = {
     "odd_even_y": "mean of odd less mean of even rows, absolute",
 } | {
     f"power_{k}": f"log2 of the variance of {k} x {k} averages over that of independent pixels"
-    for k in SCALES
+    for k in BLOCK_SCALES
 }
 #: What is measured on the whole frame.
 FRAME_STATISTICS = {
@@ -93,7 +93,7 @@ class BlankSky:
         table = self.table[chosen]
         spread = 2.0 ** table[:, list(PATCH_STATISTICS).index("spread")]
         whole = [_scatter(spread) / np.median(spread), _scatter(table[:, 0])]
-        return np.array([*_medians(table), *whole, np.log10(max(self.step, TINY))])
+        return np.array([*_medians(table), *whole, np.log10(max(self.step, LEAST_FRACTION))])
 
 
 def _medians(table):
@@ -224,7 +224,7 @@ def patch_statistics(x, good):
         *(_correlation(calm, quiet, lag, variance) for lag in _LAGS),
         *(_line_power(calm, quiet, axis, variance) for axis in (1, 0)),
         *(_odd_even(calm, quiet, axis) for axis in (1, 0)),
-        *(_block_power(calm, quiet, k, variance) for k in SCALES),
+        *(_block_power(calm, quiet, k, variance) for k in BLOCK_SCALES),
     ]
 
 
@@ -240,7 +240,7 @@ _LAGS = ((0, 1), (1, 0), (0, 2), (2, 0), (1, 1))  # rows and columns between the
 
 
 def _log_fraction(condition):
-    return float(np.log10(max(float(np.mean(condition)), TINY)))
+    return float(np.log10(max(float(np.mean(condition)), LEAST_FRACTION)))
 
 
 def _sharp(z, good):
@@ -314,14 +314,14 @@ def simulated_skies(count, *, seed=0, shape=(512, 512)):
     BlankSky
     """
     from bgrem.simulate import draw, random_scene
-    from bgrem.simulate.scene import GAP
+    from bgrem.simulate.scene import GAP_BIT
 
     for index in range(count):
         rng = np.random.default_rng([seed, index])
         found = 0
         while not found:
             sky = draw(random_scene(rng, shape=shape), rng)
-            gap = sky.mask & GAP > 0
+            gap = sky.mask & GAP_BIT > 0
             if gap.mean() > 0.8 or np.ptp(sky.data[~gap]) == 0:
                 continue
             measured = blank_sky(sky.data, gap)

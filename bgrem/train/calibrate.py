@@ -10,29 +10,29 @@ from bgrem.detection.photometry import aperture_fluxes, aperture_uncertainties, 
 from bgrem.evaluate.froc import froc
 from bgrem.evaluate.truth import truth_of_sky
 from bgrem.inference.calibration import Calibration
-from bgrem.simulate.scene import GAP, SATURATED
+from bgrem.simulate.scene import FULL_WELL_BIT, GAP_BIT
 from bgrem.train.parents import simulated_sky
+from bgrem.train.validate import SCORED_BORDER
 
 __all__ = ["calibrate", "fit_factors"]
 
 STREAM = 3  # of random numbers: 0 are the training's scenes, 1 its tiles, 2 the validation
-BORDER = 8  # px: detections this near to an edge are not counted
 # Errors beyond so many corrected deviations are artefacts that were taken for sources, or
 # sources for artefacts; no Gaussian uncertainty describes them.
-OUTLIER = 10.0
-LEAST = 2000  # pixels in a bin that is used
-FEWEST = 50  # pixels of one frame in a bin that counts
-LOWEST = -30.0  # significance that is looked at
-ROUNDS = 12  # of the fit, which then changes by less than 1e-3
+OUTLYING_ERROR = 10.0
+LEAST_IN_BIN = 2000  # pixels in a bin that is used
+FEWEST_IN_BIN = 50  # pixels of one frame in a bin that counts
+FITTING_ROUNDS = 12  # of the fit, which then changes by less than 1e-3
 SIGMA_EDGES = np.geomspace(0.003, 300.0, 41)
 BRIGHTNESS_EDGES = np.sinh(np.linspace(np.arcsinh(-5.0), np.arcsinh(3000.0), 31))
 UNUSUAL = 0.5
+SIGNIFICANCE_FLOOR = -30.0  # lower significances are not counted
 RANKING_RATE = 100.0  # false detections per Mpix at which frames are compared
 CIRCLES = (0.25, 0.5, 1.0, 2.0, 4.0)  # radii, FWHM
 # The factor changes tenfold between circles that hold nothing and those that hold a tenth of the noise.
 CIRCLE_EDGES = 0.1 * np.sinh(np.linspace(np.arcsinh(-10.0), np.arcsinh(30000.0), 33))
 FEWEST_CIRCLES, FEWEST_IN_FRAME = 60, 3
-RATES = np.geomspace(0.3, 3000.0, 41)  # false detections per Mpix in the table
+TABLE_RATES = np.geomspace(0.3, 3000.0, 41)  # false detections per Mpix in the table
 
 
 def calibrate(model, *, seed, scenes=80, size=768, draw_sky=simulated_sky):
@@ -59,12 +59,12 @@ def calibrate(model, *, seed, scenes=80, size=768, draw_sky=simulated_sky):
             continue
         sky, gap, parts = frame
         counts.append(_tally(parts, sky))
-        detections.append(detect_peaks(parts.significance, threshold=LOWEST, mask=gap))
-        truths.append(truth_of_sky(sky, border=BORDER))
+        detections.append(detect_peaks(parts.significance, threshold=SIGNIFICANCE_FLOOR, mask=gap))
+        truths.append(truth_of_sky(sky, border=SCORED_BORDER))
         indices.append(index)
     usual = _usual(detections, truths)
     curve = froc([detections[i] for i in usual], [truths[i] for i in usual])
-    thresholds = np.array([curve.threshold(rate) for rate in RATES])
+    thresholds = np.array([curve.threshold(rate) for rate in TABLE_RATES])
     pixels = Calibration(**_factors(np.stack([counts[i] for i in usual])), **_alarms(thresholds))
     # Frames are drawn again: those of all scenes would fill the memory.
     frames = (_separated(model, seed, indices[i], size, draw_sky) for i in usual)
@@ -76,7 +76,7 @@ def _separated(model, seed, index, size, draw_sky):
     """A drawn scene, its gaps and what the model makes of it; None where no model could."""
     rng = np.random.default_rng([seed, STREAM, index])
     sky = draw_sky(rng, size)
-    gap = sky.mask & GAP > 0
+    gap = sky.mask & GAP_BIT > 0
     if gap.mean() > 0.5 or np.ptp(sky.data[~gap]) == 0:
         return None
     return sky, gap, separate(sky.data, mask=gap, model=model, calibrated=False)
@@ -102,13 +102,13 @@ def _usual(detections, truths):
 
 def _tally(parts, sky):
     """Number of pixels and sums of log sigma, sources and squared pull by bin, (4, i, j)."""
-    good = sky.mask & (GAP | SATURATED) == 0
+    good = sky.mask & (GAP_BIT | FULL_WELL_BIT) == 0
     sigma = (parts.uncertainty / parts.rms)[good].astype(np.float64)
     bright = (parts.sources / parts.rms)[good].astype(np.float64)
     error = ((parts.sources - sky.sources) / parts.uncertainty)[good].astype(np.float64)
     place = np.digitize(sigma, SIGMA_EDGES) * (BRIGHTNESS_EDGES.size + 1)
     place += np.digitize(bright, BRIGHTNESS_EDGES)
-    usual = np.abs(error) < OUTLIER
+    usual = np.abs(error) < OUTLYING_ERROR
     shape = SIGMA_EDGES.size + 1, BRIGHTNESS_EDGES.size + 1
     columns = np.ones_like(sigma), np.log(sigma), np.arcsinh(bright), error**2
     return np.stack(
@@ -122,7 +122,7 @@ def _tally(parts, sky):
 def _factors(counts):
     """Nodes and factors of both tables, as keywords of a `Calibration`; counts are (frame, 4, i, j)."""
     number, log_sigma, bright, _ = counts.sum(axis=0)
-    rows, columns = (number.sum(axis) >= LEAST for axis in (1, 0))
+    rows, columns = (number.sum(axis) >= LEAST_IN_BIN for axis in (1, 0))
     numbers, squares = (counts[:, k][:, rows][:, :, columns] for k in (0, 3))
     sigma_factor, bright_factor = fit_factors(numbers, squares)
     number = number[rows][:, columns]
@@ -152,7 +152,7 @@ def fit_factors(number, squared):
         Their product is the true over the given standard deviation.
     """
     rows, columns = np.ones(number.shape[1]), np.ones(number.shape[2])
-    for _ in range(ROUNDS):
+    for _ in range(FITTING_ROUNDS):
         rows = np.sqrt(_median_ratio((squared / columns**2).sum(2), number.sum(2)))
         columns = np.sqrt(_median_ratio((squared / rows[:, None] ** 2).sum(1), number.sum(1)))
     return rows, columns
@@ -162,7 +162,7 @@ def _median_ratio(total, number):
     """Of each bin the median over the frames that have it, weighted by the root of their pixels."""
     medians = []
     for column, weight in zip(total.T, number.T, strict=True):
-        kept = weight >= min(FEWEST, weight.max())
+        kept = weight >= min(FEWEST_IN_BIN, weight.max())
         # A frame with a thousand times the pixels, for one large galaxy, is one frame still.
         share = np.sqrt(weight[kept])
         ratio = column[kept] / weight[kept]
@@ -177,7 +177,7 @@ def _circle_pulls(sky, gap, parts, *, calibration):
     rms = parts.rms
     sigma = rms * calibration.uncertainty(parts.uncertainty / rms, parts.sources / rms)
     error = parts.sources - sky.sources
-    good = sky.mask & (GAP | SATURATED) == 0
+    good = sky.mask & (GAP_BIT | FULL_WELL_BIT) == 0
     pulls = []
     for radius in CIRCLES:
         circle = (*circles_on_a_grid(good, radius * sky.scene.fwhm), radius * sky.scene.fwhm)
@@ -230,18 +230,18 @@ def _circle_correlation(fwhm, frames, places, number):
 
 
 def _clipped_rms(pull):
-    """Root mean square without what is beyond `OUTLIER` times it."""
+    """Root mean square without what is beyond `OUTLYING_ERROR` times it."""
     # The median holds against any outlier; of pulls that are mostly near 0 it is too small.
     rms = max(np.median(np.abs(pull)) / 0.6745, np.quantile(np.abs(pull), 0.95) / 2)
-    for _ in range(ROUNDS):
-        rms = np.sqrt(np.mean(pull[np.abs(pull) <= OUTLIER * rms] ** 2))
+    for _ in range(FITTING_ROUNDS):
+        rms = np.sqrt(np.mean(pull[np.abs(pull) <= OUTLYING_ERROR * rms] ** 2))
     return rms
 
 
 def _alarms(thresholds):
     """The table of false alarms: thresholds ascend, where the list of detections reaches them."""
     known = np.isfinite(thresholds)
-    rates, thresholds = RATES[known][::-1], thresholds[known][::-1]
+    rates, thresholds = TABLE_RATES[known][::-1], thresholds[known][::-1]
     rising = np.append(True, np.diff(np.maximum.accumulate(thresholds)) > 0)
     return {"threshold": _numbers(thresholds[rising]), "false_alarms": _numbers(rates[rising])}
 

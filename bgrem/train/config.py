@@ -13,7 +13,7 @@ __all__ = ["EXTENDABLE", "LABELS", "TrainingConfig", "fine_tuning_config", "load
 
 LABELS = {"name", "description", "licence", "inference"}  # say how a model is used, not what it is
 EXTENDABLE = {"steps", "decay"}  # have no effect before the learning rate falls
-MOST_FRAMES = 16  # of one's own: each process that draws keeps them in memory
+MOST_OWN_FRAMES = 16  # of one's own: each process that draws keeps them in memory
 FINE_TUNING = {
     "seed": 11,
     "steps": 1500,
@@ -150,7 +150,7 @@ def fine_tuning_config(frames, *, name="own"):
     Parameters
     ----------
     frames : sequence of path-like
-        FITS files; of more than `MOST_FRAMES`, so many evenly spread ones are taken.
+        FITS files; of more than `MOST_OWN_FRAMES`, so many evenly spread ones are taken.
     name : str
         Of the model.
 
@@ -168,8 +168,8 @@ def fine_tuning_config(frames, *, name="own"):
 
 
 def _spread(frames):
-    """At most `MOST_FRAMES` of a sequence, evenly spread."""
-    step = max(1, -(-len(frames) // MOST_FRAMES))
+    """At most `MOST_OWN_FRAMES` of a sequence, evenly spread."""
+    step = max(1, -(-len(frames) // MOST_OWN_FRAMES))
     return frames[::step]
 
 

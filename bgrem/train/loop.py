@@ -16,14 +16,15 @@ from bgrem.train.export import export
 from bgrem.train.losses import losses
 from bgrem.train.own_sky import skies_of
 from bgrem.train.parents import ParentWindow
+from bgrem.train.schedule import learning_rate_factor, load_weights, plateau_end
 from bgrem.train.validate import draw_validation, validate
 
 __all__ = ["Training", "checkpoint_path", "train"]
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
-# A gradient that is so many times its largest norm, some ten times the usual, tells of one tile
-# that is like no other: no step is made in its direction.
+# A gradient of more than WILD times the clipped norm comes from one tile that is like no other: no
+# step is made (docs/experiments.rst, 10).
 WILD = 100.0
 
 
@@ -184,7 +185,7 @@ class Training:
                     f"{path} belongs to a training of another configuration "
                     f"({', '.join(sorted(changed))} differ)"
                 )
-            if changed and step > min(_plateau_end(then), _plateau_end(asdict(self.config))):
+            if changed and step > min(plateau_end(then), plateau_end(asdict(self.config))):
                 raise ValueError(
                     f"{path}: at step {step} the learning rate is falling, or would be, "
                     "and the number of steps can no longer be changed"
@@ -201,63 +202,6 @@ class Training:
         )
         # An older checkpoint lacks the options that there were not yet.
         return {n for n in now.keys() - LABELS if then.get(n, usual[n]) != now[n]}
-
-
-def load_weights(network, *paths):
-    """Read ``.safetensors`` files into a network, in place: the mean of them.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-    *paths : path-like
-        Parameters that one lacks, those of later parts of the network, are the network's own there.
-
-    Raises
-    ------
-    ValueError
-        If one holds parameters that the network has not, or of other shapes.
-    """
-    from safetensors.torch import load_file
-
-    own = network.state_dict()
-    mean = {name: torch.zeros_like(values) for name, values in own.items()}
-    for path in paths:
-        weights = load_file(path)
-        if unknown := weights.keys() - own.keys():
-            raise ValueError(f"{path} holds weights of another network: {min(unknown)}")
-        for name in own:
-            values = weights.get(name, own[name])
-            if values.shape != own[name].shape:
-                raise ValueError(f"the weights of {path} are those of a network of another size")
-            mean[name] += values / len(paths)
-    network.load_state_dict(mean)
-
-
-def _plateau_end(entries):
-    """The step from which on the learning rate of a configuration falls."""
-    return entries["steps"] - entries["decay"]
-
-
-def learning_rate_factor(step, config):
-    """Linear warm-up, plateau, half a cosine down to a hundredth.
-
-    Parameters
-    ----------
-    step : int
-        From 0.
-    config : TrainingConfig
-
-    Returns
-    -------
-    float
-        Of the configured learning rate, above 0 and at most 1.
-    """
-    start = config.steps - config.decay
-    if step < start:
-        return min(1.0, (step + 1) / config.warmup)
-    progress = (step - start) / max(config.decay, 1)
-    # A checkpoint must hold no numbers of numpy: PyTorch would not read it back.
-    return float(0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(progress, 1.0))))
 
 
 def _rates(rng, config):
@@ -339,12 +283,12 @@ def train(
     training = Training(config, device=device)
     if checkpoint.exists():
         training.load(checkpoint, extend=extend)
-        logger.info("resumed at step %d of %d", training.step, config.steps)
+        _logger.info("resumed at step %d of %d", training.step, config.steps)
     halted = False
     if training.step < config.steps:
         held_out = _held_out(config, scenes) if validation else []
         with training.window(workers) as window, open(directory / "log.jsonl", "a") as file:
-            logger.info("drawing the first %d scenes", config.window)
+            _logger.info("drawing the first %d scenes", config.window)
             window.advance(training.first_parent)
             log = _Log(file, training, report)
             if validation and config.start and training.step == 0:
@@ -404,4 +348,4 @@ class _Log:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         words = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in values.items())
-        logger.info("step %d of %d: %s", line["step"], self._training.config.steps, words)
+        _logger.info("step %d of %d: %s", line["step"], self._training.config.steps, words)

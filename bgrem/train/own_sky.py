@@ -25,26 +25,25 @@ from bgrem.evaluate.target import SEEN_SIGMA, gain_of_header, make_target, middl
 from bgrem.inference.model import INCLUDED, Model, load_model
 from bgrem.io.reading import as_planes, read_image
 from bgrem.masks.areas import grown
-from bgrem.masks.flags import ARTEFACT as DEFECT
-from bgrem.masks.flags import UNSEEN
+from bgrem.masks.flags import ARTEFACT, UNSEEN
 from bgrem.processing.bayer import is_bayer
 from bgrem.simulate import PointSpread, Scene, Sky, draw_psf
+from bgrem.simulate.drawing import draw_sources
 from bgrem.simulate.light import add_light
 from bgrem.simulate.optics import PHASES
-from bgrem.simulate.scene import ARTEFACT, GAP, draw_sources
+from bgrem.simulate.scene import DEFECT_BIT, GAP_BIT
 from bgrem.train.parents import simulated_sky
 
 __all__ = ["OwnSkies", "OwnSky", "draw_own", "make_own_sky", "read_own_sky", "skies_of"]
 
 PACKAGED = INCLUDED / "optical.onnx"  # tells sources from artefacts
 MULTIPLE = 64  # px: sides of skies are multiples of it, as networks ask for
-SMALLEST = 192  # px: a narrower frame holds no training tile
-LARGEST = 2048  # px: of a larger frame the middle
+SMALLEST_OWN = 192  # px: a narrower frame holds no training tile
+LARGEST_OWN = 2048  # px: of a larger frame the middle
 MOST_BAD = 0.5  # part of a frame; of one with more the training would see little
 SEEN_LIGHT = 0.5  # sky rms: pixels with more light of sources are none of the sky
-SATURATED = (
-    0.8  # of the brightest pixel: the cores of bright stars, whatever the model takes them for
-)
+# Of the brightest pixel: brighter ones are the cores of bright stars, whatever the model takes them for.
+SATURATED_PART = 0.8
 LEAST_SKY = 0.05  # part of a frame that must lie between its sources
 FILLINGS = 40  # places that are tried to fill what sources covered; each fills most of the rest
 COUNTED = (8.0, 40.0)  # S/N of the peaks whose numbers tell the counts
@@ -158,13 +157,13 @@ def read_own_sky(path):
         many bad pixels, too few stars for the PSF, or hardly any sky.
     """
     image = read_image(path, None)
-    plane = middle_of(as_planes(image.data)[0], LARGEST)
+    plane = middle_of(as_planes(image.data)[0], LARGEST_OWN)
     if "BGR_VERS" in image.header:
         raise ValueError(f"{path}: an output of bgrem, whose noise is gone: give the original")
     if is_bayer(image.data, image.header):
         raise ValueError(f"{path}: a Bayer mosaic; train on one colour of it, a file of its own")
-    if min(plane.shape) < SMALLEST:
-        raise ValueError(f"{path}: narrower than {SMALLEST} pixels, too small to train on")
+    if min(plane.shape) < SMALLEST_OWN:
+        raise ValueError(f"{path}: narrower than {SMALLEST_OWN} pixels, too small to train on")
     gain, _ = gain_of_header(image.header)
     try:
         return make_own_sky(plane, gain=gain)
@@ -199,8 +198,8 @@ def make_own_sky(data, *, gain=None, model=PACKAGED):
     if bad.mean() > MOST_BAD:
         raise ValueError(f"{bad.mean():.0%} of its pixels are bad")
     rest = np.where(bad, 0.0, (data - parts.background) / rms).astype(np.float32)
-    saturated = rest >= SATURATED * rest.max()
-    defect = ((parts.mask & DEFECT) != 0) & ~saturated
+    saturated = rest >= SATURATED_PART * rest.max()
+    defect = ((parts.mask & ARTEFACT) != 0) & ~saturated
     # Hot pixels must not be taken for sharp stars.
     target = make_target(data, mask=defect, gain=gain)
     seen = (target.significance >= SEEN_SIGMA) | (parts.sources > SEEN_LIGHT * parts.rms)
@@ -286,7 +285,7 @@ def draw_own(own, rng, size):
         background=background,
         noise=data - background - sources,
         rms=np.ones_like(background),
-        mask=(GAP * bad + ARTEFACT * (defect & ~bad)).astype(np.uint8),
+        mask=(GAP_BIT * bad + DEFECT_BIT * (defect & ~bad)).astype(np.uint8),
         truth=truth,
         psf=own.psf,
         scene=scene,

@@ -14,15 +14,17 @@ import numpy as np
 
 from bgrem.detection.frame import FRAME_NAMES, REACH, Frame, equivalent_fwhm, measure_frame
 from bgrem.simulate import draw, random_scene
-from bgrem.simulate.scene import ARTEFACT, EXTENDED, GAP, SATURATED
+from bgrem.simulate.scene import DEFECT_BIT, EXTENDED, FULL_WELL_BIT, GAP_BIT
 from bgrem.sky.estimate import center_and_scale, estimate_mesh
 
 __all__ = ["Parent", "ParentWindow", "draw_parent", "make_parent", "simulated_sky"]
 
-TRUE_SNR, LOWEST_SNR = 2.0, 0.7  # a centre counts; is neither true nor false
+TRUE_SNR, UNSCORED_SNR = 2.0, 0.7  # a centre counts; is neither true nor false
 VECTOR_BLUR = 0.3  # deviation of the noise added to the frame vector; its entries are of order 1
 CORRELATION_BLUR = 0.05
-CORRELATIONS = slice(FRAME_NAMES.index("correlation_x"), FRAME_NAMES.index("correlation_y") + 1)
+CORRELATION_PLACES = slice(
+    FRAME_NAMES.index("correlation_x"), FRAME_NAMES.index("correlation_y") + 1
+)
 FEWEST_GOOD = 0.2  # parents with less good area teach nothing
 MOST_EXTREME = 1e6  # sky rms: neither does a pixel beyond it
 
@@ -111,8 +113,8 @@ def make_parent(sky, rng, *, box=256):
     -------
     Parent or None
     """
-    masked = (sky.mask & GAP > 0) & (rng.random() < 0.5)
-    saturated = ((sky.mask & SATURATED) > 0).mean()
+    masked = (sky.mask & GAP_BIT > 0) & (rng.random() < 0.5)
+    saturated = ((sky.mask & FULL_WELL_BIT) > 0).mean()
     if max(masked.mean(), saturated) > 1 - FEWEST_GOOD or np.ptp(sky.data[~masked]) == 0:
         return None
     center, scale = center_and_scale(sky.data, masked)
@@ -129,7 +131,7 @@ def make_parent(sky, rng, *, box=256):
     parent = Parent(
         x=x,
         sources=sources.astype(np.float32),
-        artefact=(sky.mask & (ARTEFACT | GAP) > 0) & ~masked,
+        artefact=(sky.mask & (DEFECT_BIT | GAP_BIT) > 0) & ~masked,
         centre=_centres(sky, fwhm),
         weight=~masked,
         frame=measure_frame(x, masked, step=mesh.quantisation),
@@ -167,18 +169,18 @@ def _centres(sky, fwhm):
     labels = np.zeros(sky.data.shape, np.int8)
     truth = sky.truth
     scored_within = max(1.5, 0.5 * fwhm)
-    faint = truth[(truth["snr"] >= LOWEST_SNR) & (truth["snr"] < TRUE_SNR)]
+    faint = truth[(truth["snr"] >= UNSCORED_SNR) & (truth["snr"] < TRUE_SNR)]
     large = truth[truth["kind"] == EXTENDED]
     real = truth[truth["snr"] >= TRUE_SNR]
     for source in large:
         _paint(labels, source["x"][None], source["y"][None], 1.5 * source["half_light_radius"], -1)
     _paint(labels, faint["x"], faint["y"], scored_within, -1)
     _paint(labels, real["x"], real["y"], max(0.8, 0.25 * fwhm), 1)
-    labels[sky.mask & (GAP | ARTEFACT) > 0] = -1
+    labels[sky.mask & (GAP_BIT | DEFECT_BIT) > 0] = -1
     # A detection on a hit pixel of empty sky is false all the same.
-    far = (sky.mask & ARTEFACT > 0) & (sky.sources < 0.5 * sky.rms)
+    far = (sky.mask & DEFECT_BIT > 0) & (sky.sources < 0.5 * sky.rms)
     labels[far] = 0
-    labels[sky.mask & SATURATED > 0] = -1
+    labels[sky.mask & FULL_WELL_BIT > 0] = -1
     return labels
 
 
@@ -281,7 +283,7 @@ class ParentWindow:
             for name in names:
                 plane = getattr(parent, name)[y : y + tile, x : x + tile]
                 columns[name].append(oriented(plane, turn))
-            frames.append(frame_vector(parent, rng, transposed=bool(turn & 4)))
+            frames.append(training_vector(parent, rng, transposed=bool(turn & 4)))
         batch = {name: np.stack(planes)[:, None] for name, planes in columns.items()}
         for name in ("artefact", "weight"):
             batch[name] = batch[name].astype(np.float32)
@@ -317,7 +319,7 @@ def oriented(plane, turn):
     return plane[:: -1 if turn & 2 else 1, :: -1 if turn & 1 else 1]
 
 
-def frame_vector(parent, rng, *, transposed=False):
+def training_vector(parent, rng, *, transposed=False):
     """The frame vector of one training tile, (k,) float32.
 
     As measured in half of the cases; with the true seeing to 5 per cent, as a user who knows it
@@ -335,8 +337,8 @@ def frame_vector(parent, rng, *, transposed=False):
     elif kind < 0.45:
         frame = replace(frame, fwhm=float("nan"))
     vector = frame.vector()
-    vector[CORRELATIONS] += CORRELATION_BLUR * rng.standard_normal(2, dtype=np.float32)
-    others = slice(CORRELATIONS.stop, None)
+    vector[CORRELATION_PLACES] += CORRELATION_BLUR * rng.standard_normal(2, dtype=np.float32)
+    others = slice(CORRELATION_PLACES.stop, None)
     vector[others] += VECTOR_BLUR * rng.standard_normal(vector[others].size, dtype=np.float32)
     vector[others][rng.random(vector[others].size) < 0.25] = 0.0
     return vector

@@ -9,13 +9,13 @@ from bgrem.detection.detect import detect_matched_filter, detect_peaks
 from bgrem.evaluate.froc import froc
 from bgrem.evaluate.truth import Truth, truth_of_sky
 from bgrem.network.significance import WithSignificance
-from bgrem.simulate.scene import GAP
+from bgrem.simulate.scene import GAP_BIT
 from bgrem.train.parents import Parent, make_parent, simulated_sky
 
 __all__ = ["ValidationFrame", "draw_validation", "validate"]
 
-BORDER = 8  # px: detections this near to an edge are nobody's business here
-RATE = 30.0  # false detections per Mpix
+SCORED_BORDER = 8  # px: detections this near to an edge are not counted
+RATE = 30.0  # false detections per Mpix at which networks are compared
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def draw_validation(seed, *, count=10, size=512, box=256, draw_sky=simulated_sky
         rng = np.random.default_rng([seed, 2, index])
         sky = draw_sky(rng, size)
         parent = make_parent(sky, rng, box=box)
-        truth = truth_of_sky(sky, border=BORDER)
+        truth = truth_of_sky(sky, border=SCORED_BORDER)
         if parent is None or truth.counted.sum() < 5:
             continue
-        gap = sky.mask & GAP > 0
+        gap = sky.mask & GAP_BIT > 0
         reference = detect_matched_filter(sky.data, sky.psf.image, mask=gap)
         frames.append(ValidationFrame(parent, truth, reference))
     return frames

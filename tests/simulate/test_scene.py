@@ -12,7 +12,7 @@ from scipy.signal import fftconvolve
 from bgrem.simulate import Scene, detector, draw, draw_psf, random_scene, skies
 from bgrem.simulate.galaxies import SAMPLING, draw_extended, draw_galaxies
 from bgrem.simulate.optics import PHASES
-from bgrem.simulate.scene import ARTEFACT, EXTENDED, GALAXY, GAP, SATURATED, STAR
+from bgrem.simulate.scene import DEFECT_BIT, EXTENDED, FULL_WELL_BIT, GALAXY, GAP_BIT, STAR
 
 # Nothing but photons of a flat sky; each test turns one thing on.
 NOTHING = {
@@ -186,7 +186,7 @@ def test_aureole_and_spikes_are_in_the_wings():
 
 
 @pytest.mark.parametrize("fwhm", [1.2, 2.5, 6.0])
-def test_a_star_has_its_flux_and_place_at_every_sub_pixel_phase(fwhm):
+def test_stars_keep_flux_and_place_at_every_phase(fwhm):
     psf = draw_psf(fwhm=fwhm, beta=3.0, aureole=0.02, spikes=0.01)
     for phase_y in range(PHASES):
         for phase_x in range(PHASES):
@@ -200,7 +200,7 @@ def test_a_star_has_its_flux_and_place_at_every_sub_pixel_phase(fwhm):
             assert (mx, my) == pytest.approx(((phase_x - 2) / 5, (phase_y - 2) / 5), abs=0.06)
 
 
-def test_stars_across_the_border_leave_only_what_is_inside():
+def test_stars_across_the_border_are_cut():
     psf = draw_psf(fwhm=3.0, beta=3.0)
     image = np.zeros((64, 64), np.float32)
     psf.place(image, np.array([0]), np.array([31 * PHASES]), np.array([1.0]))
@@ -236,7 +236,7 @@ def test_galaxies_are_wider_than_stars():
 
 
 @pytest.mark.parametrize("fwhm", [1.2, 4.0])
-def test_galaxies_have_unit_flux_and_sit_where_they_should(fwhm):
+def test_galaxies_have_unit_flux_and_their_place(fwhm):
     galaxies = draw_galaxies(draw_psf(fwhm=fwhm, beta=3.0), rng_of(1), count=6, median_radius=1.5)
     for j in range(SAMPLING):
         for i in range(SAMPLING):
@@ -369,7 +369,7 @@ def test_bilinear_resampling_joins_neighbours_only():
 
 def test_edge_strips_saw_no_light_or_less():
     sky = sky_with(edge_strips=4.0, read_noise=20.0, stars=2000.0)
-    blind = (sky.mask & GAP) > 0
+    blind = (sky.mask & GAP_BIT) > 0
     assert 0 < blind.mean() < 0.8
     assert (sky.sources[blind] == 0).all()
     assert sky.noise[blind].std() > 10
@@ -417,7 +417,7 @@ def test_hot_and_warm_pixels(name, height):
     assert np.median(hot) == pytest.approx(height, rel=0.35)
     sky = sky_with(**{name: 2000.0})
     assert (sky.sources == 0).all()
-    assert (sky.mask & ARTEFACT > 0).sum() >= 0.7 * len(hot)
+    assert (sky.mask & DEFECT_BIT > 0).sum() >= 0.7 * len(hot)
 
 
 def test_holes_are_below_the_sky():
@@ -439,7 +439,7 @@ def test_dead_pixels_see_no_light():
     dead = sky.data < 0.6 * 1e4
     assert dead.sum() == pytest.approx(3000 * SIZE**2 / 1e6, rel=0.25)
     assert (sky.sources[dead] == 0).all()
-    assert (sky.mask[dead] & ARTEFACT > 0).all()
+    assert (sky.mask[dead] & DEFECT_BIT > 0).all()
 
 
 def test_bad_columns():
@@ -506,7 +506,7 @@ def test_cosmic_rays():
     assert (sky.sources == 0).all()
     bright = sky.noise > 10 * sky.scene.sky_rms
     assert bright.sum() > 20
-    assert (sky.mask[bright] & ARTEFACT > 0).all()
+    assert (sky.mask[bright] & DEFECT_BIT > 0).all()
 
 
 def test_charge_diffuses():
@@ -520,7 +520,7 @@ def test_charge_diffuses():
 
 def test_satellites_leave_long_trails():
     sky = sky_with(seed=1, size=512, satellite_trails=20.0)
-    trails = sky.mask & ARTEFACT > 0
+    trails = sky.mask & DEFECT_BIT > 0
     rows, columns = np.nonzero(trails)
     assert max(np.ptp(rows), np.ptp(columns)) > 400
     assert (sky.sources == 0).all()
@@ -540,10 +540,10 @@ def test_saturated_cores_keep_what_was_observed():
     fields = {"stars": 600.0, "star_slope": 0.3, "brightest": 1e5, "gain": 2.0, "bias": 50.0}
     sky = sky_with(seed=6, full_well=4e4, **fields)
     full = 4e4 / 2.0 + 50.0
-    cores = sky.mask & SATURATED > 0
+    cores = sky.mask & FULL_WELL_BIT > 0
     assert cores.sum() > 10
     assert sky.data.max() == pytest.approx(full, rel=1e-6)
-    clean = cores & (sky.mask & ARTEFACT == 0)
+    clean = cores & (sky.mask & DEFECT_BIT == 0)
     assert np.allclose(sky.data[clean], full)
     assert np.allclose(sky.sources[clean] + sky.background[clean], full)
     assert np.allclose(sky.noise[clean], 0, atol=1e-2)
@@ -564,14 +564,14 @@ def test_bleeding_conserves_charge_and_is_noise():
     assert (np.nonzero(bled)[1] == 20).all()
     assert not (bled & saturated).any()
     skies_drawn = (sky_with(seed=k, stars=600.0, star_slope=0.3, full_well=2e4) for k in range(9))
-    taken = next(sky for sky in skies_drawn if (sky.mask & ARTEFACT > 0).any())
-    bled = taken.mask == ARTEFACT
+    taken = next(sky for sky in skies_drawn if (sky.mask & DEFECT_BIT > 0).any())
+    bled = taken.mask == DEFECT_BIT
     assert taken.noise[bled].mean() > 10 * taken.scene.sky_rms
 
 
 def test_gaps_are_filled_and_masked():
     sky = sky_with(seed=2, gaps=30.0, stars=3000.0)
-    gap = sky.mask & GAP > 0
+    gap = sky.mask & GAP_BIT > 0
     assert gap.any()
     assert not gap.all()
     assert np.ptp(sky.data[gap]) == 0
@@ -590,7 +590,7 @@ def background_with(seed=0, size=512, **fields):
     return (sky.background.astype(np.float64) - 1e4) / sky.scene.sky_rms
 
 
-def test_a_gradient_rises_by_its_value_over_1000_px():
+def test_a_gradient_rises_over_1000_px():
     field = background_with(gradient=20.0)
     slopes = [np.diff(field, axis=axis).mean() * 1000 for axis in (0, 1)]
     assert np.hypot(*slopes) == pytest.approx(20.0, rel=0.01)

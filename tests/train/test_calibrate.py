@@ -38,7 +38,7 @@ def test_tables_rise_and_fall(tables):
     assert min(tables.sigma_factor + tables.brightness_factor) > 0
 
 
-def test_sums_are_calibrated_on_the_frames_that_they_are_measured_on(toy_model):
+def test_sums_are_calibrated_on_their_own_frames(toy_model):
     """Errors that are one number over a circle widen its sum by the root of its pixels."""
     rng = np.random.default_rng(5)
     rows = [np.stack([np.full(500, 3.0), 4.0 * rng.standard_normal(500)])] * len(CIRCLES)

@@ -12,8 +12,9 @@ pytest.importorskip("galsim")
 
 from bgrem.network.unet import AttentionUNet, NetworkConfig
 from bgrem.train.export import model_path
-from bgrem.train.loop import Training, checkpoint_path, learning_rate_factor, load_weights, train
+from bgrem.train.loop import Training, checkpoint_path, train
 from bgrem.train.losses import losses
+from bgrem.train.schedule import learning_rate_factor, load_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,7 +52,7 @@ def test_the_losses_fall(tiny_config, trained):
     )
 
 
-def test_the_log_has_a_line_of_losses_every_some_steps(tiny_config, trained):
+def test_the_log_has_lines_of_losses(tiny_config, trained):
     folder, training = trained
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(10, 61, 10))
@@ -60,7 +61,7 @@ def test_the_log_has_a_line_of_losses_every_some_steps(tiny_config, trained):
     assert training.step == tiny_config.steps
 
 
-def test_a_resumed_training_is_the_one_that_was_not_interrupted(tiny_config, trained, tmp_path):
+def test_a_resumed_training_equals_an_uninterrupted_one(tiny_config, trained, tmp_path):
     calls = []
 
     def stop():
@@ -147,7 +148,7 @@ def test_a_label_may_change(tiny_config, trained):
     assert training.step == tiny_config.steps
 
 
-def test_a_training_can_be_extended_until_its_rate_falls(tiny_config, tmp_path):
+def test_a_training_can_be_extended_early(tiny_config, tmp_path):
     training = Training(tiny_config)
     longer = replace(tiny_config, steps=90, decay=30)
     for step, possible in [(40, True), (41, False)]:

@@ -13,7 +13,7 @@ pytest.importorskip("galsim")
 from bgrem.cli.train import main
 from bgrem.detection.psf import psf_fwhm
 from bgrem.simulate import Scene, draw
-from bgrem.simulate.scene import ARTEFACT, GAP
+from bgrem.simulate.scene import DEFECT_BIT, GAP_BIT
 from bgrem.train.config import TrainingConfig, fine_tuning_config
 from bgrem.train.own_sky import OwnSkies, draw_own, make_own_sky, skies_of
 from bgrem.train.parents import make_parent, simulated_sky
@@ -48,7 +48,7 @@ def test_the_noise_is_the_frames_own_mirrored(frame, own):
     assert np.std(taken) == pytest.approx(np.std(true), rel=0.1)
 
 
-def test_neighbours_in_the_noise_hang_together_as_in_the_frame(own):
+def test_the_noise_is_correlated_as_in_the_frame(own):
     sky = draw_own(own, np.random.default_rng(3), 320)
     quiet = (sky.sources < 0.1) & (sky.mask == 0)
     drawn = correlation_along_x(sky.noise, quiet)
@@ -61,7 +61,7 @@ def correlation_along_x(noise, where):
     return np.corrcoef(noise[:, 1:][both], noise[:, :-1][both])[0, 1]
 
 
-def test_no_source_of_the_frame_is_left_in_the_noise(frame, own):
+def test_no_source_is_left_in_the_noise(frame, own):
     """At the places of the frame's stars the drawn skies hold noise, not light."""
     bright = frame.truth[frame.truth["snr"] > 15]
     x, y = (np.rint(bright[name]).astype(int) for name in ("x", "y"))
@@ -115,14 +115,14 @@ def test_bad_pixels_stay_bad(frame):
     own = make_own_sky(data, gain=1.0)
     assert np.isfinite(own.noise).all() and own.bad.sum() == 1600
     sky = draw_own(own, np.random.default_rng(2), 320)
-    assert np.count_nonzero(sky.mask & GAP) > 0 and np.isfinite(sky.data).all()
-    assert not sky.sources[sky.mask & GAP > 0].any()
+    assert np.count_nonzero(sky.mask & GAP_BIT) > 0 and np.isfinite(sky.data).all()
+    assert not sky.sources[sky.mask & GAP_BIT > 0].any()
 
 
 def test_defects_keep_their_sign_and_are_labelled(own):
     assert own.defect.any()
     sky = draw_own(own, np.random.default_rng(4), 320)
-    hit = sky.mask & ARTEFACT > 0
+    hit = sky.mask & DEFECT_BIT > 0
     assert hit.any() and np.median(sky.noise[hit]) > 3
 
 
@@ -147,7 +147,7 @@ def test_without_frames_skies_are_simulated():
     assert (skies.paths, skies.share) == (("a.fits",), 0.3)
 
 
-def test_the_digest_is_what_it_was_before_there_were_frames():
+def test_the_digest_does_not_depend_on_frames():
     plain = TrainingConfig()
     assert plain.digest == TrainingConfig(own=0.2).digest
     assert plain.digest != TrainingConfig(frames=("a.fits",)).digest
@@ -159,7 +159,7 @@ def test_fine_tuning_starts_from_the_shipped_weights():
     assert config.frames[0].endswith("/a.fits") and 0 < config.own < 1
 
 
-def test_frames_that_cannot_be_used_are_refused_in_one_sentence(tmp_path, capsys):
+def test_unusable_frames_are_refused_in_one_sentence(tmp_path, capsys):
     path = tmp_path / "small.fits"
     fits.writeto(path, np.random.default_rng(0).normal(size=(100, 300)).astype("f4"))
     code = main(["--from-fits", str(path), "--output-dir", str(tmp_path / "out")])
@@ -179,7 +179,7 @@ def test_frames_that_cannot_be_used_are_refused_in_one_sentence(tmp_path, capsys
         assert err.count("\n") == 1 and str(path) in err and word in err
 
 
-def test_a_drawn_sky_has_the_steps_of_its_frame():
+def test_a_drawn_sky_is_quantised_as_its_frame():
     scene = replace(SCENE, quantisation=0.4, sky=30.0, read_noise=2.0)
     frame = draw(scene, np.random.default_rng(6))
     whole = np.rint(frame.data + np.linspace(0, 20, 352, dtype=np.float32))
@@ -210,7 +210,7 @@ def test_usage(capsys, tmp_path):
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_command_trains_further_and_writes_a_model_that_runs(fits_frame, tmp_path, monkeypatch):
+def test_the_command_writes_a_model_that_runs(fits_frame, tmp_path, monkeypatch):
     from bgrem.background import separate
     from bgrem.train import config as training_config
 

@@ -11,13 +11,13 @@ import pytest
 pytest.importorskip("galsim")
 
 from bgrem.simulate import Scene, draw
-from bgrem.simulate.scene import ARTEFACT, GAP
+from bgrem.simulate.scene import DEFECT_BIT, GAP_BIT
 from bgrem.train.parents import (
     ParentWindow,
     draw_parent,
-    frame_vector,
     make_parent,
     oriented,
+    training_vector,
     true_width,
 )
 
@@ -53,7 +53,7 @@ def test_planes_have_their_types(parent):
     assert set(np.unique(parent.centre)) <= {-1, 0, 1}
 
 
-def test_a_parent_is_in_units_of_its_sky_rms():
+def test_a_parent_is_in_sky_rms():
     _, parent = scene_parent(stars=100.0, galaxies=50.0, large_galaxies=0.0, discs=0.0)
     quiet = parent.x[parent.sources < 0.05]
     assert abs(np.median(quiet)) < 0.2
@@ -75,7 +75,7 @@ def test_nothing_is_seen_or_learnt_under_the_mask():
         if parent is not None and not parent.weight.all():
             break
     hidden = ~parent.weight
-    np.testing.assert_array_equal(hidden, sky.mask & GAP > 0)
+    np.testing.assert_array_equal(hidden, sky.mask & GAP_BIT > 0)
     assert np.all(parent.x[hidden] == 0) and np.all(parent.sources[hidden] == 0)
     assert not parent.artefact[hidden].any()
 
@@ -101,9 +101,9 @@ def test_sources_that_count_have_their_centre_labelled():
     assert np.mean(parent.centre == 1) < 0.1
 
 
-def test_a_hit_pixel_of_empty_sky_is_no_centre():
+def test_a_hit_pixel_is_no_centre():
     sky, parent = scene_parent(stars=10.0, galaxies=1.0, hot_pixels=3000.0, cosmic_rays=0.0)
-    hit = (sky.mask & ARTEFACT > 0) & (sky.sources < 0.1 * sky.rms)
+    hit = (sky.mask & DEFECT_BIT > 0) & (sky.sources < 0.1 * sky.rms)
     assert hit.sum() > 10
     assert np.all(parent.centre[hit] == 0) and parent.artefact[hit].all()
 
@@ -118,7 +118,7 @@ def test_orientations_are_the_eight_of_a_square():
 
 def drawn_vectors(parent, count=2000, **options):
     rng = np.random.default_rng(0)
-    return np.array([frame_vector(parent, rng, **options) for _ in range(count)])
+    return np.array([training_vector(parent, rng, **options) for _ in range(count)])
 
 
 def test_a_transposed_tile_has_its_correlations_exchanged(parent):
@@ -130,7 +130,7 @@ def test_a_transposed_tile_has_its_correlations_exchanged(parent):
     np.testing.assert_array_equal(np.delete(straight, [2, 3]), np.delete(turned, [2, 3]))
 
 
-def test_entries_are_dropped_and_blurred_but_not_the_seeing(parent):
+def test_entries_are_dropped_and_blurred(parent):
     vectors = drawn_vectors(parent)
     assert np.mean(vectors[:, 4:] == 0, axis=0) == pytest.approx(0.25, abs=0.05)
     assert np.std(vectors[:, 2:4], axis=0) == pytest.approx(0.05, rel=0.1)
@@ -141,7 +141,7 @@ def test_entries_are_dropped_and_blurred_but_not_the_seeing(parent):
 
 def test_the_seeing_is_sometimes_unknown(parent):
     rng = np.random.default_rng(0)
-    known = [frame_vector(parent, rng)[1] for _ in range(200)]
+    known = [training_vector(parent, rng)[1] for _ in range(200)]
     assert 0.05 < np.mean(np.equal(known, 0)) < 0.6 or not np.isfinite(parent.frame.fwhm)
 
 
@@ -163,7 +163,7 @@ def test_tiles_are_cut_alike_from_all_planes():
     assert np.isin(batch["x"] - batch["sources"], noise).all()
 
 
-def test_a_window_slides_over_the_same_parents_wherever_it_began():
+def test_windows_slide_over_the_same_parents():
     slid = ParentWindow(3, size=64, box=32, length=2, workers=0)
     for first in range(3):
         slid.advance(first)
@@ -174,7 +174,7 @@ def test_a_window_slides_over_the_same_parents_wherever_it_began():
         np.testing.assert_array_equal(batches[0][name], batches[1][name])
 
 
-def test_workers_draw_the_same_survive_an_interrupt_and_end():
+def test_workers_draw_the_same_and_end():
     size = {"size": 64, "box": 32, "length": 2}
     alone = ParentWindow(3, workers=0, **size)
     alone.advance(1)

@@ -64,11 +64,11 @@ def test_who_knows_the_truth_finds_it(frames):
     assert result["shrinkage"] == pytest.approx(1)
 
 
-def test_shrinkage_is_the_share_of_faint_flux_that_is_kept(frames):
+def test_shrinkage_is_the_kept_faint_flux(frames):
     assert validate(Oracle(frames, keeps=0.4), frames)["shrinkage"] == pytest.approx(0.4, rel=1e-5)
 
 
-def test_an_untrained_network_takes_most_for_noise_and_is_left_in_training(frames):
+def test_an_untrained_network_finds_mostly_noise(frames):
     torch.manual_seed(0)
     config = NetworkConfig(
         widths=(4, 4, 4, 4, 4), encoder=(0, 1, 1, 1, 1), decoder=(1, 1, 1, 1), embedding=8

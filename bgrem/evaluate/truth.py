@@ -10,6 +10,15 @@ import numpy as np
 
 from bgrem.masks.areas import around, grown, inner, inside
 
+__all__ = [
+    "COUNTED_SNR",
+    "Truth",
+    "known_defects",
+    "matching_radius",
+    "truth_of_catalogue",
+    "truth_of_sky",
+]
+
 #: Bits of a simulated frame's mask, as `bgrem.simulate` sets them.
 GAP, SATURATED, ARTEFACT = 1, 2, 4
 

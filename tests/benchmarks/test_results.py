@@ -41,7 +41,7 @@ def results(monkeypatch, tmp_path, toy_model_path):
     return run
 
 
-def test_a_section_is_printed_written_and_not_measured_twice(results, tmp_path, capsys):
+def test_a_section_is_measured_only_once(results, tmp_path, capsys):
     assert results("flux") == 0
     text = (tmp_path / "docs/results/flux.txt").read_text()
     assert text.startswith("$ python measure.py --quiet") and "# model toy" in text
@@ -69,7 +69,7 @@ def test_quick_is_small_and_elsewhere(results, tmp_path):
     assert not (tmp_path / "docs").exists()
 
 
-def test_what_fails_leaves_no_text_and_the_rest_is_done(results, tmp_path, capsys):
+def test_a_failed_section_leaves_no_text(results, tmp_path, capsys):
     assert results("broken", "flux") == 1
     assert "failed: broken" in capsys.readouterr().err
     assert [path.name for path in sorted((tmp_path / "docs/results").iterdir())] == [
@@ -90,7 +90,7 @@ def test_folders_are_given_and_not_shown(results, tmp_path, capsys):
     assert "IMAGES/a.fits IMAGES/b.fits.gz" in lines[-1]
 
 
-def test_images_are_an_option_where_they_may_be_missing(results, tmp_path, monkeypatch):
+def test_images_may_be_missing(results, tmp_path, monkeypatch):
     module = results.module
     section = module.Section(("-c", "print(1)"), (), "", module.IMAGES, "--images")
     monkeypatch.setitem(module.SECTIONS, "identity", section)
@@ -121,7 +121,7 @@ def test_unknown_sections_are_refused(results, capsys):
     assert "no section 'fulx'" in capsys.readouterr().err
 
 
-def test_every_section_is_a_command_and_stands_in_the_documentation(monkeypatch):
+def test_every_section_is_documented(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     sections = importlib.import_module("results").SECTIONS
     lines = [
@@ -160,10 +160,10 @@ def test_the_page_is_built_with_and_without_results(tmp_path):
 
 
 def test_pooled_pairs_reach_the_command(monkeypatch, capsys, tmp_path):
-    from bgrem.cli.arguments import evaluate
+    from bgrem.cli import evaluate
 
     rows = [{"method": "bgrem", "true": 3.0}]
-    monkeypatch.setattr("bgrem.evaluate.pooled.pooled_rows", lambda results: rows)
+    monkeypatch.setattr("bgrem.evaluate.comparison.pooled_rows", lambda results: rows)
     options = evaluate.make_parser().parse_args(["--output-dir", str(tmp_path)])
     evaluate._pool(["one", "two"], options)
     assert "2 pairs pooled" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from skies import star_field
 import bgrem
 from bgrem.background import separate
 from bgrem.background2d import DiffusionBackground2D
-from bgrem.detection.frame import HIGHEST, LOWEST, Frame
+from bgrem.detection.frame import HIGHEST_ENTRIES, LOWEST_ENTRIES, Frame
 from bgrem.inference.calibration import Calibration
 from bgrem.inference.denoiser import frame_vector
 from bgrem.inference.model import load_model
@@ -435,7 +435,7 @@ def test_the_path_itself_needs_little():
 
 def test_an_unlike_frame_is_reported():
     frame = Frame(1.9, -0.6, -0.6, 0.0, 0.03, 0.0, 4000.0)
-    limits = {"lowest": tuple(LOWEST.tolist()), "highest": tuple(HIGHEST.tolist())}
+    limits = {"lowest": tuple(LOWEST_ENTRIES.tolist()), "highest": tuple(HIGHEST_ENTRIES.tolist())}
     vector, unlike = frame_vector(frame, toy_card(**limits))
     assert unlike == ["correlation_x", "correlation_y"]
     np.testing.assert_array_equal(vector, frame.vector())

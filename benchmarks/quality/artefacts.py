@@ -20,7 +20,8 @@ from report_card import add_seed, finish, make_parser, model_of, stream, tell
 from scipy import ndimage
 
 from bgrem.background import separate
-from bgrem.detection import detect
+from bgrem.detection.point_sources import find_cosmic_rays
+from bgrem.detection.sextractor import subtract_sky
 from bgrem.masks.areas import around
 from bgrem.masks.flags import ARTEFACT
 from bgrem.simulate import Scene, draw, scene
@@ -74,8 +75,8 @@ def by_bgrem(sky, model):
 def by_astroscrappy(sky, _):
     """L.A.Cosmic as the matched filter has it."""
     psf = np.asarray(sky.psf.image, np.float64)
-    subtracted = detect.subtract_sky(sky.data, passes=2)
-    return detect.find_cosmic_rays(subtracted, psf / psf.sum(), gain=sky.scene.gain)
+    subtracted = subtract_sky(sky.data, passes=2)
+    return find_cosmic_rays(subtracted, psf / psf.sum(), gain=sky.scene.gain)
 
 
 def by_astroscrappy_default(sky, _):

@@ -28,7 +28,7 @@ from scipy.signal import oaconvolve
 from scipy.spatial import cKDTree
 
 from bgrem.background import separate
-from bgrem.evaluate.comparison import detections_of
+from bgrem.evaluate.methods import detections_of
 from bgrem.evaluate.truth import known_defects, matching_radius
 from bgrem.simulate import Scene, draw
 from bgrem.simulate.light import add_light

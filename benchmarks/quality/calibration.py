@@ -27,8 +27,8 @@ from bgrem.detection.photometry import (
     circles_on_a_grid,
     sum_uncertainties,
 )
-from bgrem.evaluate.comparison import detections_of
 from bgrem.evaluate.froc import froc
+from bgrem.evaluate.methods import detections_of
 from bgrem.evaluate.truth import known_defects, truth_of_sky
 from bgrem.simulate import draw, random_scene
 from bgrem.simulate.scene import FULL_WELL_BIT, GAP_BIT

@@ -17,14 +17,9 @@ from time import perf_counter
 import numpy as np
 from report_card import finish, make_parser, model_of, tell
 
-from bgrem.evaluate.comparison import (
-    MATCHED_FILTER,
-    SEXTRACTOR,
-    evaluate_frames,
-    methods,
-    pair_frame,
-)
-from bgrem.evaluate.froc import compare
+from bgrem.evaluate.bootstrap import compare
+from bgrem.evaluate.comparison import evaluate_frames
+from bgrem.evaluate.methods import MATCHED_FILTER, SEXTRACTOR, comparison_methods, pair_frame
 from bgrem.inference.model import load_model
 
 BEFORE, AFTER = "before", "after"
@@ -72,10 +67,10 @@ def trained_on(single, name, options):
 
 def before_and_after(single, deep, models):
     """Rows of a pair: one for each rate of false detections."""
-    known = methods(program=False)
+    known = comparison_methods(program=False)
     chosen = {name: known[name] for name in (SEXTRACTOR, MATCHED_FILTER)}
     for name, model in models.items():
-        chosen[name] = methods(model=model, program=False)["bgrem"]
+        chosen[name] = comparison_methods(model=model, program=False)["bgrem"]
     curves = evaluate_frames([pair_frame(single, deep)], chosen, title=single).curves
     ratios = {name: _ratios(curves, name) for name in (BEFORE, MATCHED_FILTER, SEXTRACTOR)}
     rows = []

@@ -23,9 +23,18 @@ from time import perf_counter
 import numpy as np
 from report_card import add_threshold, finish, make_parser, model_of, tell, threshold_of
 
-from bgrem.detection.detect import detect_matched_filter, detect_sextractor_default
-from bgrem.evaluate import comparison as report
-from bgrem.evaluate.froc import FALSE, LEAST_FALSE, RATES, compare, depth_gain, match
+from bgrem.detection.point_sources import detect_matched_filter
+from bgrem.detection.sextractor import detect_sextractor_default
+from bgrem.evaluate.bootstrap import compare, depth_gain
+from bgrem.evaluate.comparison import evaluate_frames
+from bgrem.evaluate.froc import FALSE, FALSE_RATES, LEAST_FALSE, match
+from bgrem.evaluate.methods import (
+    MATCHED_FILTER,
+    comparison_methods,
+    detect_with_bgrem,
+    has_false,
+    simulated_frame,
+)
 from bgrem.evaluate.tables import write_json
 from bgrem.inference.model import load_model
 from bgrem.simulate.scene import Scene
@@ -34,7 +43,7 @@ from bgrem.simulate.scene_files import make_scene
 FROZEN = Path(__file__).with_name("grid.toml")
 EMPTY, CONTROL = "empty", "white"
 SEXTRACTOR = ("sextractor default", "sextractor scanned", "sextractor cleaned", "sextractor tuned")
-NAMES = (*SEXTRACTOR, report.MATCHED_FILTER, "bgrem")
+NAMES = (*SEXTRACTOR, MATCHED_FILTER, "bgrem")
 #: A list that holds this many times the allowed false detections is deep enough for the bootstrap.
 DEEP = 3.0
 #: S/N that a careful user of a matched filter asks for.
@@ -63,7 +72,7 @@ class Cell:
         """The cell's frames, with their truth."""
         for i in range(self.frames):
             rng = np.random.default_rng([*self.stream, i])
-            yield report.simulated_frame(self.scene, rng, name=f"{self.sky} {self.fwhm:g}")
+            yield simulated_frame(self.scene, rng, name=f"{self.sky} {self.fwhm:g}")
 
 
 def main(argv=None):
@@ -162,13 +171,13 @@ def compared(cell, model):
     """bgrem against the baselines at equal false detections, as a row."""
     frames = list(cell.draw())
     area = sum(frame.truth.area for frame in frames)
-    rate = next((rate for rate in RATES if rate * area >= LEAST_FALSE), None)
+    rate = next((rate for rate in FALSE_RATES if rate * area >= LEAST_FALSE), None)
     if rate is None:
         raise ValueError(f"{area:.3f} Mpix are too few for {LEAST_FALSE} false detections")
-    enough = partial(report.has_false, limit=DEEP * rate)
-    methods = report.methods(model=model, program=False, enough=enough)
+    enough = partial(has_false, limit=DEEP * rate)
+    methods = comparison_methods(model=model, program=False, enough=enough)
     methods = {name: methods[name] for name in NAMES}
-    curves = report.evaluate_frames(frames, methods, title=cell.sky).curves
+    curves = evaluate_frames(frames, methods, title=cell.sky).curves
     ours = curves["bgrem"]
     best = max(SEXTRACTOR, key=lambda name: curves[name].true_positives(rate))
     deepest = min(SEXTRACTOR, key=lambda name: _or_inf(curves[name].limiting_snr(rate)))
@@ -200,20 +209,20 @@ def _or_inf(value):
 
 def false_alarms(cell, model, threshold):
     """False detections per Mpix of an empty sky, at the thresholds that users take."""
-    area, counts = 0.0, dict.fromkeys(("bgrem", report.MATCHED_FILTER, "sextractor default"), 0)
+    area, counts = 0.0, dict.fromkeys(("bgrem", MATCHED_FILTER, "sextractor default"), 0)
     for frame in cell.draw():
         area += frame.truth.area
         mask, found = frame.mask, {}
-        found["bgrem"] = report.detect_with_bgrem(frame, model=model)
+        found["bgrem"] = detect_with_bgrem(frame, model=model)
         found["bgrem"] = found["bgrem"][found["bgrem"]["score"] >= threshold]
-        found[report.MATCHED_FILTER] = detect_matched_filter(
+        found[MATCHED_FILTER] = detect_matched_filter(
             frame.data, frame.psf, mask=mask, gain=frame.gain, threshold=FIVE_SIGMA
         )
         found["sextractor default"] = detect_sextractor_default(frame.data, mask=mask)
         for name, table in found.items():
             counts[name] += np.count_nonzero(match(table, frame.truth)[0] == FALSE)
     row = {"sky": cell.sky, "fwhm": cell.fwhm, "area": area}
-    levels = {"bgrem": threshold, report.MATCHED_FILTER: FIVE_SIGMA, "sextractor default": 1.5}
+    levels = {"bgrem": threshold, MATCHED_FILTER: FIVE_SIGMA, "sextractor default": 1.5}
     return row | {f"{name} at {levels[name]:.3g}": count / area for name, count in counts.items()}
 
 

@@ -19,7 +19,8 @@ from time import perf_counter
 import numpy as np
 from report_card import add_seed, finish, make_parser, model_of, tell
 
-from bgrem.evaluate.inject import REFERENCES, evaluate_injected, summary_rows
+from bgrem.evaluate.inject import evaluate_injected
+from bgrem.evaluate.injection_report import DEPTH_REFERENCES, summary_rows
 from bgrem.evaluate.target import read_target
 from bgrem.inference.model import load_model
 
@@ -80,7 +81,7 @@ def draw_gains(tables, figure):
     rows = tables["depth by instrument"]
     axes = figure.subplots()
     place = np.arange(len(rows))
-    for short in REFERENCES:
+    for short in DEPTH_REFERENCES:
         axes.plot([row[f"mag on {short}"] for row in rows], place, "o", label=f"on {short}")
     axes.axvline(0.0, color="0.7", lw=0.8)
     axes.set_yticks(place, [row["frame"] for row in rows], fontsize=5)

@@ -21,7 +21,7 @@ import numpy as np
 from report_card import add_seed, finish, make_parser, meerlicht_scene, model_of, stream, tell
 
 from bgrem.background import separate
-from bgrem.detection.detect import subtract_sky
+from bgrem.detection.sextractor import subtract_sky
 from bgrem.evaluate.truth import known_defects
 from bgrem.simulate import Scene, draw
 from bgrem.sky.estimate import estimate_mesh

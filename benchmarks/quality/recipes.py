@@ -19,14 +19,11 @@ from astropy.io import fits
 from report_card import finish, make_parser, model_of, tell
 
 from bgrem.background import separate
-from bgrem.detection.detect import (
-    detect_sextractor,
-    detect_sextractor_default,
-    source_extractor_program,
-)
 from bgrem.detection.peaks import detection_table
-from bgrem.evaluate.comparison import benchmark_frames
+from bgrem.detection.sextractor import detect_sextractor, detect_sextractor_default
+from bgrem.evaluate.baselines import source_extractor_program
 from bgrem.evaluate.froc import froc
+from bgrem.evaluate.methods import benchmark_frames
 
 SCENES = Path(__file__).with_name("meerlicht.toml")
 #: What is added to the significance, a logit, so that thresholds and "fluxes" are above 0.

@@ -36,7 +36,7 @@ def subtract_photutils(data):
 
 
 def clean_by_wavelets(data):
-    from bgrem.detection.detect import subtract_sky
+    from bgrem.detection.sextractor import subtract_sky
     from bgrem.evaluate.baselines import denoise_wavelets
 
     sky = subtract_sky(data)

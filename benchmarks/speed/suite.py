@@ -39,7 +39,8 @@ from process import CommandError, Usage, measure
 from rivals import RIVALS
 from stages import REST, STAGES, time_stages
 
-from bgrem.detection.detect import DEFAULT_CONV, source_extractor_program
+from bgrem.detection.sextractor import DEFAULT_CONV
+from bgrem.evaluate.baselines import source_extractor_program
 from bgrem.evaluate.tables import text_table, write_json
 from bgrem.inference.engines import cores
 from bgrem.inference.model import load_model

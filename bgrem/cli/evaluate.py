@@ -104,29 +104,35 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from bgrem.evaluate import comparison as report
+    from bgrem.evaluate.comparison import evaluate_frames
+    from bgrem.evaluate.methods import (
+        benchmark_frames,
+        comparison_methods,
+        deep_enough,
+        pair_frame,
+    )
 
     model = None
     if options.model != "none":
         from bgrem.inference.model import load_model
 
         model = load_model(options.model)
-    chosen = report.methods(
+    chosen = comparison_methods(
         model=model, steps=options.steps, program=options.program, others=options.others,
-        enough=report.deep_enough,
+        enough=deep_enough,
     )  # fmt: skip
     show = None if options.quiet else _show
     results = {}
     if options.simulate:
         settings = _settings(options.scenes)
         title = settings.get("title", "simulated frames")
-        frames = report.benchmark_frames(options.simulate, settings)
+        frames = benchmark_frames(options.simulate, settings)
         name = Path(options.scenes).stem if options.scenes else "simulated"
-        results[name] = report.evaluate_frames(frames, chosen, title=title, progress=show)
+        results[name] = evaluate_frames(frames, chosen, title=title, progress=show)
     for single, deep in options.pair:
-        frames = [report.pair_frame(single, deep, fwhm=options.fwhm)]
+        frames = [pair_frame(single, deep, fwhm=options.fwhm)]
         name = Path(single).name.split(".")[0]
-        results[name] = report.evaluate_frames(frames, chosen, title=name, progress=show)
+        results[name] = evaluate_frames(frames, chosen, title=name, progress=show)
     for name, result in results.items():
         rows = result.rows()
         print(result.table(rows), end="\n\n")
@@ -140,7 +146,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _pool(results: list, options: argparse.Namespace) -> None:
     """All pairs as one."""
-    from bgrem.evaluate.pooled import pooled_rows
+    from bgrem.evaluate.comparison import pooled_rows
     from bgrem.evaluate.tables import text_table, write_json
 
     rows = pooled_rows(results)
@@ -154,7 +160,8 @@ def _inject(options: argparse.Namespace, model, show) -> int:
     """Each image by itself, then a row for each: 1 if one failed, the others done."""
     import numpy as np
 
-    from bgrem.evaluate.inject import evaluate_injected, summary_table
+    from bgrem.evaluate.inject import evaluate_injected
+    from bgrem.evaluate.injection_report import summary_table
     from bgrem.evaluate.target import read_target
 
     hdu = int(options.hdu) if options.hdu and options.hdu.isdigit() else options.hdu

@@ -25,14 +25,14 @@ FRAME_NAMES = (
     "crowding",
 )
 # What simulated training frames reach, per entry: a network extrapolates wildly beyond it.
-LOWEST = np.array([-1.1, 0.0, -0.25, -0.25, 0.0, -1.7, -0.7, -1.4], np.float32)
-HIGHEST = np.array([1.6, 1.0, 1.95, 1.95, 2.0, 1.8, 2.4, 1.1], np.float32)
+LOWEST_ENTRIES = np.array([-1.1, 0.0, -0.25, -0.25, 0.0, -1.7, -0.7, -1.4], np.float32)
+HIGHEST_ENTRIES = np.array([1.6, 1.0, 1.95, 1.95, 2.0, 1.8, 2.4, 1.1], np.float32)
 TYPICAL_FWHM = 3.0  # px: the origin of log2_fwhm, and what is assumed when nothing was measured
 CORRELATION_UNIT = 2.0  # brings the entries of the correlation to order one
-BLOCK = 512  # px: side of the sampled blocks
-BLOCKS = 9  # at most this many blocks are looked at: about 2 Mpix
-REACH = 12  # px: half width of a star's cut-out; holds 1.5 FWHM of the widest seeing
-STARS = 300  # the brightest unsaturated ones of each block are enough
+SAMPLED_BLOCK = 512  # px: side of the sampled blocks
+MOST_BLOCKS = 9  # at most this many blocks are looked at: about 2 Mpix
+STAR_REACH = 12  # px: half width of a star's cut-out; holds 1.5 FWHM of the widest seeing
+MOST_STARS = 300  # the brightest unsaturated ones of each block are enough
 FEWEST_STARS = 3
 # A step adds its square over 12 to the variance: at a quarter of the rms, half a percent.
 # Whether there is a finer one, or none, hardly changes what the network is told.
@@ -78,9 +78,9 @@ class Frame:
     def vector(self):
         """The numbers as a network takes them in training, (k,) float32: `FRAME_NAMES`.
 
-        All are of order one, and none lies outside `LOWEST` to `HIGHEST`.
+        All are of order one, and none lies outside `LOWEST_ENTRIES` to `HIGHEST_ENTRIES`.
         """
-        return np.clip(self.entries(), LOWEST, HIGHEST)
+        return np.clip(self.entries(), LOWEST_ENTRIES, HIGHEST_ENTRIES)
 
     def entries(self):
         """The numbers before they are limited, (k,) float32."""
@@ -143,14 +143,20 @@ def measure_frame(x, mask=None, *, step=None, fwhm=None):
 
 def _blocks(shape):
     """Slices of evenly spaced blocks."""
-    per_axis = int(np.sqrt(BLOCKS))
+    per_axis = int(np.sqrt(MOST_BLOCKS))
     starts = [
         np.unique(
-            np.linspace(0, max(size - BLOCK, 0), min(per_axis, -(-size // BLOCK))).astype(int)
+            np.linspace(
+                0, max(size - SAMPLED_BLOCK, 0), min(per_axis, -(-size // SAMPLED_BLOCK))
+            ).astype(int)
         )
         for size in shape
     ]
-    return [(slice(y, y + BLOCK), slice(x, x + BLOCK)) for y in starts[0] for x in starts[1]]
+    return [
+        (slice(y, y + SAMPLED_BLOCK), slice(x, x + SAMPLED_BLOCK))
+        for y in starts[0]
+        for x in starts[1]
+    ]
 
 
 def _peaks(block):
@@ -187,16 +193,21 @@ def _star_widths(block, peaks):
     """Equivalent widths in pixels of the star-like peaks of one block, (n,) float64."""
     rows, columns = peaks
     ny, nx = block.shape
-    inside = (rows >= REACH) & (rows < ny - REACH) & (columns >= REACH) & (columns < nx - REACH)
+    inside = (
+        (rows >= STAR_REACH)
+        & (rows < ny - STAR_REACH)
+        & (columns >= STAR_REACH)
+        & (columns < nx - STAR_REACH)
+    )
     bright = inside & (block[rows, columns] > 15.0)
     rows, columns = rows[bright], columns[bright]
-    chosen = np.argsort(block[rows, columns])[::-1][:STARS]
-    offsets = np.arange(-REACH, REACH + 1)
+    chosen = np.argsort(block[rows, columns])[::-1][:MOST_STARS]
+    offsets = np.arange(-STAR_REACH, STAR_REACH + 1)
     cutouts = block[
         rows[chosen][:, None, None] + offsets[:, None], columns[chosen][:, None, None] + offsets
     ]
     width, round_enough = equivalent_widths(cutouts.astype(np.float64))
-    return width[round_enough & (width < 1.5 * REACH)]
+    return width[round_enough & (width < 1.5 * STAR_REACH)]
 
 
 def equivalent_widths(cutouts):

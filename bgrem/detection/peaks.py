@@ -2,6 +2,8 @@
 
 import numpy as np
 
+__all__ = ["DETECTION", "detection_table", "local_maxima", "prominence"]
+
 #: A detection: position in pixels (0-based, pixel centres at integers) and a score, higher is surer.
 DETECTION = np.dtype([("x", np.float64), ("y", np.float64), ("score", np.float64)])
 

@@ -6,6 +6,16 @@ import sep
 from bgrem.arrays.stamps import moved_psf
 from bgrem.masks.areas import grown, inner, inside
 
+__all__ = [
+    "aperture_fluxes",
+    "aperture_uncertainties",
+    "auto_fluxes",
+    "circles_on_a_grid",
+    "median_and_scatter",
+    "psf_fluxes",
+    "sum_uncertainties",
+]
+
 #: SExtractor's PHOT_AUTOPARAMS: Kron factor, least radius.
 KRON_FACTOR, LEAST_KRON_RADIUS = 2.5, 3.5
 
@@ -26,7 +36,9 @@ def aperture_fluxes(image, x, y, radius):
     -------
     (n,) float64
     """
-    flux, _, _ = sep.sum_circle(_plain(image), np.asarray(x, float), np.asarray(y, float), radius)
+    flux, _, _ = sep.sum_circle(
+        _without_nonfinite(image), np.asarray(x, float), np.asarray(y, float), radius
+    )
     return flux
 
 
@@ -128,7 +140,7 @@ def psf_fluxes(image, x, y, psf):
     (n,) float64
     """
     half = psf.shape[0] // 2
-    padded = np.pad(_plain(image), half)
+    padded = np.pad(_without_nonfinite(image), half)
     flux = np.empty(np.size(x))
     for i, (column, row) in enumerate(zip(x, y, strict=True)):
         moved, left, bottom = moved_psf(psf, column, row)
@@ -170,7 +182,7 @@ def auto_fluxes(image, objects):
     -------
     (n,) float64
     """
-    image = _plain(image)
+    image = _without_nonfinite(image)
     x, y, a, b, angle = (objects[name] for name in ("x", "y", "a", "b", "theta"))
     # The library takes no ellipse of zero width and no angle beyond a right one.
     a, b = np.maximum(a, 0.3), np.maximum(b, 0.3)
@@ -185,7 +197,7 @@ def auto_fluxes(image, objects):
     return np.where(small, circle, flux)
 
 
-def _plain(image):
+def _without_nonfinite(image):
     """C-contiguous float32 without what is not finite."""
     image = np.ascontiguousarray(image, dtype=np.float32)
     return np.where(np.isfinite(image), image, np.float32(0))

@@ -5,6 +5,15 @@ import sep
 
 from bgrem.arrays.statistics import half_sample_mode
 
+__all__ = [
+    "GAUSSIAN_FWHM",
+    "gaussian_psf",
+    "matched_filter",
+    "measure_psf",
+    "noise_pixels",
+    "psf_fwhm",
+]
+
 #: FWHM of a Gaussian in units of its standard deviation.
 GAUSSIAN_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
@@ -33,31 +42,6 @@ def gaussian_psf(fwhm, *, shift=(0.0, 0.0)):
         np.exp(-0.5 * ((offset - d) / sigma) ** 2).reshape(-1, fine).sum(axis=1) for d in shift
     ]
     psf = np.outer(*across)
-    return psf / psf.sum()
-
-
-def moffat_psf(fwhm, *, beta=3.0):
-    """Moffat PSF of unit sum, integrated over pixels (Moffat 1969, A&A 3, 455).
-
-    Parameters
-    ----------
-    fwhm : float
-        Full width at half maximum in pixels.
-    beta : float
-        Exponent; the smaller, the wider the wings.
-
-    Returns
-    -------
-    (n, n) float64
-        n odd, six FWHM wide.
-    """
-    fine = 7
-    radius = max(2, int(np.ceil(3.0 * fwhm)))
-    offset = (np.arange((2 * radius + 1) * fine) + 0.5) / fine - 0.5 - radius
-    core = fwhm / (2.0 * np.sqrt(2.0 ** (1.0 / beta) - 1.0))
-    profile = (1.0 + (offset[:, None] ** 2 + offset**2) / core**2) ** -beta
-    size = 2 * radius + 1
-    psf = profile.reshape(size, fine, size, fine).sum(axis=(1, 3))
     return psf / psf.sum()
 
 

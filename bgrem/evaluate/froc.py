@@ -1,9 +1,10 @@
 """Detections against truth: the free-response curve (FROC) with intervals, completeness and depth.
 
-The way through this module::
+Use::
 
     from bgrem.evaluate.froc import froc
     from bgrem.evaluate.truth import truth_of_sky
+    from bgrem.evaluate.bootstrap import compare, depth_gain
     from bgrem.detection.detect import detect_peaks
 
     curve = froc(detections, truth)                   # one frame, or two lists of equal length
@@ -17,8 +18,8 @@ them, one per frame), `truths` a `bgrem.evaluate.truth.Truth` (or a list).  The 
 
 A detection is matched to at most one source and a source to at most one detection, the best score
 first (Bunch et al. 1978 for the curve).  Intervals are a bootstrap over blocks of 128 pixels: errors
-of neighbouring pixels hang together (a halo makes many false peaks at once), those of blocks hardly.
-The blocks are the same for both methods of a ratio, so what a block makes hard for both cancels.
+of neighbouring pixels are correlated (a halo makes many false peaks at once), those of blocks hardly.
+Both methods of a ratio get the same blocks, so that what is hard for both cancels.
 """
 
 from dataclasses import dataclass
@@ -30,20 +31,20 @@ from scipy.spatial import cKDTree
 from bgrem.evaluate.truth import Truth
 from bgrem.masks.areas import inside
 
+__all__ = ["FALSE", "FALSE_RATES", "LEAST_FALSE", "TRUE", "UNSCORED", "Froc", "froc", "match"]
+
 #: False detections per megapixel at which methods are compared.
-RATES = (10.0, 30.0, 100.0, 300.0)
+FALSE_RATES = (10.0, 30.0, 100.0, 300.0)
 #: A rate is reported where the area allows this many false detections: fewer measure chance.
 LEAST_FALSE = 10
 #: Side of the bootstrap's blocks, pixels.
-BLOCK = 128
+BOOTSTRAP_BLOCK = 128
 #: Width of the completeness kernel in dex of S/N (an eighth of a magnitude).
 COMPLETENESS_WIDTH = 0.05
-
 #: S/N from 1 to 100 at which the limit of 50 % completeness is looked for.
 LIMIT_GRID = 2.0 * 25.0 ** (np.arange(-30, 171) / 140)
 #: A sum of areas is exact to this many detections.
 ROUNDING = 1e-6
-
 TRUE, FALSE, UNSCORED = 1, -1, 0
 
 
@@ -373,15 +374,17 @@ def froc(detections, truths):
 def _blocks(truth):
     """Function from (x, y) to the block's number, and the usable area of each block in Mpix."""
     ny, nx = truth.usable.shape
-    across = -(-nx // BLOCK)
+    across = -(-nx // BOOTSTRAP_BLOCK)
 
     def block_of(x, y):
         column = np.clip(np.rint(x), 0, nx - 1).astype(np.int64)
         row = np.clip(np.rint(y), 0, ny - 1).astype(np.int64)
-        return row // BLOCK * across + column // BLOCK
+        return row // BOOTSTRAP_BLOCK * across + column // BOOTSTRAP_BLOCK
 
-    rows = np.add.reduceat(truth.usable.astype(np.float64), np.arange(0, ny, BLOCK), axis=0)
-    area = np.add.reduceat(rows, np.arange(0, nx, BLOCK), axis=1) / 1e6
+    rows = np.add.reduceat(
+        truth.usable.astype(np.float64), np.arange(0, ny, BOOTSTRAP_BLOCK), axis=0
+    )
+    area = np.add.reduceat(rows, np.arange(0, nx, BOOTSTRAP_BLOCK), axis=1) / 1e6
     return block_of, area.ravel()
 
 
@@ -402,158 +405,3 @@ def _chance(truths):
         )
         covered += np.isfinite(distance).mean() * row.size
     return covered / max(total, 1)
-
-
-def block_weights(curve, resamples, rng):
-    """How often each bootstrap resample holds each block.
-
-    Blocks without a usable pixel are never drawn.
-
-    Parameters
-    ----------
-    curve : Froc
-    resamples : int
-        Number of bootstrap resamples.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    (resamples, b) float64
-    """
-    blocks = curve.block_area.size
-    used = curve.block_area > 0
-    probability = used / used.sum()
-    return (
-        rng.multinomial(used.sum(), probability, size=resamples).reshape(-1, blocks).astype(float)
-    )
-
-
-def interval(samples):
-    """Central 68 % of bootstrap samples.
-
-    Parameters
-    ----------
-    samples : (k,) array_like
-        Those that are nan are left out.
-
-    Returns
-    -------
-    tuple of float
-        (low, high); nan where no sample is left.
-    """
-    samples = np.asarray(samples, dtype=np.float64)
-    if not np.isfinite(samples).any():
-        return (np.nan, np.nan)
-    return tuple(float(value) for value in np.nanpercentile(samples, (16.0, 84.0)))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One row of a report: a method at one false rate, against a reference.
-
-    Attributes
-    ----------
-    rate : float
-        False detections per megapixel.
-    false_allowed : float
-        False detections that the rate allows on the area.
-    true, ratio : float
-        True positives, and their number over the reference's.
-    true_interval, ratio_interval : tuple of float
-        Their 68 % intervals (low, high).
-    chance : float
-        Expected number of true positives that are noise.
-    complete : bool
-        Whether the method's list holds as many false detections as the rate allows.
-    """
-
-    rate: float
-    false_allowed: float
-    true: float
-    true_interval: tuple
-    ratio: float
-    ratio_interval: tuple
-    chance: float
-    complete: bool
-
-
-def compare(curve, reference, *, rng, rates=RATES, resamples=1000):
-    """Counts of a method and their ratio to a reference, at the rates that the area allows.
-
-    Parameters
-    ----------
-    curve, reference : Froc
-        Scored on the same frames.
-    rng : numpy.random.Generator
-        Draws the bootstrap.
-    rates : sequence of float
-        False detections per megapixel.
-    resamples : int
-        Number of bootstrap resamples.
-
-    Returns
-    -------
-    list of Comparison
-    """
-    weights = block_weights(curve, resamples, rng)
-    rows = []
-    for rate in rates:
-        if not curve.allowed(rate):
-            continue
-        ours = np.array([curve.true_positives(rate, weight) for weight in weights])
-        theirs = np.array([reference.true_positives(rate, weight) for weight in weights])
-        true, base = curve.true_positives(rate), reference.true_positives(rate)
-        rows.append(
-            Comparison(
-                rate=float(rate),
-                false_allowed=rate * curve.area,
-                true=true,
-                true_interval=interval(ours),
-                ratio=float(_quotient(true, base)),
-                ratio_interval=interval(_quotient(ours, theirs)),
-                chance=curve.chance_matches(rate),
-                complete=bool(curve.reaches(rate)),
-            )
-        )
-    return rows
-
-
-def _quotient(numerator, denominator):
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.divide(numerator, denominator, dtype=np.float64)
-
-
-def depth_gain(curve, reference, *, rate=10.0, level=0.5, rng, resamples=200):
-    """How much fainter the sources are that a method still finds, in magnitudes.
-
-    2.5 log10 of the ratio of the S/N at which the completeness reaches `level`, the reference's over
-    the method's, at equal false detections per Mpix.
-
-    Parameters
-    ----------
-    curve, reference : Froc
-        Scored on the same frames.
-    rate : float
-        False detections per megapixel.
-    level : float
-        Completeness, 0 to 1.
-    rng : numpy.random.Generator
-        Draws the bootstrap.
-    resamples : int
-        Number of bootstrap resamples.
-
-    Returns
-    -------
-    gain : float
-        Positive where the method goes deeper; nan where a completeness never reaches the level.
-    interval : tuple of float
-        68 %, by bootstrap over blocks.
-    """
-
-    def gain(weights=None):
-        ours = curve.limiting_snr(rate, level=level, weights=weights)
-        theirs = reference.limiting_snr(rate, level=level, weights=weights)
-        return 2.5 * np.log10(theirs / ours)
-
-    samples = [gain(weight) for weight in block_weights(curve, resamples, rng)]
-    return float(gain()), interval(samples)

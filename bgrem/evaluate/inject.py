@@ -17,7 +17,7 @@ which they are. What the rule does not see: a method that lists real things of a
 injected (nebulae, say) pays for them.
 
 N is how many the matched filter lists in the original at the threshold at which it has 10 peaks of
-pure noise per megapixel (or the next of `bgrem.evaluate.froc.RATES` that the area allows), which are
+pure noise per megapixel (or the next of `bgrem.evaluate.froc.FALSE_RATES` that the area allows), which are
 counted upside down, and at least as many as it lists at S/N 5: dark nebulae are peaks upside down, and
 in a list of nothing but certain sources there is no false one to compare. A method whose list ends
 before N (SExtractor's default at its one threshold) is taken as it is. The threshold is found in
@@ -39,102 +39,42 @@ something that any method lists in the original, or that the matched filter sees
 its neighbour was found cannot be told.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
-from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
-from bgrem.detection.photometry import aperture_fluxes, median_and_scatter
-from bgrem.evaluate import comparison as report
-from bgrem.evaluate.froc import FALSE, LEAST_FALSE, RATES, depth_gain, froc, match
-from bgrem.evaluate.tables import text_table, write_json
-from bgrem.evaluate.target import GALAXY, SEEN_SIGMA, STAR, inject
+from bgrem.evaluate.froc import FALSE_RATES, LEAST_FALSE
+from bgrem.evaluate.injection_report import (
+    InjectionReport,
+    completeness_rows,
+    flux_rows,
+    method_rows,
+)
+from bgrem.evaluate.methods import (
+    BGREM,
+    MATCHED_FILTER,
+    BenchmarkFrame,
+    comparison_methods,
+    detections_of,
+)
+from bgrem.evaluate.target import GALAXY, SEEN_SIGMA, inject
 from bgrem.evaluate.truth import Truth, matching_radius
 from bgrem.masks.areas import around, grown, inside
 
+__all__ = [
+    "beside",
+    "evaluate_injected",
+    "known_places",
+    "length_of_lists",
+    "truth_of",
+    "upside_down",
+]
+
 #: Injected sources that are enough, and the number of frames they may be spread over.
-ENOUGH, MOST_FRAMES = 600, 8
+ENOUGH_SOURCES, MOST_INJECTED_FRAMES = 600, 8
 #: S/N of the matched filter that makes the shortest list.
 USUAL_SNR = 5.0
-#: Bins of S/N of the tables of completeness and flux.
-BINS = (1, 2, 3, 4, 5, 7, 10, 20, 50, 100, 1000)
-#: The bin whose flux stands for a frame.
-FLUX_BIN = "10-20"
-#: Bootstrap resamples of a depth.
-RESAMPLES = 200
-BGREM = "bgrem"
-#: What depths are compared with: short name -> method.
-REFERENCES = {"default": report.SEXTRACTOR, "matched": report.MATCHED_FILTER}
-
-
-@dataclass(frozen=True, eq=False)
-class InjectionReport:
-    """What every method made of one frame.
-
-    Attributes
-    ----------
-    name : str
-    facts : dict
-        FWHM, gain, area, number of frames and of injected sources, length of the lists.
-    methods : list of dict
-        A row for each method: threshold, depth, gains, false alarms.
-    completeness : list of dict
-        A row for each bin of S/N, a column for each method.
-    flux : list of dict
-        A row for each bin of S/N: ratio of measured to true flux of stars, and its scatter.
-    """
-
-    name: str
-    facts: dict
-    methods: list
-    completeness: list
-    flux: list
-
-    def table(self):
-        """The report as text."""
-        facts = ", ".join(f"{name} {_short(value)}" for name, value in self.facts.items())
-        parts = [f"{self.name}: {facts}", text_table(self.methods)]
-        parts += [
-            "completeness of stars, and in brackets of galaxies",
-            text_table(self.completeness),
-        ]
-        if self.flux:
-            parts += ["measured over true flux of stars", text_table(self.flux)]
-        return "\n\n".join(parts)
-
-    def write(self, folder, name):
-        """Write ``name.json`` and, with matplotlib, ``name.png``.
-
-        Returns
-        -------
-        list of pathlib.Path
-        """
-        content = {"name": self.name, "facts": self.facts, "methods": self.methods,
-                   "completeness": self.completeness, "flux": self.flux}  # fmt: skip
-        written = [write_json(Path(folder) / f"{name}.json", content)]
-        if find_spec("matplotlib"):
-            written.append(Path(folder) / f"{name}.png")
-            self.plot(written[-1])
-        return written
-
-    def plot(self, path):
-        """Completeness of all methods against S/N."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6.0, 4.2), layout="constrained")
-        axes = figure.subplots()
-        middle = [np.sqrt(low * high) for low, high in pairwise(BINS)]
-        for row in self.methods:
-            name = row["method"]
-            axes.plot(middle, [bin_[name] for bin_ in self.completeness], "o-", label=name)
-        axes.axhline(0.5, color="0.7", lw=0.8)
-        axes.set(xscale="log", xlabel="S/N of the star", ylim=(0, 1.02), title=self.name)
-        axes.set(ylabel=f"completeness with lists of {self.facts['list']}")
-        axes.legend()
-        figure.savefig(path, dpi=110)
 
 
 def evaluate_injected(target, *, model=None, steps=1, rng, progress=None):
@@ -157,9 +97,7 @@ def evaluate_injected(target, *, model=None, steps=1, rng, progress=None):
     InjectionReport
     """
     run = partial(_run, model=model, steps=steps, progress=progress)
-    original = report.BenchmarkFrame(
-        target.name, target.data, target.mask, target.psf, target.gain, None
-    )
+    original = BenchmarkFrame(target.name, target.data, target.mask, target.psf, target.gain, None)
     upside = upside_down(target)
     blank = target.usable & ~upside.mask
     rate = _least_rate(blank)
@@ -171,7 +109,7 @@ def evaluate_injected(target, *, model=None, steps=1, rng, progress=None):
     if rate is not None:
         below, _ = run(upside, limit=length)
         alarms = {name: _rate(_above(found, levels[name]), blank) for name, found in below.items()}
-    reference = lists[report.MATCHED_FILTER]
+    reference = lists[MATCHED_FILTER]
     injections, found, parts = _with_sources(target, original, run, reference, rng)
     known = known_places(target, lists)
     truths = [truth_of(target, one.sources, known) for one in injections]
@@ -198,7 +136,10 @@ def _with_sources(target, original, run, reference, rng):
     matched filter's list of the original, has there.
     """
     injections, found, parts = [], {}, []
-    while len(injections) < MOST_FRAMES and sum(one.sources.size for one in injections) < ENOUGH:
+    while (
+        len(injections) < MOST_INJECTED_FRAMES
+        and sum(one.sources.size for one in injections) < ENOUGH_SOURCES
+    ):
         injections.append(inject(target, rng))
         sources = injections[-1].sources
         frame = replace(original, data=injections[-1].data,
@@ -229,7 +170,7 @@ def _run(frame, *, model, steps, limit, progress):
 
     SExtractor's ladder ends when a run alone has more than `limit` detections.
     """
-    methods = report.methods(program=False, enough=lambda _, found: found.size > limit)
+    methods = comparison_methods(program=False, enough=lambda _, found: found.size > limit)
     methods.pop("sextractor cleaned")
     found = {}
     for name, method in methods.items():
@@ -243,7 +184,7 @@ def _run(frame, *, model, steps, limit, progress):
     if progress:
         progress(f"{frame.name}: {BGREM}")
     parts = separate(frame.data, mask=frame.mask, model=model, steps=steps)
-    found[BGREM] = report.detections_of(parts, frame.mask)
+    found[BGREM] = detections_of(parts, frame.mask)
     return found, parts
 
 
@@ -251,7 +192,7 @@ def upside_down(target):
     """The frame mirrored at its sky level, with the holes that its sources leave in the mask."""
     sources = grown(target.significance >= SEEN_SIGMA, 2.0 * target.fwhm)
     data = target.data - 2 * target.subtracted.residual
-    return report.BenchmarkFrame(
+    return BenchmarkFrame(
         f"{target.name} upside down", data, target.mask | sources, target.psf, target.gain, None
     )
 
@@ -259,7 +200,7 @@ def upside_down(target):
 def _least_rate(blank):
     """The lowest of the rates that the blank area allows, or None."""
     area = np.count_nonzero(blank) / 1e6
-    return next((rate for rate in RATES if rate * area >= LEAST_FALSE), None)
+    return next((rate for rate in FALSE_RATES if rate * area >= LEAST_FALSE), None)
 
 
 def length_of_lists(target, original, upside, blank, rate):
@@ -268,7 +209,7 @@ def length_of_lists(target, original, upside, blank, rate):
     As many as the matched filter lists where it has `rate` peaks of the noise per Mpix, or at its
     usual S/N if these are more or the rate is None.
     """
-    matched = report.methods(program=False)[report.MATCHED_FILTER]
+    matched = comparison_methods(program=False)[MATCHED_FILTER]
     level = USUAL_SNR * target.spread
     if rate is not None:
         noise = matched(upside)
@@ -322,135 +263,3 @@ def truth_of(target, sources, known):
     for galaxy in sources[sources["kind"] == GALAXY]:
         blank &= ~around([galaxy["x"]], [galaxy["y"]], free.shape, target.fwhm + galaxy["radius"])
     return Truth(x, y, snr, counted, target.usable, blank, reach)
-
-
-def method_rows(found, truths, injections, *, lists, levels, alarms):
-    """A row for each method: threshold, depth and gains of stars, false alarms."""
-    stars = [
-        replace(truth, counted=truth.counted & (one.sources["kind"] == STAR))
-        for truth, one in zip(truths, injections, strict=True)
-    ]
-    curves = {name: froc(tables, stars) for name, tables in found.items()}
-    injected = sum(truth.x.size for truth in truths)
-    rows = []
-    for name, curve in curves.items():
-        made = sum(
-            np.count_nonzero(match(table, truth)[0] == FALSE)
-            for table, truth in zip(found[name], truths, strict=True)
-        )
-        row = {"method": name, "listed": lists[name].size, "threshold": levels[name],
-               "stars found": int(curve.true_positives(np.inf)),
-               "S/N at 50 %": curve.limiting_snr(np.inf)}  # fmt: skip
-        for short, reference in REFERENCES.items():
-            row[f"mag on {short}"], row[f"68 % on {short}"] = depth_gain(
-                curve, curves[reference], rate=np.inf, rng=np.random.default_rng(0),
-                resamples=RESAMPLES,
-            )  # fmt: skip
-        row["upside down/Mpix"] = alarms.get(name, np.nan)
-        row["fragments"] = made / max(injected, 1)
-        rows.append(row)
-    return rows
-
-
-def completeness_rows(found, truths, injections):
-    """A row for each bin of S/N: number of stars, share of them that each method finds; galaxies.
-
-    The last columns are the same of the galaxies, with the methods' names in brackets.
-    """
-    sources = np.concatenate([one.sources for one in injections])
-    counted = np.concatenate([truth.counted for truth in truths])
-    seen = {name: _matched(tables, truths) for name, tables in found.items()}
-    rows = []
-    for low, high in pairwise(BINS):
-        row = {"S/N": f"{low:g}-{high:g}"}
-        within = counted & (sources["snr"] >= low) & (sources["snr"] < high)
-        for kind, form in ((STAR, "{}"), (GALAXY, "({})")):
-            chosen = within & (sources["kind"] == kind)
-            row[form.format("n")] = np.count_nonzero(chosen)
-            for name, one in seen.items():
-                row[form.format(name)] = float(one[chosen].mean()) if chosen.any() else np.nan
-        rows.append(row)
-    return rows
-
-
-def _matched(tables, truths):
-    """(n,) bool: the injected sources of all frames that a method found."""
-    flags = []
-    for table, truth in zip(tables, truths, strict=True):
-        flag = np.zeros(truth.x.size, dtype=bool)
-        _, source = match(table, truth)
-        flag[source[source >= 0]] = True
-        flags.append(flag)
-    return np.concatenate(flags)
-
-
-def flux_rows(target, injections, truths, parts):
-    """A row for each bin of S/N: measured over true flux of the stars that are scored.
-
-    In a circle of radius 1 FWHM at the true place, whether they are detected or not: on bgrem's
-    sources, and on the data without bgrem's background.
-    """
-    columns = []
-    for one, truth, part in zip(injections, truths, parts, strict=True):
-        chosen = truth.counted & (one.sources["kind"] == STAR)
-        place = truth.x[chosen], truth.y[chosen], target.fwhm
-        true = aperture_fluxes(one.light, *place)
-        planes = part.sources, one.data - part.background
-        ratios = [aperture_fluxes(plane, *place) / true for plane in planes]
-        columns.append([truth.snr[chosen], *ratios])
-    snr, *ratios = np.concatenate(columns, axis=1)
-    rows = []
-    for low, high in pairwise(BINS):
-        row = {"S/N": f"{low:g}-{high:g}"}
-        for name, ratio in zip(("sources", "original"), ratios, strict=True):
-            chosen = ratio[(snr >= low) & (snr < high)]
-            row[name], row[f"{name}, scatter"], row["n"] = median_and_scatter(chosen)
-        rows.append(row)
-    return rows
-
-
-def summary_table(results):
-    """`summary_rows` as text."""
-    return text_table(summary_rows(results))
-
-
-def summary_rows(results):
-    """A row for each frame: depth of every method, bgrem's gains in magnitudes, its flux.
-
-    The flux is the median of measured over true, on the sources, of stars with an S/N of `FLUX_BIN`.
-    The last row holds the medians of all frames.
-
-    Parameters
-    ----------
-    results : list of InjectionReport
-
-    Returns
-    -------
-    list of dict
-    """
-    rows = []
-    for result in results:
-        methods = {row["method"]: row for row in result.methods}
-        row = {"frame": result.name, "FWHM": result.facts["FWHM"], "scored": result.facts["scored"]}
-        row |= {f"S/N, {name}": one["S/N at 50 %"] for name, one in methods.items()}
-        if BGREM in methods:
-            row |= {f"mag on {short}": methods[BGREM][f"mag on {short}"] for short in REFERENCES}
-        if result.flux:
-            name = f"flux, S/N {FLUX_BIN}"
-            row[name] = next(one["sources"] for one in result.flux if one["S/N"] == FLUX_BIN)
-        rows.append(row)
-    return [*rows, _medians(rows)]
-
-
-def _medians(rows):
-    """The median of each column of numbers; nan where no frame knows it."""
-    middle = {"frame": "median"}
-    for name in list(rows[0])[1:]:
-        values = np.array([row[name] for row in rows], dtype=np.float64)
-        known = values[np.isfinite(values)]
-        middle[name] = float(np.median(known)) if known.size else np.nan
-    return middle
-
-
-def _short(value):
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -15,12 +15,24 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from bgrem.arrays.statistics import SIGMA_PER_MAD
-from bgrem.detection.detect import DEFAULT_MESH, Subtracted, subtract_sky
 from bgrem.detection.peaks import local_maxima, prominence
 from bgrem.detection.psf import gaussian_psf, matched_filter, measure_psf, noise_pixels, psf_fwhm
+from bgrem.detection.sextractor import DEFAULT_MESH, Subtracted, subtract_sky
 from bgrem.evaluate.truth import COUNTED_SNR, Truth, matching_radius
 from bgrem.io.reading import read_image
 from bgrem.masks.areas import around, grown, inner, inside
+
+__all__ = [
+    "Pair",
+    "PairTruth",
+    "filtered_stack",
+    "find_ghosts",
+    "lower_half",
+    "noise_of_single",
+    "read_pair",
+    "registration",
+    "truth_of_pair",
+]
 
 #: A summit of the filtered stack is a source from this many sigma on ...
 SOURCE_SIGMA = 5.0
@@ -71,7 +83,7 @@ class PairTruth:
     offset : tuple of float
         Median (dx, dy) of the stack's bright stars to the exposure's, pixels; already applied to the
         positions of `truth`.
-    subtracted : bgrem.detection.detect.Subtracted
+    subtracted : bgrem.detection.sextractor.Subtracted
         The exposure without its sky.
     """
 
@@ -186,7 +198,7 @@ def filtered_stack(deep, error, psf, missing):
 
     Parameters
     ----------
-    deep : bgrem.detection.detect.Subtracted
+    deep : bgrem.detection.sextractor.Subtracted
         The stack without its sky.
     error : (ny, nx) array
         Standard error of its pixels.
@@ -271,7 +283,7 @@ def find_ghosts(deep, missing, significance, *, psf=None):
 
     Parameters
     ----------
-    deep : bgrem.detection.detect.Subtracted
+    deep : bgrem.detection.sextractor.Subtracted
         The stack without its sky.
     missing : (ny, nx) bool
         Where the stack has no value.

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+__all__ = ["plain", "text_table", "write_json"]
+
 
 def text_table(rows):
     """Rows (dicts of the same keys) as text, columns aligned, the first one to the left.
@@ -56,18 +58,18 @@ def write_json(path, content):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_plain(content), indent=1) + "\n")
+    path.write_text(json.dumps(plain(content), indent=1) + "\n")
     return path
 
 
-def _plain(value):
-    """The value with what JSON does not know as what it knows."""
+def plain(value):
+    """A value for JSON: NumPy's numbers and arrays as Python's, None for numbers that are not finite."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value

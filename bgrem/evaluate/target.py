@@ -14,17 +14,34 @@ from types import SimpleNamespace
 import numpy as np
 
 from bgrem.arrays.stamps import add_stamp
-from bgrem.detection.detect import Subtracted, matched_filter_snr, subtract_sky
 from bgrem.detection.frame import measure_frame
+from bgrem.detection.point_sources import matched_filter_snr
 from bgrem.detection.psf import GAUSSIAN_FWHM, gaussian_psf, measure_psf, noise_pixels, psf_fwhm
+from bgrem.detection.sextractor import Subtracted, subtract_sky
 from bgrem.evaluate.pair import lower_half
 from bgrem.evaluate.truth import matching_radius
 from bgrem.io.reading import as_planes, read_image
 from bgrem.masks.areas import grown, inner, inside
 from bgrem.simulate.light import add_light, light_of_stars
+from bgrem.simulate.scene import GALAXY, STAR
+
+__all__ = [
+    "GALAXY",
+    "INJECTED",
+    "SEEN_SIGMA",
+    "SNR_LIMITS",
+    "STAR",
+    "Injection",
+    "Target",
+    "gain_of_header",
+    "inject",
+    "make_target",
+    "middle_of",
+    "read_target",
+]
 
 #: Longest side of what is looked at of a frame, pixels: the middle of larger ones.
-LARGEST = 2048
+LONGEST_SIDE = 2048
 #: S/N of the injected sources: most are even in the logarithm up to the second, the rest beyond.
 SNR_LIMITS = (1.0, 20.0, 1000.0)
 FAINT_SHARE = 0.75
@@ -34,15 +51,14 @@ GALAXY_RADII = (0.5, 2.0)
 #: Mean distance between injected sources in FWHM, and the least in pixels.
 SPACING, LEAST_SPACING = 8.0, 12.0
 #: Sources injected at once, at most.
-MOST = 1500
+MOST_AT_ONCE = 1500
 #: Something is there from this S/N of the matched filter on.
 SEEN_SIGMA = 3.5
 #: Keywords that observatories use for electrons per data unit; where there is EGAIN, GAIN is a
 #: setting of the camera.
 GAIN_KEYWORDS = ("EGAIN", "GAIN", "ATODGAIN", "CCDGAIN", "GAINA", "GAIN1")
 #: Sky level in units of its noise from which a frame is taken to hold all its photons.
-RAW_LEVEL = 5.0
-STAR, GALAXY = 0, 1
+PHOTON_LEVEL = 5.0
 INJECTED = np.dtype(
     [("x", "f8"), ("y", "f8"), ("flux", "f8"), ("snr", "f8"), ("kind", "u1"), ("radius", "f8")]
 )
@@ -66,7 +82,7 @@ class Target:
         Where the gain comes from.
     step : float
         Step between possible values of the data; 0 for none.
-    subtracted : bgrem.detection.detect.Subtracted
+    subtracted : bgrem.detection.sextractor.Subtracted
         The frame without its sky.
     psf_source : str
         Where the PSF comes from.
@@ -124,7 +140,7 @@ class Injection:
     sources: np.ndarray
 
 
-def read_target(path, *, hdu=None, fwhm=None, gain=None, largest=LARGEST):
+def read_target(path, *, hdu=None, fwhm=None, gain=None, largest=LONGEST_SIDE):
     """Read a frame and measure what injecting needs.
 
     Parameters
@@ -157,7 +173,7 @@ def read_target(path, *, hdu=None, fwhm=None, gain=None, largest=LARGEST):
     return make_target(plane, name=Path(path).name, fwhm=fwhm, gain=gain, gain_source=source)
 
 
-def middle_of(image, largest=LARGEST):
+def middle_of(image, largest=LONGEST_SIDE):
     """The middle of an image, at most `largest` pixels a side."""
     cut = tuple(
         slice(max(0, (size - largest) // 2), max(0, (size - largest) // 2) + min(size, largest))
@@ -244,7 +260,7 @@ def _gain_of_photons(data, subtracted, bad):
     """The gain with which the sky's photons alone make its noise, of a raw frame."""
     level = float(np.median((data - subtracted.residual)[~bad]))
     rms = float(np.median(subtracted.rms[~bad]))
-    if level <= RAW_LEVEL * rms:
+    if level <= PHOTON_LEVEL * rms:
         return None, "unknown"
     return level / rms**2, "sky's noise"
 
@@ -293,7 +309,7 @@ def _places(target, rng):
     y, x = (axis.ravel() for axis in np.meshgrid(*lines, indexing="ij"))
     x, y = (axis + rng.uniform(-step / 4, step / 4, axis.size) for axis in (x, y))
     kept = np.flatnonzero(inside(target.usable, x, y))
-    kept = rng.permutation(kept)[:MOST]
+    kept = rng.permutation(kept)[:MOST_AT_ONCE]
     return x[kept], y[kept]
 
 

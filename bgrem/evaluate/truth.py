@@ -11,6 +11,16 @@ import numpy as np
 from bgrem.masks.areas import around, grown, inner, inside
 from bgrem.simulate.scene import DEFECT_BIT, FULL_WELL_BIT, GAP_BIT
 
+__all__ = [
+    "COUNTED_SNR",
+    "Truth",
+    "known_defects",
+    "matching_radius",
+    "truth_of_catalogue",
+    "truth_of_sky",
+]
+
+
 #: A source must be found from this matched-filter S/N on ...
 COUNTED_SNR = 2.0
 #: ... and down to this one a detection of it is no mistake either: it is not scored.

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bgrem.arrays.filters import members
-from bgrem.detection.detect import detect_on_sources, detect_peaks, detect_sextractor_default
+from bgrem.detection.detect import detect_on_sources, detect_peaks
 from bgrem.detection.photometry import aperture_fluxes, aperture_uncertainties
+from bgrem.detection.sextractor import detect_sextractor_default
 from bgrem.masks.flags import ARTEFACT, MASKED, NOT_FINITE
 from bgrem.separation import Separation
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bgrem.detection.frame import FRAME_NAMES, HIGHEST, LOWEST
+from bgrem.detection.frame import FRAME_NAMES, HIGHEST_ENTRIES, LOWEST_ENTRIES
 from bgrem.inference.card import NORMALISATION, SCHEDULE, ModelCard
 from bgrem.inference.model import Model
 from bgrem.network.significance import MODEL_CHANNELS, WithSignificance
@@ -124,8 +124,8 @@ def card(config, step):
         training_digest=config.digest,
         licence=config.licence,
         description=config.description,
-        lowest=tuple(LOWEST.tolist()),
-        highest=tuple(HIGHEST.tolist()),
+        lowest=tuple(LOWEST_ENTRIES.tolist()),
+        highest=tuple(HIGHEST_ENTRIES.tolist()),
     ).to_metadata()
     return entries | {"training_steps": str(step)}
 
@@ -153,7 +153,7 @@ def export_error(network, path, *, seed=0):
     side = 4 * network.multiple
     x = rng.standard_normal((1, 1, side, side)).astype(np.float32)
     x[0, 0, ::17, ::13] += (10 ** rng.uniform(0, 4, x[0, 0, ::17, ::13].shape)).astype(np.float32)
-    frame = rng.uniform(LOWEST, HIGHEST)[None].astype(np.float32)
+    frame = rng.uniform(LOWEST_ENTRIES, HIGHEST_ENTRIES)[None].astype(np.float32)
     inputs = {"x": x, "rate": np.ones(1, np.float32), "frame": frame}
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of an input that has a default

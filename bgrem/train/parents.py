@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bgrem.detection.frame import FRAME_NAMES, REACH, Frame, equivalent_fwhm, measure_frame
+from bgrem.detection.frame import FRAME_NAMES, STAR_REACH, Frame, equivalent_fwhm, measure_frame
 from bgrem.simulate import draw, random_scene
 from bgrem.simulate.scene import DEFECT_BIT, EXTENDED, FULL_WELL_BIT, GAP_BIT
 from bgrem.sky.estimate import center_and_scale, estimate_mesh
@@ -154,9 +154,9 @@ def true_width(psf):
         FWHM in pixels.
     """
     stamps = psf.stamps.reshape(-1, *psf.image.shape)
-    stamps = np.pad(stamps, ((0, 0), (REACH, REACH), (REACH, REACH)))
+    stamps = np.pad(stamps, ((0, 0), (STAR_REACH, STAR_REACH), (STAR_REACH, STAR_REACH)))
     middle = stamps.shape[-1] // 2
-    cut = slice(middle - REACH, middle + REACH + 1)
+    cut = slice(middle - STAR_REACH, middle + STAR_REACH + 1)
     return equivalent_fwhm(stamps[:, cut, cut])
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bgrem.detection.detect import detect_matched_filter, detect_peaks
+from bgrem.detection.detect import detect_peaks
+from bgrem.detection.point_sources import detect_matched_filter
 from bgrem.evaluate.froc import froc
 from bgrem.evaluate.truth import Truth, truth_of_sky
 from bgrem.network.significance import WithSignificance

@@ -41,7 +41,7 @@ def results(monkeypatch, tmp_path, toy_model_path):
     return run
 
 
-def test_a_section_is_measured_once(results, tmp_path, capsys):
+def test_a_section_is_measured_only_once(results, tmp_path, capsys):
     assert results("flux") == 0
     text = (tmp_path / "docs/results/flux.txt").read_text()
     assert text.startswith("$ python measure.py --quiet") and "# model toy" in text
@@ -90,7 +90,7 @@ def test_folders_are_given_and_not_shown(results, tmp_path, capsys):
     assert "IMAGES/a.fits IMAGES/b.fits.gz" in lines[-1]
 
 
-def test_images_that_may_be_missing_are_optional(results, tmp_path, monkeypatch):
+def test_images_may_be_missing(results, tmp_path, monkeypatch):
     module = results.module
     section = module.Section(("-c", "print(1)"), (), "", module.IMAGES, "--images")
     monkeypatch.setitem(module.SECTIONS, "identity", section)
@@ -121,7 +121,7 @@ def test_unknown_sections_are_refused(results, capsys):
     assert "no section 'fulx'" in capsys.readouterr().err
 
 
-def test_every_section_is_a_documented_command(monkeypatch):
+def test_every_section_is_documented(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     sections = importlib.import_module("results").SECTIONS
     lines = [
@@ -163,7 +163,7 @@ def test_pooled_pairs_reach_the_command(monkeypatch, capsys, tmp_path):
     from bgrem.cli import evaluate
 
     rows = [{"method": "bgrem", "true": 3.0}]
-    monkeypatch.setattr("bgrem.evaluate.pooled.pooled_rows", lambda results: rows)
+    monkeypatch.setattr("bgrem.evaluate.comparison.pooled_rows", lambda results: rows)
     options = evaluate.make_parser().parse_args(["--output-dir", str(tmp_path)])
     evaluate._pool(["one", "two"], options)
     assert "2 pairs pooled" in capsys.readouterr().out

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("galsim")
 from bgrem.detection.peaks import detection_table
 from bgrem.evaluate.froc import froc
-from bgrem.evaluate.inject import InjectionReport
+from bgrem.evaluate.injection_report import InjectionReport
 from bgrem.evaluate.tables import text_table, write_json
 from bgrem.evaluate.truth import truth_of_catalogue
 from bgrem.inference.calibration import Calibration
@@ -54,7 +54,7 @@ def parts_of(sky, sources=None, uncertainty=None):
 # ---- tables ----------------------------------------------------------------------------
 
 
-def test_a_table_is_aligned():
+def test_a_table_is_aligned_and_marks_gaps():
     text = text_table([{"name": "a", "value": 1.23456}, {"name": "bcd", "value": np.nan}])
     assert text.splitlines() == ["name  value", "a     1.235", "bcd       -"]
 
@@ -276,7 +276,7 @@ def test_pulls_of_a_known_error(command, monkeypatch):
     assert sum(row["n"] for row in rows) == pytest.approx(pulls["pixels"].shape[1], abs=900)
 
 
-def test_a_bad_frame_does_not_move_the_median(command):
+def test_a_bad_frame_moves_only_the_mean(command):
     calibration = command("calibration")
     pull = np.random.default_rng(1).standard_normal(4000)
     frames = [np.stack([np.ones_like(pull)] * 2 + [width * pull]) for width in (1.0, 1.0, 3.0)]

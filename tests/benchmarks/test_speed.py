@@ -55,7 +55,7 @@ def test_a_command_that_fails_says_why(command):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no affinity")
-def test_a_command_sees_its_own_cores(command):
+def test_a_command_sees_its_allowed_cores(command):
     code = "import os, sys; sys.exit(len(os.sched_getaffinity(0)) != 1)"
     command("process").measure([sys.executable, "-c", code], cores=1)
 

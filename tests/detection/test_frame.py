@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter
 
 from bgrem.detection.frame import (
     FRAME_NAMES,
-    HIGHEST,
-    LOWEST,
+    HIGHEST_ENTRIES,
+    LOWEST_ENTRIES,
     Frame,
     equivalent_widths,
     measure_frame,
@@ -68,7 +68,7 @@ def test_width_of_a_gaussian_is_its_fwhm():
     assert not equivalent_widths(streak[None])[1][0]
 
 
-def test_the_mode_of_the_widths_is_that_of_stars():
+def test_mode_of_the_widths_is_of_stars():
     rng = np.random.default_rng(1)
     stars, galaxies = 3 * np.exp(0.02 * rng.standard_normal(40)), rng.uniform(3.5, 12, 60)
     assert stellar_width(np.concatenate([stars, galaxies])) == pytest.approx(3.0, rel=0.03)
@@ -137,7 +137,7 @@ def test_stars_that_a_reprojection_sampled_are_no_defects():
     assert 1.0 < measure_frame(x).fwhm < 1.35
 
 
-def test_particles_alone_tell_no_seeing():
+def test_particles_alone_give_no_seeing():
     _, x = normalised(
         seed=3, fwhm=3.0, **{**FLAT, "cosmic_rays": 600.0, "hot_pixels": 600.0}, stars=0.0
     )
@@ -159,20 +159,20 @@ def test_the_vector_is_finite_and_named():
 
 def test_the_vector_is_kept_in_range():
     mosaic = Frame(1.9, -0.6, -0.6, 0.0, 0.03, 0.0, 4000.0)
-    assert (mosaic.vector() >= LOWEST).all() and (mosaic.vector() <= HIGHEST).all()
-    assert (mosaic.entries() < LOWEST).sum() == 2
+    assert (mosaic.vector() >= LOWEST_ENTRIES).all() and (mosaic.vector() <= HIGHEST_ENTRIES).all()
+    assert (mosaic.entries() < LOWEST_ENTRIES).sum() == 2
 
 
 def test_the_range_is_what_training_frames_reach():
     entries = np.array([draw_parent(3, i, size=256, box=128).frame.entries() for i in range(60)])
     low, high = np.quantile(entries, [0.02, 0.98], axis=0)
-    assert (low >= LOWEST - 0.1).all() and (high <= HIGHEST + 0.1).all()
+    assert (low >= LOWEST_ENTRIES - 0.1).all() and (high <= HIGHEST_ENTRIES + 0.1).all()
     # Nor is the range so wide that nothing would be told.
-    assert (entries.min(axis=0) <= LOWEST + 0.8).all()
-    assert (entries.max(axis=0) >= HIGHEST - 0.8).all()
+    assert (entries.min(axis=0) <= LOWEST_ENTRIES + 0.8).all()
+    assert (entries.max(axis=0) >= HIGHEST_ENTRIES - 0.8).all()
 
 
-def test_the_finer_a_step_the_less_is_told_of_it():
+def test_fine_quantisation_hardly_counts():
     frame = Frame(3.0, 0.0, 0.0, 0.0, 0.01, 0.0, 500.0)
     entry = FRAME_NAMES.index("quantisation")
     told = [

@@ -46,7 +46,7 @@ def test_photon_noise_follows_the_gain(electrons):
     assert seen.dtype == np.float32
 
 
-def test_light_without_a_gain_is_added_as_it_is():
+def test_light_without_a_gain_is_added_unchanged():
     data = np.arange(12.0).reshape(3, 4)
     light = np.full(data.shape, 0.25)
     assert np.array_equal(add_light(data, light, rng=np.random.default_rng(0)), data + 0.25)

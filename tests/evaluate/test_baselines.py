@@ -1,4 +1,4 @@
-"""Other ways to detect, tried on stars whose place is known."""
+"""Other ways to detect, tested on stars whose place is known."""
 
 import stat
 
@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from scipy import ndimage
-from test_froc import FWHM, isolated_stars
+from skies import FWHM, control_frame, isolated_stars
 
-from bgrem.detection.peaks import detection_table
 from bgrem.detection.psf import gaussian_psf
+from bgrem.detection.sextractor import detect_sextractor
 from bgrem.evaluate import baselines
-from bgrem.evaluate import comparison as report
+from bgrem.evaluate.baselines import detect_source_extractor, source_extractor_program
+from bgrem.evaluate.comparison import evaluate_frames
 from bgrem.evaluate.froc import froc
+from bgrem.evaluate.methods import comparison_methods
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +32,6 @@ def bright_found(detections, truth):
     """Share of the bright stars within the first detections that hold 100 false per Mpix."""
     curve = froc(detections, truth)
     return curve.found(100.0)[curve.source_snr > 15].mean()
-
-
-def test_a_scan_ends_where_it_is_told():
-    seen = []
-
-    def run(threshold):
-        seen.append(threshold)
-        return detection_table([10.0 * threshold], [5.0], [threshold])
-
-    joined = baselines.scanned(run, np.array([4.0, 3.0, 2.0]), lambda _: len(seen) == 2)
-    assert seen == [4.0, 3.0] and joined["x"].tolist() == [40.0, 30.0]
 
 
 def test_photutils_finds_stars(field):
@@ -84,9 +75,6 @@ def test_a_region_is_its_brightest_pixel():
     assert sorted(found["score"]) == sorted(ndimage.maximum(image, labels, range(1, count + 1)))
     assert (image[found["y"].astype(int), found["x"].astype(int)] == found["score"]).all()
     assert baselines._labelled(0, image).size == 0
-
-
-# ---- NoiseChisel ---------------------------------------------------------------------------
 
 
 FAKE = """\
@@ -145,33 +133,29 @@ def test_noisechisel_is_called_and_its_clumps_are_read(programs):
     ]
 
 
-def frame_of(field):
-    data, _, truth = field
-    return report.BenchmarkFrame(
-        "control", data, np.zeros(data.shape, bool), gaussian_psf(FWHM), 1.0, truth
-    )
-
-
 def of_noisechisel(frame):
     return baselines.detect_noisechisel(frame.data, mask=frame.mask)
 
 
 def compared(frame):
-    chosen = {"matched filter": report.methods()["matched filter"], "noisechisel": of_noisechisel}
-    return report.evaluate_frames([frame], chosen, title="control").table()
+    chosen = {
+        "matched filter": comparison_methods()["matched filter"],
+        "noisechisel": of_noisechisel,
+    }
+    return evaluate_frames([frame], chosen, title="control").table()
 
 
-def test_noisechisel_that_is_missing_is_said(field, monkeypatch, tmp_path):
+def test_missing_noisechisel_is_reported(field, monkeypatch, tmp_path):
     pytest.importorskip("astroscrappy")
     monkeypatch.setenv("PATH", str(tmp_path))
-    text = compared(frame_of(field))
+    text = compared(control_frame(field[0], field[2]))
     assert "noisechisel        astnoisechisel (gnuastro) is not installed" in text
 
 
-def test_noisechisel_that_fails_is_said(field, programs):
+def test_failing_noisechisel_is_reported(field, programs):
     pytest.importorskip("astroscrappy")
     programs(code=1)
-    assert "noisechisel        failed on control" in compared(frame_of(field))
+    assert "noisechisel        failed on control" in compared(control_frame(field[0], field[2]))
 
 
 @pytest.mark.skipif(
@@ -185,16 +169,24 @@ def test_the_programs_find_stars(field):
     assert curve.found(np.inf)[curve.source_snr > 40].mean() > 0.6
 
 
-def test_the_others_are_methods_by_wish():
+def test_other_methods_are_optional():
     pytest.importorskip("astroscrappy")
-    plain, more = report.methods(), report.methods(others=True)
+    plain, more = comparison_methods(), comparison_methods(others=True)
     assert set(more) - set(plain) == {"sep", "photutils", "wavelets", "noisechisel"}
 
 
-def test_a_missing_library_is_said(field):
+def test_a_missing_library_is_reported(field):
     def absent(_):
         raise ModuleNotFoundError("No module named 'photutils'", name="photutils")
 
-    chosen = {"sextractor default": report.methods()["sextractor default"], "photutils": absent}
-    text = report.evaluate_frames([frame_of(field)], chosen, title="control").table()
+    chosen = {"sextractor default": comparison_methods()["sextractor default"], "photutils": absent}
+    text = evaluate_frames([control_frame(field[0], field[2])], chosen, title="control").table()
     assert "photutils          photutils is not installed" in text
+
+
+@pytest.mark.skipif(source_extractor_program() is None, reason="program not installed")
+def test_the_program_agrees_with_sep():
+    data, _, truth = isolated_stars(3, size=384)
+    program = froc(detect_source_extractor(data), truth)
+    library = froc(detect_sextractor(data), truth)
+    assert program.true_positives(100) == pytest.approx(library.true_positives(100), rel=0.03)

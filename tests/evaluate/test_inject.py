@@ -1,18 +1,18 @@
-"""Sources drawn into a frame of one's own, where it is known what must be found."""
+"""Sources drawn into a frame, where it is known what must be found."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from astropy.io import fits
+from skies import FWHM, RAW_GAIN, RAW_RMS, raw_frame_with_stars
 
-from bgrem.cli.evaluate import main
 from bgrem.detection.peaks import detection_table
+from bgrem.detection.point_sources import detect_matched_filter
 from bgrem.detection.psf import gaussian_psf, noise_pixels, psf_fwhm
-from bgrem.evaluate import comparison as report
 from bgrem.evaluate import inject as injecting
 from bgrem.evaluate.inject import evaluate_injected, known_places, truth_of, upside_down
+from bgrem.evaluate.injection_report import FLUX_BIN, InjectionReport, summary_rows
+from bgrem.evaluate.methods import MATCHED_FILTER, SEXTRACTOR
 from bgrem.evaluate.target import (
     GALAXY,
     SNR_LIMITS,
@@ -21,41 +21,23 @@ from bgrem.evaluate.target import (
     inject,
     make_target,
     middle_of,
-    read_target,
 )
-from bgrem.simulate.light import light_of_stars
-
-FWHM, SKY, GAIN = 3.0, 400.0, 2.0
-RMS = (SKY / GAIN) ** 0.5
-
-
-def frame_with_stars(seed=0, *, size=256, stars=25):
-    """A raw frame: photons of sky and stars at a gain of 2."""
-    rng = np.random.default_rng(seed)
-    x, y = rng.uniform(25, size - 25, (2, stars))
-    snr = np.exp(rng.uniform(np.log(40), np.log(400), stars))
-    flux = snr * RMS * noise_pixels(gaussian_psf(FWHM)) ** 0.5
-    light = light_of_stars((size, size), x, y, flux, gaussian_psf(FWHM)) + SKY
-    return (rng.poisson(light * GAIN) / GAIN).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def target():
-    return make_target(frame_with_stars(), name="mine")
-
-
-# ---- what is measured on the frame -------------------------------------------------------------
+    return make_target(raw_frame_with_stars(), name="mine")
 
 
 def test_a_target_knows_its_frame(target):
     assert target.fwhm == pytest.approx(psf_fwhm(gaussian_psf(FWHM)), rel=0.06)
-    assert target.gain == pytest.approx(GAIN, rel=0.05) and target.gain_source == "sky's noise"
-    expected = RMS * noise_pixels(gaussian_psf(FWHM)) ** 0.5
+    assert target.gain == pytest.approx(RAW_GAIN, rel=0.05) and target.gain_source == "sky's noise"
+    expected = RAW_RMS * noise_pixels(gaussian_psf(FWHM)) ** 0.5
     assert np.median(target.noise) == pytest.approx(expected, rel=0.07)
     assert 0.03 < target.seen.mean() < 0.3
 
 
-def test_noise_that_hangs_together_is_more(target):
+def test_correlated_noise_is_larger(target):
     rng = np.random.default_rng(1)
     noise = rng.standard_normal((256, 256))
     smooth = (
@@ -71,7 +53,7 @@ def test_noise_that_hangs_together_is_more(target):
 
 
 def test_steps_and_gains():
-    data = np.rint(frame_with_stars(2))
+    data = np.rint(raw_frame_with_stars(2))
     assert make_target(data, fwhm=FWHM).step == 1.0
     assert make_target(data + 0.25, fwhm=FWHM).step == 0.0
     assert gain_of_header({"EGAIN": 1.5}) == (1.5, "EGAIN")
@@ -86,8 +68,8 @@ def test_what_cannot_be_a_target_is_refused():
 
 
 def test_few_stars_give_their_width_only():
-    few = make_target(frame_with_stars(7, size=160, stars=5), gain=GAIN)
-    many = make_target(frame_with_stars(7, size=256, stars=30), gain=GAIN)
+    few = make_target(raw_frame_with_stars(7, size=160, stars=5), gain=RAW_GAIN)
+    many = make_target(raw_frame_with_stars(7, size=256, stars=30), gain=RAW_GAIN)
     assert (few.psf_source, many.psf_source) == ("width of the stars", "stars")
     assert few.fwhm == pytest.approx(many.fwhm, rel=0.15)
 
@@ -96,9 +78,6 @@ def test_the_middle_of_a_large_frame():
     image = np.arange(20 * 7).reshape(20, 7)
     assert np.array_equal(middle_of(image, 10), image[5:15])
     assert middle_of(image, 50) is not None and middle_of(image, 50).shape == (20, 7)
-
-
-# ---- what is drawn -----------------------------------------------------------------------------
 
 
 def test_injected_sources_have_their_flux_and_noise(target):
@@ -129,7 +108,7 @@ def test_injected_sources_are_apart_and_mostly_faint(target):
     assert all(inside)
 
 
-def test_a_galaxy_of_one_snr_is_brighter_than_a_star(target):
+def test_galaxies_need_more_flux_than_stars(target):
     pytest.importorskip("galsim")
     sources = inject(target, np.random.default_rng(5)).sources
     galaxies = sources[sources["kind"] == GALAXY]
@@ -142,13 +121,10 @@ def test_a_galaxy_of_one_snr_is_brighter_than_a_star(target):
 
 
 def test_whole_numbers_stay_whole():
-    target = make_target(np.rint(frame_with_stars(2)), fwhm=FWHM)
+    target = make_target(np.rint(raw_frame_with_stars(2)), fwhm=FWHM)
     one = inject(target, np.random.default_rng(0))
     assert np.array_equal(one.data, np.rint(one.data))
     assert (one.data - target.data).sum() == pytest.approx(one.light.sum(), rel=0.02)
-
-
-# ---- how it is scored --------------------------------------------------------------------------
 
 
 def test_upside_down_is_the_mirror_of_the_noise(target):
@@ -158,7 +134,7 @@ def test_upside_down_is_the_mirror_of_the_noise(target):
     below = (frame.data - (target.data - target.subtracted.residual))[free]
     assert below == pytest.approx(-target.subtracted.residual[free], abs=1e-3)
     # Nothing bright is left, on either side.
-    assert np.abs(below).max() < 8 * RMS
+    assert np.abs(below).max() < 8 * RAW_RMS
 
 
 def test_what_was_there_before_is_not_scored(target):
@@ -177,24 +153,13 @@ def test_what_was_there_before_is_not_scored(target):
     assert not free.blank[~injecting.beside(target, one.sources)].any()
 
 
-def known_methods(score_of):
-    """Methods that list the maxima of known planes: frame -> plane."""
-
-    def methods(**_):
-        return {name: lambda frame, make=make: make(frame) for name, make in score_of.items()}
-
-    return methods
-
-
 def test_equal_lists_tell_the_better_method(target, monkeypatch):
     """A filter of the right width, one of a wrong width, and one that lists places at random, too."""
-    from bgrem.detection import detect
-
     rng = np.random.default_rng(7)
 
     def matched(frame, fwhm=FWHM):
         psf = gaussian_psf(fwhm)
-        return detect.detect_matched_filter(frame.data, psf, mask=frame.mask, cosmic_rays=False)
+        return detect_matched_filter(frame.data, psf, mask=frame.mask, cosmic_rays=False)
 
     def careless(frame):
         # The right filter, with twenty false detections anywhere, and sure of them.
@@ -204,34 +169,33 @@ def test_equal_lists_tell_the_better_method(target, monkeypatch):
         both = np.concatenate([table, false])
         return detection_table(both["x"], both["y"], both["score"])
 
-    methods = {report.SEXTRACTOR: lambda frame: matched(frame, 3 * FWHM),
+    methods = {SEXTRACTOR: lambda frame: matched(frame, 3 * FWHM),
                "sextractor cleaned": matched, "careless": careless,
-               report.MATCHED_FILTER: matched}  # fmt: skip
-    monkeypatch.setattr(report, "methods", lambda **_: dict(methods))
-    monkeypatch.setattr(injecting, "ENOUGH", 300)
+               MATCHED_FILTER: matched}  # fmt: skip
+    monkeypatch.setattr(injecting, "comparison_methods", lambda **_: dict(methods))
+    monkeypatch.setattr(injecting, "ENOUGH_SOURCES", 300)
     result = evaluate_injected(target, rng=np.random.default_rng(8))
     rows = {row["method"]: row for row in result.methods}
     depth = {name: row["S/N at 50 %"] for name, row in rows.items()}
-    assert 2.5 < depth[report.MATCHED_FILTER] < 6
-    assert rows[report.MATCHED_FILTER]["mag on matched"] == 0
-    assert rows[report.SEXTRACTOR]["mag on matched"] < -0.15
+    assert 2.5 < depth[MATCHED_FILTER] < 6
+    assert rows[MATCHED_FILTER]["mag on matched"] == 0
+    assert rows[SEXTRACTOR]["mag on matched"] < -0.15
     # False detections in a list of the same length cost depth, wherever they come from.
     assert rows["careless"]["mag on matched"] < -0.05
     assert len({row["listed"] for row in result.methods}) == 1
     # The threshold of the list's length was set by this many peaks of the noise.
     rate, area = result.facts["noise peaks/Mpix"], result.facts["blank Mpix"]
-    assert rows[report.MATCHED_FILTER]["upside down/Mpix"] == pytest.approx(rate, abs=3 / area)
+    assert rows[MATCHED_FILTER]["upside down/Mpix"] == pytest.approx(rate, abs=3 / area)
     faint, bright = result.completeness[0], result.completeness[-1]
-    assert bright[report.MATCHED_FILTER] == 1.0 > faint[report.MATCHED_FILTER]
+    assert bright[MATCHED_FILTER] == 1.0 > faint[MATCHED_FILTER]
     assert result.flux == [] and "matched filter" in result.table()
 
 
 def test_scores_that_move_with_the_frame_gain_nothing(target, monkeypatch):
     """A method that lowers its bar where more sources are must not seem to go deeper."""
-    from bgrem.detection import detect
 
     def matched(frame):
-        return detect.detect_matched_filter(
+        return detect_matched_filter(
             frame.data, gaussian_psf(FWHM), mask=frame.mask, cosmic_rays=False
         )
 
@@ -239,57 +203,12 @@ def test_scores_that_move_with_the_frame_gain_nothing(target, monkeypatch):
         table = matched(frame)
         return detection_table(table["x"], table["y"], table["score"] + table.size / 20)
 
-    methods = {report.SEXTRACTOR: matched, "sextractor cleaned": matched, "moved": moved,
-               report.MATCHED_FILTER: matched}  # fmt: skip
-    monkeypatch.setattr(report, "methods", lambda **_: dict(methods))
-    monkeypatch.setattr(injecting, "ENOUGH", 60)
+    methods = {SEXTRACTOR: matched, "sextractor cleaned": matched, "moved": moved,
+               MATCHED_FILTER: matched}  # fmt: skip
+    monkeypatch.setattr(injecting, "comparison_methods", lambda **_: dict(methods))
+    monkeypatch.setattr(injecting, "ENOUGH_SOURCES", 60)
     rows = evaluate_injected(target, rng=np.random.default_rng(9)).methods
     assert [row["mag on matched"] for row in rows] == [0, 0, 0]
-
-
-# ---- the command -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def image_file(tmp_path):
-    path = tmp_path / "mine.fits"
-    header = fits.Header({"GAIN": GAIN})
-    fits.writeto(path, frame_with_stars(1, size=192, stars=15), header)
-    return str(path)
-
-
-def test_command_on_ones_own_frame(image_file, tmp_path, toy_model_path, capsys, monkeypatch):
-    pytest.importorskip("matplotlib")
-    pytest.importorskip("astroscrappy")
-    monkeypatch.setattr(injecting, "ENOUGH", 50)
-    folder = tmp_path / "out"
-    arguments = ["--model", toy_model_path, "--output-dir", str(folder), "--quiet", "--seed", "3"]
-    assert main(["--inject", image_file, *arguments]) == 0
-    text = capsys.readouterr().out
-    assert "gain from GAIN" in text and "measured over true flux" in text
-    result = json.loads((folder / "mine.json").read_text())
-    assert {row["method"] for row in result["methods"]} >= {"bgrem", "matched filter"}
-    assert result["facts"]["scored"] > 20
-    # Bright stars are recovered by the toy, too; on the original by anybody.
-    brightest = [row for row in result["flux"] if row["original"] is not None][-1]
-    assert brightest["original"] == pytest.approx(1.0, abs=0.1)
-    assert (folder / "mine.png").stat().st_size > 5_000
-    seen = read_target(image_file)
-    assert (seen.gain, seen.gain_source) == (GAIN, "GAIN")
-
-
-def test_one_bad_file_does_not_stop_the_others(image_file, tmp_path, capsys, monkeypatch):
-    pytest.importorskip("astroscrappy")
-    monkeypatch.setattr(injecting, "ENOUGH", 30)
-    empty = tmp_path / "empty.fits"
-    fits.writeto(empty, np.random.default_rng(0).standard_normal((96, 96)).astype(np.float32))
-    files = [str(tmp_path / "none.fits"), str(empty), image_file, image_file]
-    assert main(["--inject", *files, "--model", "none", "--quiet"]) == 1
-    said = capsys.readouterr()
-    assert "none.fits" in said.err and "too few to measure the PSF" in said.err
-    # Two frames make a summary with a row each, and their median.
-    assert said.out.splitlines()[-2].startswith("mine.fits")
-    assert said.out.splitlines()[-4].startswith("frame")
 
 
 def test_the_last_row_is_the_median_frame():
@@ -299,11 +218,11 @@ def test_the_last_row_is_the_median_frame():
             for method, value in (("sextractor default", 9.0), ("bgrem", depth))
         ]
         facts = {"FWHM": 3.0, "scored": 50}
-        rows = [{"S/N": injecting.FLUX_BIN, "sources": flux}, {"S/N": "20-50", "sources": 9.0}]
-        return injecting.InjectionReport(name, facts, methods, [], rows)
+        rows = [{"S/N": FLUX_BIN, "sources": flux}, {"S/N": "20-50", "sources": 9.0}]
+        return InjectionReport(name, facts, methods, [], rows)
 
     results = [result("a", 4.0, 0.9), result("b", 5.0, np.nan), result("c", 7.0, 1.0)]
-    *_, middle = rows = injecting.summary_rows(results)
+    *_, middle = rows = summary_rows(results)
     assert [row["frame"] for row in rows] == ["a", "b", "c", "median"]
     assert middle["S/N, bgrem"] == 5.0 and middle["FWHM"] == 3.0
     assert [row["flux, S/N 10-20"] for row in rows if row["frame"] in "ac"] == [0.9, 1.0]

@@ -1,12 +1,14 @@
-"""The files of a pair: read as any image is, compressed or not."""
+"""Pairs: their files, read as any image is, and the truth that the deep stack gives."""
 
 import bz2
 
 import numpy as np
 import pytest
 from astropy.io import fits
+from skies import FWHM, made_pair
 
-from bgrem.evaluate.pair import read_pair
+from bgrem.detection.psf import gaussian_psf
+from bgrem.evaluate.pair import read_pair, truth_of_pair
 
 SHAPE = (40, 50)
 
@@ -55,3 +57,35 @@ def test_files_that_make_no_pair(tmp_path, planes, deep):
     fits.PrimaryHDU(planes[0][1:]).writeto(single, overwrite=True)
     with pytest.raises(ValueError, match="not two images of one shape"):
         read_pair(single, deep)
+
+
+def test_truth_of_a_pair():
+    pair, x, y, snr = made_pair(shift=0.4)
+    seen = truth_of_pair(pair)
+    truth = seen.truth
+    assert seen.offset == pytest.approx((0.4, 0.0), abs=0.1)
+    # Every listed source is one, and all clear ones are listed.
+    listed = np.flatnonzero(truth.counted)
+    distance = np.hypot(truth.x[listed][:, None] - x, truth.y[listed][:, None] - y)
+    assert (distance.min(axis=1) < 1.5).all()
+    lonely = np.sort(np.hypot(x[:, None] - x, y[:, None] - y), axis=1)[:, 1] > 8
+    usable = truth.usable[np.rint(y).astype(int), np.rint(x).astype(int)]
+    clear = lonely & usable & (snr > 3)
+    found = np.hypot(truth.x[listed][:, None] - x[clear], truth.y[listed][:, None] - y[clear])
+    assert (found.min(axis=0) < 1.5).mean() > 0.98
+    ratio = truth.snr[listed][found.argmin(axis=0)] / snr[clear]
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.07)
+    # The hot pixel that both have is neither true nor false; nor is what is masked.
+    assert not truth.usable[200, 200] and not truth.usable[52, 70] and not truth.usable[9, 2]
+    assert (np.abs(seen.ghosts - 200).max(axis=1) < 1).any()
+    assert truth.blank.mean() > 0.6
+
+
+def test_noise_of_a_crowded_exposure_is_measured():
+    pair, x, y, snr = made_pair(crowding=8.0)
+    truth = truth_of_pair(pair, psf=gaussian_psf(FWHM)).truth
+    lonely = np.sort(np.hypot(x[:, None] - x, y[:, None] - y), axis=1)[:, 1] > 7
+    distance = np.hypot(truth.x[:, None] - x, truth.y[:, None] - y)
+    near = distance.argmin(axis=1)
+    same = (distance.min(axis=1) < 1) & lonely[near] & (snr[near] > 10)
+    assert np.median(truth.snr[same] / snr[near][same]) == pytest.approx(1.0, abs=0.15)

@@ -109,7 +109,9 @@ def test_quantisation_is_seen():
     assert blank_sky(np.rint(frame() / 5) * 5).statistics()[column] == pytest.approx(
         np.log10(0.5), abs=0.03
     )
-    assert blank_sky(frame()).statistics()[column] == pytest.approx(np.log10(realism.LEAST_FRACTION))
+    assert blank_sky(frame()).statistics()[column] == pytest.approx(
+        np.log10(realism.LEAST_FRACTION)
+    )
 
 
 def test_without_blank_sky_there_is_no_verdict():

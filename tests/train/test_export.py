@@ -11,7 +11,7 @@ pytest.importorskip("galsim")
 
 from bgrem import load_model
 from bgrem.background import separate
-from bgrem.detection.frame import FRAME_NAMES, HIGHEST, LOWEST
+from bgrem.detection.frame import FRAME_NAMES, HIGHEST_ENTRIES, LOWEST_ENTRIES
 from bgrem.network.significance import MODEL_CHANNELS, WithSignificance
 from bgrem.network.significance_constants import SignificanceConstants
 from bgrem.train.export import card, export, export_error, model_path
@@ -69,8 +69,8 @@ def test_card_holds_range_calibration_and_constants(trained, tmp_path):
         entries = load_model(str(export(trained[1], tmp_path))).card
     finally:
         trained[1].config = before
-    assert entries.lowest == tuple(LOWEST.tolist())
-    assert entries.highest == tuple(HIGHEST.tolist())
+    assert entries.lowest == tuple(LOWEST_ENTRIES.tolist())
+    assert entries.highest == tuple(HIGHEST_ENTRIES.tolist())
     assert entries.significance == SignificanceConstants()
     assert entries.memory_per_pixel == 200.0
     assert entries.calibration.threshold_for(300.0) < entries.calibration.threshold_for(30.0)

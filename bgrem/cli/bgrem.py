@@ -294,7 +294,7 @@ def _attach_values(argv: list[str], parser: argparse.ArgumentParser) -> list[str
 
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # numpy, astropy and the model runtime take a second to import: a usage error need not wait for it.
-    from bgrem.processing.log import Log
+    from bgrem.processing.outcome import Log
     from bgrem.report.pages import check_templates
 
     if options.workers and options.scheduler:

@@ -15,7 +15,7 @@ from astropy.io import fits
 
 from bgrem.arrays.rows import worked_out
 from bgrem.arrays.tiling import row_strips
-from bgrem.io.maps import Maps
+from bgrem.io.maps import GivenMaps
 from bgrem.io.reading import FitsError, FitsImage, image_hdus, read_image, sibling
 
 __all__ = ["companion_hdus", "with_companions"]
@@ -61,17 +61,17 @@ class _Found:
     weight_name: str = ""
 
 
-def with_companions(image: FitsImage, given: Maps) -> Maps:
+def with_companions(image: FitsImage, given: GivenMaps) -> GivenMaps:
     """Add the companions of an image to the maps that the user gave, which go before them.
 
     Parameters
     ----------
     image : FitsImage
-    given : Maps
+    given : GivenMaps
 
     Returns
     -------
-    Maps
+    GivenMaps
         With a note for each map that was taken.
     """
     found = _in_the_file(image) or _lsst(image) or _decam(image)
@@ -101,7 +101,7 @@ def companion_hdus(image: FitsImage) -> set[int]:
     return found
 
 
-def _joined(image: FitsImage, given: Maps, found: _Found) -> float | np.ndarray | None:
+def _joined(image: FitsImage, given: GivenMaps, found: _Found) -> float | np.ndarray | None:
     """Saturated by the level or by the map."""
     if found.saturated is None or given.saturate is None:
         return given.saturate if found.saturated is None else found.saturated

@@ -1,53 +1,46 @@
-"""Where each header-data unit (HDU) of a FITS file lies.
+"""Where each header-data unit (HDU) of a FITS file lies, and the sums in its header.
 
-A FITS file is a row of HDUs, each a whole number of 2880-byte blocks: a header, and the data that it
-announces. Whoever knows where they lie can carry them to another file byte for byte.
+A FITS file is a sequence of HDUs. Each is a header and the data that it announces, in whole blocks
+of 2880 bytes. With their positions, HDUs can be copied to another file byte for byte.
 
 The rules are those of the FITS Standard 4.0 (Pence et al. 2010, A&A 524, A42, and its 2018 revision).
 """
 
-import bz2
-import gzip
 import math
-import mmap
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from astropy.io import fits
 
-from bgrem.arrays.rows import Memory, release
-from bgrem.io.formats import advice
+from bgrem.arrays.rows import release
+from bgrem.io.opening import FitsError, advice, sentence
 
 __all__ = [
-    "BLOCK",
-    "CHUNK",
+    "CHUNK_PIXELS",
     "PRINTABLE",
-    "FitsError",
     "Unit",
+    "checked_header",
     "choose_unit",
     "copy_bytes",
     "copy_unit",
     "find_units",
     "header_end",
     "lengths",
+    "ones_complement_sum",
     "padded",
-    "read_contents",
-    "sentence",
+    "words_of",
 ]
 
-BLOCK = 2880
-CARD = 80
-CHUNK = 1 << 20  # pixels converted at a time: bounds the temporaries without slowing the copy
+FITS_BLOCK = 2880  # bytes
+FITS_CARD = 80  # bytes
+CHUNK_PIXELS = 1 << 20  # converted at a time: a limit on the memory of temporary arrays
 
-# Headers are printable ASCII (Standard, section 3.2); a degree sign or a tab is not worth a refusal.
+# Headers are printable ASCII (Standard, section 3.2). Other bytes, such as tabs or degree signs, are
+# replaced, so that the file can still be read.
 PRINTABLE = bytes(i if 32 <= i < 127 else ord(" " if i < 32 else "?") for i in range(256))
-
-
-class FitsError(ValueError):
-    """A file that cannot be used, said in one sentence that names the file and the HDU."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +68,14 @@ class Unit:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the image in numpy's order, () where there is none."""
+        """Shape of the image in numpy's order, () for an HDU without an image."""
         if not self.compressed and self.header.get("XTENSION", "IMAGE").strip() != "IMAGE":
             return ()
         return _axes(self.header, "ZNAXIS" if self.compressed else "NAXIS")[::-1]
 
     @property
     def complaint(self) -> str | None:
-        """Why this HDU holds no image that can be cleaned, None where it does."""
+        """Why this HDU holds no image that can be separated; None for one that does."""
         kind = str(self.header.get("XTENSION", "IMAGE")).strip()
         if self.header.get("GROUPS") is True and self.header.get("NAXIS1") == 0:
             return "holds random groups, not an image"
@@ -100,53 +93,6 @@ def lengths(shape: Sequence[int]) -> str:
     return " x ".join(str(n) for n in shape[::-1])
 
 
-def read_contents(path: Path, store: Memory) -> bytes | mmap.mmap:
-    """The uncompressed bytes of a file; memory-mapped where it is not compressed.
-
-    Parameters
-    ----------
-    path : `~pathlib.Path`
-    store : `~bgrem.arrays.rows.Memory`
-        Where it is unpacked.
-
-    Returns
-    -------
-    bytes or `~mmap.mmap`
-
-    Raises
-    ------
-    FitsError
-        Where the file is missing, empty, truncated or corrupt, or cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(3)
-            file.seek(0)
-            if magic[:2] == b"\x1f\x8b":
-                return _unpacked(gzip.GzipFile(fileobj=file), "gzip", path, store)
-            if magic == b"BZh":
-                return _unpacked(bz2.BZ2File(file), "bzip2", path, store)
-            if not magic:
-                raise FitsError(f"{path}: the file is empty")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise FitsError(f"{path}: no such file") from None
-    except OSError as error:
-        raise FitsError(f"{path}: cannot be read ({error.strerror or error})") from None
-
-
-def _unpacked(stream, kind: str, path: Path, store: Memory) -> bytes | mmap.mmap:
-    try:
-        with stream:
-            return store.contents(stream)
-    except EOFError:
-        raise FitsError(f"{path}: truncated, the {kind} stream ends too early") from None
-    except (OSError, ValueError, zlib.error) as error:
-        if getattr(error, "errno", None) is not None:
-            raise  # of the disk, not of the stream
-        raise FitsError(f"{path}: corrupt {kind} stream ({error})") from None
-
-
 def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
     """Walk the HDUs; every one must be complete (the padding of the last may be missing).
 
@@ -160,7 +106,7 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
     -------
     units : list of Unit
     notes : list of str
-        What was noticed.
+        What the user should know of the file.
 
     Raises
     ------
@@ -178,7 +124,7 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
             header = fits.Header.fromstring(contents[start:data].translate(PRINTABLE))
             stop = data + _data_length(header)
             unit = Unit(len(units), header, start, data, stop, min(size, padded(stop)))
-            _ = unit.label, unit.complaint  # these read the cards that all else relies upon
+            _ = unit.label, unit.complaint  # these read the cards that later steps rely on
         except (ValueError, TypeError, KeyError, fits.VerifyError) as error:
             raise FitsError(
                 f"{path}: HDU {len(units)} has a corrupt header ({sentence(error)})"
@@ -186,7 +132,7 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
         if stop > size:
             raise FitsError(
                 f"{path}: truncated, {unit.label} announces {stop - data} bytes of data and "
-                f"{max(0, size - data)} are there"
+                f"the file has {max(0, size - data)}"
             )
         units.append(unit)
         start = unit.end
@@ -197,10 +143,10 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
 
 def header_end(contents, start: int) -> int | None:
     """Offset of the block after the one that holds the END card."""
-    for block in range(start, len(contents), BLOCK):
-        cards = contents[block : block + BLOCK]
-        if any(cards[i : i + 8] == b"END     " for i in range(0, len(cards), CARD)):
-            return min(block + BLOCK, len(contents))
+    for block in range(start, len(contents), FITS_BLOCK):
+        cards = contents[block : block + FITS_BLOCK]
+        if any(cards[i : i + 8] == b"END     " for i in range(0, len(cards), FITS_CARD)):
+            return min(block + FITS_BLOCK, len(contents))
     return None
 
 
@@ -228,12 +174,12 @@ def _data_length(header: fits.Header) -> int:
 
 
 def padded(length: int) -> int:
-    """A length in bytes brought up to whole blocks."""
-    return -(-length // BLOCK) * BLOCK
+    """A length in bytes, rounded up to whole blocks."""
+    return -(-length // FITS_BLOCK) * FITS_BLOCK
 
 
 def choose_unit(units: list[Unit], hdu, path: Path) -> tuple[Unit, list[str]]:
-    """The HDU that is asked for, or the first that holds an image.
+    """The HDU that the user names, or the first that holds an image.
 
     Parameters
     ----------
@@ -247,12 +193,12 @@ def choose_unit(units: list[Unit], hdu, path: Path) -> tuple[Unit, list[str]]:
     -------
     unit : Unit
     notes : list of str
-        Why it was chosen, where nobody did.
+        Why it was chosen, if the user named none.
 
     Raises
     ------
     FitsError
-        Where it is not there or holds no image.
+        If there is no such HDU, or it holds no image.
     """
     if hdu is not None:
         unit = _find(units, str(hdu).strip(), path)
@@ -292,18 +238,79 @@ def _advice(units: list[Unit]) -> str:
 
 
 def copy_unit(stream, contents, unit: Unit) -> None:
-    """Write an HDU as it is, with the padding that its end may lack."""
+    """Write an HDU unchanged, with the padding that its end may lack."""
     copy_bytes(stream, contents, unit.start, unit.end)
     stream.write(b"\0" * (padded(unit.end) - unit.end))
 
 
 def copy_bytes(stream, contents, start: int, stop: int) -> None:
-    """Copy bytes of a file, a few at a time."""
-    for i in range(start, stop, 4 * CHUNK):
-        stream.write(contents[i : min(i + 4 * CHUNK, stop)])
+    """Copy bytes of a file, some megabytes at a time."""
+    for i in range(start, stop, 4 * CHUNK_PIXELS):
+        stream.write(contents[i : min(i + 4 * CHUNK_PIXELS, stop)])
         release(contents)
 
 
-def sentence(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+# --- sums (Standard, appendix J): they reveal a file that was damaged in transfer
+
+
+def checked_header(header: fits.Header, datasum: int) -> bytes:
+    """The header's bytes with DATASUM and CHECKSUM, so that the whole HDU sums to minus 0.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header`
+        Both cards are set in it.
+    datasum : int
+        `ones_complement_sum` of the data.
+
+    Returns
+    -------
+    bytes
+    """
+    header["DATASUM"] = (str(datasum), "sum of the data, ones' complement")
+    header["CHECKSUM"] = ("0" * 16, "makes the sum of the HDU zero")
+    blank = header.tostring().encode("ascii")
+    total = ones_complement_sum(np.frombuffer(blank, ">u4"), datasum)
+    header["CHECKSUM"] = _encoded(~total & 0xFFFFFFFF)
+    return header.tostring().encode("ascii")
+
+
+def ones_complement_sum(words: np.ndarray, start: int = 0) -> int:
+    """Ones' complement sum of 32-bit words (Standard, appendix J).
+
+    Parameters
+    ----------
+    words : `~numpy.ndarray`
+        uint32.
+    start : int
+        The sum of the words before them.
+
+    Returns
+    -------
+    int
+    """
+    total = start + int(words.sum(dtype=np.uint64))
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def words_of(part: bytes) -> np.ndarray:
+    """Bytes as 32-bit words; the last one is padded with zeros."""
+    return np.frombuffer(part + b"\0" * (-len(part) % 4), ">u4")
+
+
+def _encoded(value: int) -> str:
+    """A 32-bit sum as 16 letters and digits (Standard, appendix J.2)."""
+    columns = []
+    for byte in value.to_bytes(4, "big"):
+        quotient, remainder = divmod(byte, 4)
+        letters = [quotient + remainder + 48, quotient + 48, quotient + 48, quotient + 48]
+        for i in (0, 2):
+            # One more here and one less there leaves the sum and avoids punctuation.
+            while not (chr(letters[i]).isalnum() and chr(letters[i + 1]).isalnum()):
+                letters[i] += 1
+                letters[i + 1] -= 1
+        columns.append(letters)
+    text = "".join(chr(columns[i][j]) for j in range(4) for i in range(4))
+    return text[-1] + text[:-1]

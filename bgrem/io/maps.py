@@ -13,13 +13,13 @@ from bgrem.arrays.rows import MEMORY, Memory, as_rows, worked_out
 from bgrem.io.hdus import lengths
 from bgrem.io.reading import FitsError, FitsImage, as_planes, is_fits_name, read_image
 
-__all__ = ["Maps", "bits_set", "maps_for", "parse_bits", "read_map", "saturation_level"]
+__all__ = ["GivenMaps", "bits_set", "maps_for", "parse_bits", "read_map", "saturation_level"]
 
 MOST_BITS = 52  # a map of flags may have been read in double precision
 
 
 @dataclass(frozen=True)
-class Maps:
+class GivenMaps:
     """What is known of an image's pixels, each None where nothing is.
 
     Attributes
@@ -67,7 +67,7 @@ def maps_for(
     weight: str | os.PathLike | np.ndarray | None = None,
     weight_type: str = "inverse",
     saturate: float | str | None = "header",
-) -> Maps:
+) -> GivenMaps:
     """Read the maps that a user gives with an image.
 
     Parameters
@@ -84,7 +84,7 @@ def maps_for(
 
     Returns
     -------
-    Maps
+    GivenMaps
 
     Raises
     ------
@@ -98,7 +98,7 @@ def maps_for(
     bad = None
     if mask is not None:
         bad = bits_set(*read_map(mask, image, "mask"), mask_bits, image.store)
-    return Maps(
+    return GivenMaps(
         mask=bad,
         weight=None if weight is None else read_map(weight, image, "weight map")[0],
         weight_type=weight_type,

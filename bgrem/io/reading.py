@@ -19,8 +19,8 @@ from astropy.utils.exceptions import AstropyWarning
 
 from bgrem.arrays.rows import MEMORY, Derived, Memory, Stored, release
 from bgrem.arrays.tiling import row_strips
-from bgrem.io.checksum import ones_complement_sum
-from bgrem.io.hdus import CHUNK, FitsError, Unit, choose_unit, find_units, read_contents
+from bgrem.io.hdus import CHUNK_PIXELS, Unit, choose_unit, find_units, ones_complement_sum
+from bgrem.io.opening import FitsError, read_contents
 from bgrem.io.tile_compression import decompress_tiles
 
 __all__ = [
@@ -226,7 +226,7 @@ def _physical(raw, header: fits.Header, label: str, store: Memory):
 
 def _places(shape: tuple[int, ...]) -> Iterator[tuple]:
     """Indices of some rows at a time, plane after plane."""
-    height = max(1, CHUNK // shape[-1])
+    height = max(1, CHUNK_PIXELS // shape[-1])
     for plane in np.ndindex(shape[:-2]):
         for rows in row_strips(shape[-2:], height):
             yield *plane, rows
@@ -257,8 +257,8 @@ def _sum_matches(contents, unit: Unit) -> bool:
     if not announced.isdigit() or (unit.end - unit.data) % 4:
         return True
     total = 0
-    for start in range(unit.data, unit.end, 4 * CHUNK):
-        count = (min(start + 4 * CHUNK, unit.end) - start) // 4
+    for start in range(unit.data, unit.end, 4 * CHUNK_PIXELS):
+        count = (min(start + 4 * CHUNK_PIXELS, unit.end) - start) // 4
         total = ones_complement_sum(np.frombuffer(contents, ">u4", count, start), total)
         release(contents)
     return total == int(announced)

@@ -15,6 +15,7 @@ import numpy as np
 from astropy.io import fits
 
 from bgrem.arrays.tiling import row_strips
+from bgrem.io.hdus import CHUNK_PIXELS
 from bgrem.io.reading import (
     FitsError,
     FitsImage,
@@ -26,13 +27,12 @@ from bgrem.io.reading import (
 )
 from bgrem.io.writing import LYING_CARDS, write_restored
 
-__all__ = ["KEPT", "TABLE", "kept_cards", "lost_pixels", "restored_path", "undo"]
+__all__ = ["UNDO_PLANES", "UNDO_TABLE", "kept_cards", "lost_pixels", "restored_path", "undo"]
 
 # The planes that the way back needs.
-KEPT = ("BACKGROUND", "NOISE")
-TABLE = "UNDO"
+UNDO_PLANES = ("BACKGROUND", "NOISE")
+UNDO_TABLE = "UNDO"
 PIECE = 50  # letters of a card that one card holds
-CHUNK = 1 << 20  # pixels that are added up at a time
 CHANGED_CARDS = ("BITPIX", "NEXTEND", "EXTEND", *LYING_CARDS)
 
 
@@ -94,11 +94,11 @@ def lost_pixels(
         where all come back.
     """
     raw, data = stored_pixels(image).reshape(-1), image.data.reshape(-1)
-    parts = [part.reshape(-1) for part in (sources, *(planes[name] for name in KEPT))]
+    parts = [part.reshape(-1) for part in (sources, *(planes[name] for name in UNDO_PLANES))]
     added = _added(levels, image)
     places = []
-    for i in range(0, raw.size, CHUNK):
-        chunk = slice(i, i + CHUNK)
+    for i in range(0, raw.size, CHUNK_PIXELS):
+        chunk = slice(i, i + CHUNK_PIXELS)
         strips = [part[chunk] for part in parts]
         back = _stored(_sum(strips, added, chunk), raw.dtype, image.header)
         if raw.dtype.kind == "f":
@@ -214,18 +214,18 @@ def _planes_of(
         for i, header in headers.items()
         if i >= count and header.get("BGR_HDU") == hdu
     }
-    if missing := [name for name in KEPT if name not in found]:
+    if missing := [name for name in UNDO_PLANES if name not in found]:
         raise FitsError(
             f"{first.path}: HDU {hdu} cannot be undone, {missing[0]} is not in the file"
         )
-    return [found[name] for name in KEPT]
+    return [found[name] for name in UNDO_PLANES]
 
 
 def _tables(first: FitsImage, count: int) -> dict[int, np.ndarray]:
     """The tables of lost pixels, by the index of the image."""
     tables = {}
     for unit in first.units[count:]:
-        if unit.name == TABLE:
+        if unit.name == UNDO_TABLE:
             body = first.contents[unit.start : unit.end]
             primary = fits.PrimaryHDU().header.tostring().encode("ascii")
             with fits.HDUList.fromstring(primary + body) as hdus:
@@ -247,8 +247,8 @@ def _restored(
     added = _added(_levels(image), image)
     pixels = np.empty(image.data.size, dtype)
     flat = [part.reshape(-1) for part in parts]
-    for i in range(0, pixels.size, CHUNK):
-        chunk = slice(i, i + CHUNK)
+    for i in range(0, pixels.size, CHUNK_PIXELS):
+        chunk = slice(i, i + CHUNK_PIXELS)
         pixels[chunk] = _stored(_sum([part[chunk] for part in flat], added, chunk), dtype, header)
     if table is not None:
         pixels[table["PIXEL"]] = table["STORED"]

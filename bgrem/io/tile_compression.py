@@ -13,22 +13,23 @@ from astropy.io import fits
 
 from bgrem.arrays.rows import Memory, Scratch
 from bgrem.arrays.tiling import row_strips
-from bgrem.io.checksum import checked_header, ones_complement_sum, words_of
 from bgrem.io.hdus import (
-    CHUNK,
+    CHUNK_PIXELS,
     PRINTABLE,
-    FitsError,
     Unit,
+    checked_header,
     copy_bytes,
     header_end,
     lengths,
+    ones_complement_sum,
     padded,
-    sentence,
+    words_of,
 )
+from bgrem.io.opening import FitsError, sentence
 
 __all__ = ["decompress_tiles", "hdu_bytes", "write_tiles"]
 
-INT32 = 2**31 - 1
+MOST_INT32 = 2**31 - 1
 
 
 def decompress_tiles(contents, unit: Unit, path: Path, store: Memory):
@@ -88,7 +89,7 @@ def _sections(unit: fits.CompImageHDU, store: Memory):
     """The pixels of a tile-compressed image, a few rows of tiles at a time."""
     raw = store.empty(unit.section.shape, unit.section.dtype)
     tall = unit.tile_shape[-2] if raw.ndim > 1 else 1
-    height = max(1, CHUNK // (raw.shape[-1] * tall)) * tall
+    height = max(1, CHUNK_PIXELS // (raw.shape[-1] * tall)) * tall
     for plane in np.ndindex(raw.shape[:-2]):
         for rows in row_strips(raw.shape[-2:], height):
             raw[(*plane, rows)] = unit.section[(*plane, rows)]
@@ -127,7 +128,7 @@ def write_tiles(stream, pixels, header: fits.Header, store: Memory) -> None:
 def _parts(file) -> Iterator[bytes]:
     """A file from its beginning."""
     file.seek(0)
-    return iter(partial(file.read, 4 * CHUNK), b"")
+    return iter(partial(file.read, 4 * CHUNK_PIXELS), b"")
 
 
 def _packed(line: np.ndarray) -> bytes:
@@ -140,7 +141,7 @@ def _packed(line: np.ndarray) -> bytes:
 def _descriptors(sizes: Sequence[int], size: int) -> bytes:
     """Length and place in the heap of each tile, of 64 bits where 32 do not reach."""
     starts = np.cumsum([0, *sizes[:-1]])
-    return np.stack([sizes, starts], axis=1).astype(">i8" if size > INT32 else ">i4").tobytes()
+    return np.stack([sizes, starts], axis=1).astype(">i8" if size > MOST_INT32 else ">i4").tobytes()
 
 
 def _tiled_header(
@@ -162,7 +163,7 @@ def _tiled_header(
     tiled["NAXIS1"] = len(table) // tiles
     tiled["NAXIS2"] = tiles
     tiled["PCOUNT"] = size
-    tiled["TFORM1"] = f"1{'Q' if size > INT32 else 'P'}B({longest})"
+    tiled["TFORM1"] = f"1{'Q' if size > MOST_INT32 else 'P'}B({longest})"
     for i, length in enumerate(pixels.shape[::-1]):
         tiled[f"ZNAXIS{i + 1}"] = length
     return tiled

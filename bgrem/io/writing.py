@@ -21,8 +21,15 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from bgrem.arrays.tiling import row_strips
-from bgrem.io.checksum import checked_header, ones_complement_sum, words_of
-from bgrem.io.hdus import CHUNK, FitsError, copy_unit, padded, sentence
+from bgrem.io.hdus import (
+    CHUNK_PIXELS,
+    checked_header,
+    copy_unit,
+    ones_complement_sum,
+    padded,
+    words_of,
+)
+from bgrem.io.opening import FitsError, sentence
 from bgrem.io.reading import FitsImage
 from bgrem.io.temporary import temporary_path
 from bgrem.io.tile_compression import hdu_bytes, write_tiles
@@ -289,7 +296,7 @@ def _write_pixels(stream, pixels) -> None:
 def _big_endian(pixels) -> Iterator[bytes]:
     """The bytes of an image as they are stored; all parts but the last are whole words."""
     lines = pixels.reshape(-1, pixels.shape[-1])
-    height = 4 * max(1, CHUNK // (4 * lines.shape[1]))
+    height = 4 * max(1, CHUNK_PIXELS // (4 * lines.shape[1]))
     stored = pixels.dtype.newbyteorder(">")
     for rows in row_strips(lines.shape, height):
         yield lines[rows].astype(stored).tobytes()

@@ -8,8 +8,7 @@ from bgrem import __version__
 from bgrem.inference.model import Model, load_model
 from bgrem.io.temporary import remove_leftovers
 from bgrem.processing.journal import Journal, fingerprint
-from bgrem.processing.log import record, restored
-from bgrem.processing.outcome import Failure, Result
+from bgrem.processing.outcome import Failure, Result, record, restored
 from bgrem.processing.paths import check_output, expanded_paths, output_path
 from bgrem.processing.workers import process_locally
 

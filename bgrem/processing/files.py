@@ -18,7 +18,7 @@ from bgrem.background import ModelLike, separate
 from bgrem.inference.memory import check_limit
 from bgrem.inference.model import Model, load_model
 from bgrem.io.companions import companion_hdus, with_companions
-from bgrem.io.maps import Maps, maps_for
+from bgrem.io.maps import GivenMaps, maps_for
 from bgrem.io.reading import FitsError, FitsImage, as_planes, image_hdus, read_image, sibling
 from bgrem.io.writing import Product, write_mosaic
 from bgrem.options import MAPS, Options, Run
@@ -308,7 +308,7 @@ class _Work:
         self.shown = self.shown or {"header": image.header, "cards": product.cards}
         return product
 
-    def _maps(self, image: FitsImage) -> Maps:
+    def _maps(self, image: FitsImage) -> GivenMaps:
         """Mask, weight and saturation of one image."""
         asked = self._asked
         given = maps_for(

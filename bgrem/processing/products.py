@@ -7,9 +7,9 @@ import numpy as np
 
 from bgrem.arrays.rows import Derived, Memory, Rows
 from bgrem.arrays.tiling import row_strips
-from bgrem.io.maps import Maps
+from bgrem.io.maps import GivenMaps
 from bgrem.io.reading import FitsError, FitsImage, as_planes
-from bgrem.io.restore import KEPT, TABLE, kept_cards, lost_pixels
+from bgrem.io.restore import UNDO_PLANES, UNDO_TABLE, kept_cards, lost_pixels
 from bgrem.io.writing import Product
 from bgrem.masks.flags import flag_pixels
 from bgrem.options import Run
@@ -65,10 +65,10 @@ def product_of(
     cards = provenance_cards(planes, nonnegative=nonnegative, keep_level=keep_level)
     history = provenance_history(planes)
     restoring = []
-    if all(name in saved for name in KEPT):
+    if all(name in saved for name in UNDO_PLANES):
         restoring = kept_cards(image, history)
         lost = lost_pixels(image, sources, saved, levels)
-        saved = saved if lost is None else {**saved, TABLE: lost}
+        saved = saved if lost is None else {**saved, UNDO_TABLE: lost}
     return Product(image, sources, saved, cards, history, restoring)
 
 
@@ -84,7 +84,7 @@ def _with_level(sources: np.ndarray, levels: Sequence[float], store: Memory) -> 
 
 def separate_planes(
     image: FitsImage,
-    maps: Maps,
+    maps: GivenMaps,
     separate: Callable[..., Separation],
     *,
     save: Sequence[str],
@@ -99,7 +99,7 @@ def separate_planes(
     Parameters
     ----------
     image : FitsImage
-    maps : Maps
+    maps : GivenMaps
         Mask, weight and saturation.
     separate : callable
         `bgrem.background.separate` with its model and options.

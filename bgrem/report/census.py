@@ -1,4 +1,4 @@
-"""What SExtractor finds on an image as it is, what bgrem finds, and the fluxes of what both find."""
+"""Detections by SExtractor on the image, detections by bgrem, and the fluxes of those in both."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from bgrem.arrays.filters import members
 from bgrem.detection.detect import detect_on_sources, detect_peaks
+from bgrem.detection.frame import TYPICAL_FWHM
 from bgrem.detection.photometry import aperture_fluxes, aperture_uncertainties
 from bgrem.detection.sextractor import detect_sextractor_default
 from bgrem.masks.flags import ARTEFACT, MASKED, NOT_FINITE
@@ -13,32 +14,31 @@ from bgrem.separation import Separation
 
 __all__ = ["Census", "take_census"]
 
-SIDE = 4096  # pixels: of larger images the middle is looked at
-FAINTEST = 1.0  # sky rms: height of the smoothed sources where a model makes no significance plane
-TYPICAL_FWHM = 3.0  # pixels, where it is not known
-NEAR = 2  # pixels between a detection and the artefact that it is
+CENSUS_SIDE = 4096  # pixels; detections are compared in the middle of larger images
+LOWEST_PEAK = 1.0  # sky rms, of the smoothed sources; for models without a significance plane
+NEAR_ARTEFACT = 2  # pixels from an artefact at which a detection still counts as one
 
 
 @dataclass(frozen=True, eq=False)
 class Census:
-    """Detections before and after; positions in pixels, 0-based, pixel centres at integers.
+    """Detections before and after; positions in pixels, 0-based, with pixel centres at integers.
 
     Attributes
     ----------
     both, gained : (n, 2) array
-        x, y of what bgrem finds, and SExtractor does or does not.
+        x, y of the detections by bgrem that SExtractor also makes, and of those that it misses.
     lost, artefacts : (n, 2) array
-        x, y of what only SExtractor finds; the latter are artefacts to the model (cosmic rays,
-        hot pixels, trails).
+        x, y of the detections by SExtractor alone. `artefacts` are those that the model flags as
+        artefacts (cosmic rays, hot pixels, trails).
     on_sources, on_data, snr : (n,) array
         Aperture fluxes of `both` on the sources and on data - background, in units of the sky rms,
-        and the signal-to-noise ratio of the second against the noise of the sky.
+        and the S/N of the second; its noise is that of the sky.
     recipe : str
         How bgrem's detections were made.
     radius : float
-        Of the apertures and of the matching, pixels.
+        Radius of the apertures and of the matching, in pixels.
     window : tuple of slice
-        The part of the image that was looked at.
+        The part of the image in which detections are compared.
     """
 
     both: np.ndarray
@@ -93,17 +93,17 @@ def take_census(parts: Separation) -> Census:
 
 
 def _middle(shape) -> tuple[slice, slice]:
-    starts = [max((n - SIDE) // 2, 0) for n in shape]
-    rows, columns = (slice(i, min(i + SIDE, n)) for i, n in zip(starts, shape, strict=True))
+    starts = [max((n - CENSUS_SIDE) // 2, 0) for n in shape]
+    rows, columns = (slice(i, min(i + CENSUS_SIDE, n)) for i, n in zip(starts, shape, strict=True))
     return rows, columns
 
 
 def _found_by_bgrem(parts: Separation, window, snr, bad) -> tuple[np.ndarray, str]:
-    """Positions of what the product for detection holds, and how they were found."""
+    """Positions of bgrem's detections, and how they were made."""
     threshold = parts.provenance["signif_10"]
     if parts.significance is None or threshold is None:
-        peaks = detect_on_sources(snr, 1.0, threshold=FAINTEST, mask=bad)
-        return _places(peaks), f"maxima of the smoothed sources above {FAINTEST:g} sky rms"
+        peaks = detect_on_sources(snr, 1.0, threshold=LOWEST_PEAK, mask=bad)
+        return _places(peaks), f"maxima of the smoothed sources above {LOWEST_PEAK:g} sky rms"
     peaks = detect_peaks(parts.significance[window], threshold=threshold, mask=bad)
     return _places(peaks), f"maxima of SIGNIF above BGR_SG10 = {threshold:.3g}"
 
@@ -133,11 +133,11 @@ def _near(places: np.ndarray, others: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _on_artefact(places: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Whether the model took a pixel beside each place for an artefact."""
+    """Whether the model flags a pixel near each place as an artefact."""
     x, y = np.rint(places).astype(int).T
     found = np.zeros(len(places), bool)
-    for dy in range(-NEAR, NEAR + 1):
-        for dx in range(-NEAR, NEAR + 1):
+    for dy in range(-NEAR_ARTEFACT, NEAR_ARTEFACT + 1):
+        for dx in range(-NEAR_ARTEFACT, NEAR_ARTEFACT + 1):
             row = np.clip(y + dy, 0, mask.shape[0] - 1)
             column = np.clip(x + dx, 0, mask.shape[1] - 1)
             found |= (mask[row, column] & ARTEFACT) != 0
@@ -145,7 +145,7 @@ def _on_artefact(places: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _centred(parts: Separation, window) -> np.ndarray:
-    """The data as single precision and SEP can bear them, whatever their unit and bias level."""
+    """The data less the median sky level, in sky rms: single precision and SEP need such numbers."""
     centred = (
         np.subtract(parts.data[window], parts.sky.median_level, dtype=np.float64)
         / parts.sky.median_rms

@@ -1,4 +1,4 @@
-"""Charts as SVG that take their colours from the page."""
+"""Charts as SVG; their colours come from the style sheet of the page."""
 
 from dataclasses import dataclass
 
@@ -6,17 +6,17 @@ import numpy as np
 
 __all__ = ["flux_chart", "noise_chart"]
 
-WIDTH, HEIGHT = 560, 340
+CHART_WIDTH, CHART_HEIGHT = 560, 340
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 46
-WIDEST = 8.0  # sky rms: the histogram's range
-BINS = 96
-MOST_POINTS = 4000  # of a scatter plot: more are one blot and a large page
-FEWEST = 8  # sources that make a median
+WIDEST = 8.0  # sky rms; the histogram covers -WIDEST to WIDEST
+NOISE_BINS = 96
+MOST_POINTS = 4000  # of a scatter plot: more overlap and make the page large
+MEDIAN_SOURCES = 8  # fewest sources of a point of the running median
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From numbers to places on the chart; logarithmic if `log`."""
+    """From values to positions on the chart; logarithmic if `log`."""
 
     low: float
     high: float
@@ -30,25 +30,25 @@ class Axis:
 
 
 def noise_chart(pull: np.ndarray) -> str:
-    """Histogram of noise / rms beside the Gaussian that it would be without tails.
+    """Histogram of noise / rms, with a unit Gaussian for comparison.
 
     Parameters
     ----------
     pull : (n,) array
-        Finite.
+        Noise / rms of pixels, finite.
 
     Returns
     -------
     str
         An SVG.
     """
-    edges = np.linspace(-WIDEST, WIDEST, BINS + 1)
+    edges = np.linspace(-WIDEST, WIDEST, NOISE_BINS + 1)
     density = np.histogram(np.clip(pull, -WIDEST, WIDEST), edges)[0] / (
         max(pull.size, 1) * (edges[1] - edges[0])
     )
     lowest = 1e-6
-    x = Axis(-WIDEST, WIDEST, LEFT, WIDTH - RIGHT)
-    y = Axis(lowest, 1.0, HEIGHT - BOTTOM, TOP, log=True)
+    x = Axis(-WIDEST, WIDEST, LEFT, CHART_WIDTH - RIGHT)
+    y = Axis(lowest, 1.0, CHART_HEIGHT - BOTTOM, TOP, log=True)
     across = np.linspace(-WIDEST, WIDEST, 161)
     bell = np.exp(-0.5 * across**2) / np.sqrt(2 * np.pi)
     seen = bell > lowest
@@ -61,7 +61,7 @@ def noise_chart(pull: np.ndarray) -> str:
             x,
             y,
             "noise / rms",
-            "part of the pixels per unit",
+            "fraction of the pixels per unit",
             range(-8, 9, 2),
             10.0 ** np.arange(-6, 1),
         )
@@ -77,7 +77,7 @@ def flux_chart(snr: np.ndarray, ratio: np.ndarray) -> str:
     Parameters
     ----------
     snr, ratio : (n,) array
-        What is not finite or has no signal is left out.
+        Sources whose ratio is not finite, or whose S/N is at most 1, are left out.
 
     Returns
     -------
@@ -87,8 +87,8 @@ def flux_chart(snr: np.ndarray, ratio: np.ndarray) -> str:
     good = np.isfinite(ratio) & (snr > 1)
     snr, ratio = snr[good], ratio[good]
     highest = 10.0 ** np.ceil(np.log10(max(snr.max(initial=100.0), 100.0)))
-    x = Axis(1.0, highest, LEFT, WIDTH - RIGHT, log=True)
-    y = Axis(0.0, 2.0, HEIGHT - BOTTOM, TOP)
+    x = Axis(1.0, highest, LEFT, CHART_WIDTH - RIGHT, log=True)
+    y = Axis(0.0, 2.0, CHART_HEIGHT - BOTTOM, TOP)
     drawn = np.random.default_rng(0).permutation(snr.size)[:MOST_POINTS]
     points = "".join(
         f"M{px:.1f} {py:.1f}h0"
@@ -109,7 +109,7 @@ def flux_chart(snr: np.ndarray, ratio: np.ndarray) -> str:
 
 def _running_median(at, values, edges) -> tuple[np.ndarray, np.ndarray]:
     place = np.digitize(at, edges)
-    kept = [k for k in range(1, len(edges)) if np.count_nonzero(place == k) >= FEWEST]
+    kept = [k for k in range(1, len(edges)) if np.count_nonzero(place == k) >= MEDIAN_SOURCES]
     centres = [np.median(at[place == k]) for k in kept]
     return np.array(centres), np.array([np.median(values[place == k]) for k in kept])
 
@@ -132,7 +132,7 @@ def _frame(x: Axis, y: Axis, across: str, up: str, ticks_x, ticks_y) -> str:
     )
     middle = (x.start + x.stop) / 2, (y.start + y.stop) / 2
     names = (
-        f'<text class="name" x="{middle[0]}" y="{HEIGHT - 8}" text-anchor="middle">{across}</text>'
+        f'<text class="name" x="{middle[0]}" y="{CHART_HEIGHT - 8}" text-anchor="middle">{across}</text>'
         f'<text class="name" transform="translate(14 {middle[1]}) rotate(-90)" '
         f'text-anchor="middle">{up}</text>'
     )
@@ -146,4 +146,4 @@ def _number(value: float, log: bool) -> str:
 
 
 def _svg(body: str, description: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{description}">{body}</svg>'
+    return f'<svg viewBox="0 0 {CHART_WIDTH} {CHART_HEIGHT}" role="img" aria-label="{description}">{body}</svg>'

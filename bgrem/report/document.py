@@ -1,4 +1,4 @@
-"""The page of an image and the index of a batch: one file each, which needs nothing else."""
+"""The page of an image and the index of a batch, each a single file that works without a network."""
 
 import base64
 import json
@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from bgrem import __version__
-from bgrem.arrays.rows import Derived
+from bgrem.arrays.rows import Computed, Derived, Rows
+from bgrem.arrays.statistics import SIGMA_PER_MAD
 from bgrem.arrays.tiling import row_strips
 from bgrem.masks.flags import MASKED, NOT_FINITE
 from bgrem.report.census import Census, take_census
@@ -20,13 +21,13 @@ from bgrem.separation import Separation
 
 __all__ = ["image_page", "index_page", "templates"]
 
-SIDE = 2048  # pixels of the pictures: larger images are averaged down
+PICTURE_SIDE = 2048  # pixels; larger images are averaged down
 MAP_SIDE = 96
 THUMBNAIL_SIDE = 240
-MOST_MARKS = 20_000  # of a kind: more hide the image
-SAMPLES = 1_000_000  # pixels of the histogram
+MOST_MARKS = 20_000  # of each kind; more would hide the image
+HISTOGRAM_PIXELS = 1_000_000  # of the noise histogram
 SUMMARY = re.compile(r'<script id="summary" type="application/json">(.*?)</script>', re.DOTALL)
-# What says which image it is, where the header has it.
+# Cards that identify the image; those in the header are shown.
 TITLES = ("OBJECT", "TELESCOP", "INSTRUME", "FILTER", "EXPTIME", "DATE-OBS")
 
 
@@ -40,7 +41,7 @@ def templates():
     Raises
     ------
     ValueError
-        If jinja2 is not installed; the message says how to.
+        If jinja2 is not installed; the message says how to install it.
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -76,9 +77,9 @@ def image_page(
     name, output : str
         Of the image, and of the file that was written.
     header : mapping, optional
-        The image's header; what names the object and the instrument is shown.
+        The image's header; its object, telescope, filter and exposure are shown.
     cards : sequence of (keyword, value, comment)
-        How the parts came about.
+        The provenance of the parts.
     warnings : sequence of str
 
     Returns
@@ -107,8 +108,8 @@ def image_page(
         "tails": _tails(pull),
         "flux_chart": flux_chart(census.snr, census.on_sources / census.on_data),
         "maps": [
-            {"id": "background", "title": "Background", **_map(parts.sky.background, parts)},
-            {"id": "rms", "title": "Noise of the sky (rms)", **_map(parts.sky.rms, parts)},
+            {"id": "background", "title": "Background", **_map(parts.sky.background)},
+            {"id": "rms", "title": "Noise of the sky (rms)", **_map(parts.sky.rms)},
         ],
         "view": view | {"marks": _marks(census)},
         "summary": {"name": name, "thumbnail": thumbnail, "line": _line(parts, numbers, warnings)},
@@ -123,9 +124,9 @@ def index_page(pages: Sequence[Path], folder: Path) -> str:
     Parameters
     ----------
     pages : sequence of path
-        As `image_page` made them: each holds its own thumbnail and line.
+        Made by `image_page`; each holds its own thumbnail and its line of the index.
     folder : path
-        Where the index will lie: the links lead from there.
+        The folder of the index; the links are relative to it.
 
     Returns
     -------
@@ -144,7 +145,7 @@ def index_page(pages: Sequence[Path], folder: Path) -> str:
 
 
 def _card_text(value: object) -> str:
-    """A card's value as it is read, not as it is stored."""
+    """A card's value as people read it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.7g}" if isinstance(value, float) else str(value)
@@ -162,7 +163,7 @@ def _numbers(parts: Separation, census: Census) -> dict[str, int]:
 
 
 def _titles(header) -> list[str]:
-    """What the header says of the image, in words."""
+    """The cards of the header that identify the image, as text."""
     said = {key: str(header.get(key, "")).strip() for key in TITLES}
     if isinstance(header.get("EXPTIME"), int | float):
         said["EXPTIME"] = f"{header['EXPTIME']:g} s"
@@ -174,16 +175,16 @@ def _line(parts: Separation, numbers: dict[str, int], warnings: Sequence[str]) -
     ny, nx = parts.data.shape
     facts = parts.provenance
     seeing = f", FWHM {facts['fwhm']:.1f} px" if np.isfinite(facts["fwhm"]) else ""
-    told = f", {len(warnings)} warning{'s'[: len(warnings) > 1]}" if warnings else ""
+    warned = f", {len(warnings)} warning{'s'[: len(warnings) > 1]}" if warnings else ""
     return (
         f"{nx} × {ny} px, sky {facts['level']:.6g} ± {facts['rms']:.3g}{seeing}; "
-        f"{numbers['after']} detections, {numbers['gained']} gained, {numbers['lost']} lost{told}"
+        f"{numbers['after']} detections, {numbers['gained']} gained, {numbers['lost']} lost{warned}"
     )
 
 
 def _pull(parts: Separation) -> np.ndarray:
-    """The noise over the rms at good pixels, a sample of large images."""
-    every = max(1, int(np.sqrt(parts.data.size / SAMPLES)))
+    """The noise over the rms at good pixels; of large images a sample."""
+    every = max(1, int(np.sqrt(parts.data.size / HISTOGRAM_PIXELS)))
     found = []
     for rows in row_strips(parts.data.shape):
         background = parts.sky.background[rows]
@@ -204,19 +205,19 @@ def _tails(pull: np.ndarray) -> dict[str, float]:
 
 
 def _pictures(parts: Separation) -> tuple[str, dict]:
-    """The thumbnail, and what the viewer shows, in units of the sky rms."""
+    """The thumbnail, and the data of the viewer, in units of the sky rms."""
     shape, sky = parts.data.shape, parts.sky
-    factor = block_factor(shape, SIDE)
+    factor = block_factor(shape, PICTURE_SIDE)
 
-    def without_sky(start, stop):
-        background = sky.background[start:stop]
-        return np.subtract(parts.data[start:stop], background, dtype=np.float64) / sky.median_rms
+    level, rms = sky.median_level, np.float64(sky.median_rms)
 
-    flat = averaged(without_sky, shape, factor)
-    sources = averaged(lambda a, b: parts.sources[a:b] / np.float64(sky.median_rms), shape, factor)
-    gradient = averaged(
-        lambda a, b: (sky.background[a:b] - sky.median_level) / sky.median_rms, shape, factor
-    )
+    def without_sky(rows):
+        return np.subtract(parts.data[rows], sky.background[rows], dtype=np.float64) / rms
+
+    flat = averaged(Computed(shape, np.float64, without_sky), factor)
+    sources = averaged(Derived(parts.sources, lambda rows: rows / rms), factor)
+    relative = Derived(sky.background, lambda rows: (rows - level) / sky.median_rms)
+    gradient = averaged(relative, factor)
     noise = max(_scatter(flat), 1e-3)
     both = np.concatenate([flat[np.isfinite(flat)], sources[np.isfinite(sources)], [-1.0, 10.0]])
     codes = AsinhCodes.over(both.min(), both.max(), noise)
@@ -226,10 +227,8 @@ def _pictures(parts: Separation) -> tuple[str, dict]:
         "flat": _data_uri(png(codes.encode(flat))),
         "sources": _data_uri(png(codes.encode(sources))),
         "codes": [None, *(float(f"{value:.4g}") for value in codes.table()[1:])],
-        "gradient": _grid(
-            Derived(sky.background, lambda rows: (rows - sky.median_level) / sky.median_rms), shape
-        ),
-        "level": sky.median_level,
+        "gradient": _grid(relative),
+        "level": level,
         "rms": sky.median_rms,
         "noise": noise,
         "white": float(np.clip(np.percentile(both, 99.8), 15 * noise, 300.0)),
@@ -239,9 +238,9 @@ def _pictures(parts: Separation) -> tuple[str, dict]:
 
 
 def _scatter(picture: np.ndarray) -> float:
-    """Noise of a picture from its medians: averaging made it smaller than the sky's."""
+    """Noise of a picture from its MAD; averaging makes it smaller than that of the sky."""
     values = picture[np.isfinite(picture)]
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+    return SIGMA_PER_MAD * float(np.median(np.abs(values - np.median(values))))
 
 
 def _zscale(picture: np.ndarray) -> list[float]:
@@ -253,22 +252,21 @@ def _zscale(picture: np.ndarray) -> list[float]:
 def _thumbnail(data: np.ndarray, sources: np.ndarray, noise: float) -> str:
     """The data on the left, the sources on the right."""
     factor = block_factor(data.shape, THUMBNAIL_SIDE)
-    before, after = (averaged(lambda a, b, p=p: p[a:b], p.shape, factor) for p in (data, sources))
+    before, after = averaged(data, factor), averaged(sources, factor)
     middle = before.shape[1] // 2
     halves = np.hstack([before[:, :middle], after[:, middle:]])
     return _data_uri(png(stretched(halves, black=-2 * noise / factor, white=30 * noise / factor)))
 
 
-def _map(rows_of, parts: Separation) -> dict:
+def _map(part: Rows) -> dict:
     """A smooth part, in data units."""
-    grid = _grid(rows_of, parts.data.shape)
+    grid = _grid(part)
     return {"grid": grid, "low": grid["low"], "high": grid["high"]}
 
 
-def _grid(rows_of, shape) -> dict:
-    """A smooth map as a few numbers: they are spread over its range as 16-bit integers."""
-    factor = block_factor(shape, MAP_SIDE)
-    values = averaged(lambda a, b: rows_of[a:b], shape, factor).astype(np.float64)
+def _grid(part: Rows) -> dict:
+    """A smooth map on a coarse grid, as 16-bit integers over its range."""
+    values = averaged(part, factor := block_factor(part.shape, MAP_SIDE)).astype(np.float64)
     low, high = float(values.min()), float(values.max())
     codes = np.rint((values - low) / (high - low or 1.0) * 65535).astype("<u2")
     return {
@@ -281,7 +279,7 @@ def _grid(rows_of, shape) -> dict:
 
 
 def _marks(census: Census) -> dict[str, list[float]]:
-    """Where the viewer draws marks: x, y, x, y, …"""
+    """Positions of the marks in the viewer: x, y, x, y, …"""
     return {
         kind: getattr(census, kind)[:MOST_MARKS].round(1).ravel().tolist()
         for kind in ("both", "gained", "lost", "artefacts")

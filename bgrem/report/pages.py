@@ -4,13 +4,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from bgrem.arrays.rows import Derived
 from bgrem.io.reading import FitsError
 from bgrem.io.temporary import temporary_path
 from bgrem.report.pictures import averaged, before_after, block_factor
 from bgrem.separation import Separation
 
-# `bgrem.report.document` is imported where it is used: what counts detections takes as long to import
-# as the sky of an image, and most images get no page.
+# `bgrem.report.document` is imported where it is used: its import takes as long as the sky of an
+# image, and most images get no page.
 
 __all__ = ["Pages", "check_templates", "index_path", "write_index", "write_whole"]
 
@@ -18,7 +19,7 @@ PLOT_SIDE = 1024  # pixels of each half of the picture
 
 
 class Pages:
-    """The page and the picture of one image, as far as they are wanted.
+    """The page and the picture of one image, if the user asks for them.
 
     Parameters
     ----------
@@ -32,20 +33,17 @@ class Pages:
     ----------
     report, plot : Path or None
         Where they go.
-    maps : tuple of str
-        What `bgrem.background.separate` must make for them.
 
     Raises
     ------
     ValueError
-        Before the work, what would be refused after it.
+        Before the work, if they could not be written after it.
     """
 
     def __init__(self, output: Path, *, report: bool, plot: bool, overwrite: bool) -> None:
         self.output = output
         self.report = output.with_name(output.name + ".html") if report else None
         self.plot = output.with_name(output.name + ".png") if plot else None
-        self.maps = ("significance",) if report else ()
         self._parts: Separation | None = None
         self._planes = 0
         if report:
@@ -55,13 +53,13 @@ class Pages:
                 raise FitsError(f"{path}: exists already (--overwrite replaces it)")
 
     def watch(self, parts: Separation) -> None:
-        """Keep the first plane of an image; nothing where nothing is wanted of it."""
+        """Keep the first plane of an image, if there is a page or a picture to write."""
         self._planes += 1
         if self._parts is None and (self.report or self.plot):
             self._parts = parts
 
     def write(self, name: str, **facts) -> None:
-        """Write what is wanted.
+        """Write the page and the picture.
 
         Parameters
         ----------
@@ -83,13 +81,11 @@ class Pages:
 
 def _picture(parts: Separation) -> bytes:
     """Before and after, in units of the sky rms."""
-    shape, sky = parts.data.shape, parts.sky
-    factor = block_factor(shape, PLOT_SIDE)
-    before = averaged(
-        lambda a, b: (parts.data[a:b] - sky.median_level) / sky.median_rms, shape, factor
-    )
-    after = averaged(lambda a, b: parts.sources[a:b] / sky.median_rms, shape, factor)
-    return before_after(before, after)
+    level, rms = parts.sky.median_level, parts.sky.median_rms
+    factor = block_factor(parts.data.shape, PLOT_SIDE)
+    before = Derived(parts.data, lambda rows: (rows - level) / rms)
+    after = Derived(parts.sources, lambda rows: rows / rms)
+    return before_after(averaged(before, factor), averaged(after, factor))
 
 
 def check_templates() -> None:
@@ -98,7 +94,7 @@ def check_templates() -> None:
     Raises
     ------
     ValueError
-        If what they need is not installed.
+        If jinja2 is not installed.
     """
     from bgrem.report.document import templates
 
@@ -106,7 +102,7 @@ def check_templates() -> None:
 
 
 def index_path(pages: Sequence[Path], prefix: str) -> Path:
-    """Where the index of a batch goes: beside its pages, or above them where they lie in several folders.
+    """The path of the index: beside the pages, or in the folder above all of them.
 
     Parameters
     ----------

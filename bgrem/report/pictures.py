@@ -2,18 +2,19 @@
 
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from bgrem.arrays.rows import Rows
+
 __all__ = ["AsinhCodes", "averaged", "before_after", "block_factor", "png", "stretched"]
 
-Rows = Callable[[int, int], np.ndarray]  # the rows `start` to `stop` of a part
-
-STRIP = 512  # rows averaged at a time
-FINE = 0.1  # step of the codes on the sky, in units of its noise: finer ones only store noise
-GAP = 8  # pixels between two pictures side by side
+AVERAGED_ROWS = 512  # rows averaged at a time
+FINE = (
+    0.1  # step of the codes at the sky, in units of its noise; finer steps would only store noise
+)
+PICTURE_GAP = 8  # pixels between two pictures side by side
 
 
 def block_factor(shape, side: int) -> int:
@@ -33,15 +34,13 @@ def block_factor(shape, side: int) -> int:
     return max(1, -(-max(shape) // side))
 
 
-def averaged(rows_of: Rows, shape, factor: int) -> np.ndarray:
-    """Means of blocks of `factor` x `factor` pixels, those at the upper edges may be narrower.
+def averaged(part: Rows, factor: int) -> np.ndarray:
+    """Means of blocks of `factor` x `factor` pixels; blocks at the upper edges may be narrower.
 
     Parameters
     ----------
-    rows_of : callable
-        Gives the rows from a first to before a last one: only a strip is held at a time.
-    shape : tuple of int
-        (ny, nx) of the image.
+    part : Rows
+        Of shape (ny, nx). Only a strip of it is in memory at a time.
     factor : int
 
     Returns
@@ -49,11 +48,11 @@ def averaged(rows_of: Rows, shape, factor: int) -> np.ndarray:
     2-D float32 array
         NaN where a block holds no finite pixel.
     """
-    ny, nx = shape
+    ny, nx = part.shape
     small = np.empty((-(-ny // factor), -(-nx // factor)), np.float32)
-    height = max(STRIP // factor, 1)
+    height = max(AVERAGED_ROWS // factor, 1)
     for top in range(0, small.shape[0], height):
-        strip = rows_of(top * factor, min((top + height) * factor, ny))
+        strip = part[top * factor : min((top + height) * factor, ny)]
         small[top : top + height] = _block_means(np.asarray(strip), factor)
     return small
 
@@ -75,13 +74,13 @@ def _block_sums(strip: np.ndarray, factor: int) -> np.ndarray:
 class AsinhCodes:
     """Numbers of a wide range as one byte each, fine on the sky and coarse on bright stars.
 
-    Code 0 says that there is no value, code k from 1 to 255 stands for
+    Code 0 stands for no value, code k from 1 to 255 for
     ``softening * sinh(low + step * (k - 1))``.
 
     Attributes
     ----------
     softening : float
-        Where the codes turn from equal steps to equal ratios.
+        The value at which the codes change from equal steps to equal ratios.
     low, step : float
     """
 
@@ -102,21 +101,21 @@ class AsinhCodes:
         return np.where(np.isfinite(code), np.clip(code, 1, 255), 0).astype(np.uint8)
 
     def table(self) -> np.ndarray:
-        """What the 256 codes stand for; the first is NaN."""
+        """The values of the 256 codes; the first is NaN."""
         values = self.softening * np.sinh(self.low + self.step * (np.arange(256) - 1.0))
         values[0] = np.nan
         return values
 
 
 def stretched(values: np.ndarray, *, black: float = -2.0, white: float = 30.0) -> np.ndarray:
-    """Grey levels by an asinh stretch, dark where there is no value.
+    """Grey levels by an asinh stretch; pixels without a value are black.
 
     Parameters
     ----------
     values : array
         In units of the sky rms, the sky at 0.
     black, white : float
-        What becomes black and white.
+        Values that become black and white.
 
     Returns
     -------
@@ -139,7 +138,7 @@ def before_after(before: np.ndarray, after: np.ndarray) -> bytes:
     -------
     bytes
     """
-    gap = np.full((before.shape[0], GAP), 255, np.uint8)
+    gap = np.full((before.shape[0], PICTURE_GAP), 255, np.uint8)
     return png(np.hstack([stretched(before), gap, stretched(after)]))
 
 
@@ -156,7 +155,7 @@ def png(grey: np.ndarray) -> bytes:
     """
     rows = grey[::-1]
     ny, nx = rows.shape
-    # Differences to the row above (filter 2) suit smooth pictures, the bytes themselves (0) noise.
+    # Smooth pictures are smaller as differences between rows (filter 2), noisy ones without (0).
     above = np.vstack([np.zeros((1, nx), np.uint8), rows[:-1]])
     packed = min((_packed(rows, 0), _packed(rows - above, 2)), key=len)
     header = struct.pack(">IIBBBBB", nx, ny, 8, 0, 0, 0, 0)

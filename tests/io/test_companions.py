@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 
 from bgrem.io.companions import companion_hdus, with_companions
-from bgrem.io.maps import Maps, maps_for
+from bgrem.io.maps import GivenMaps, maps_for
 from bgrem.io.reading import read_image
 from bgrem.processing.files import process_file
 
@@ -26,7 +26,7 @@ def flags(**places):
 
 def found(path, hdu=None, given=None):
     image = read_image(path, hdu)
-    return with_companions(image, Maps() if given is None else given)
+    return with_companions(image, GivenMaps() if given is None else given)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_hubble(hubble):
     assert maps.weight is None  # ERR is for those who ask for it
     assert maps.notes == (f"mask from {hubble}: HDU 6 (DQ)",)
     assert companion_hdus(read_image(hubble)) == {2, 3, 5, 6}
-    assert found(hubble, "DQ") == Maps()
+    assert found(hubble, "DQ") == GivenMaps()
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_what_is_given_goes_before(hubble):
     assert maps.mask is not None and not maps.mask.any()
     np.testing.assert_array_equal(maps.weight, sky())
     assert maps.saturate == 110.0 and maps.notes == ()
-    both = found(hubble, "SCI,1", Maps(saturate=110.0)).saturate
+    both = found(hubble, "SCI,1", GivenMaps(saturate=110.0)).saturate
     np.testing.assert_array_equal(
         both, (image.data >= 110) | (np.indices(SHAPE) == [[[3]], [[4]]]).all(0)
     )
@@ -171,7 +171,7 @@ def test_what_is_given_goes_before(hubble):
 def test_frames_without_companions(tmp_path):
     units = [fits.PrimaryHDU(sky()), fits.ImageHDU(sky(), name="WHT")]
     fits.HDUList(units).writeto(tmp_path / "a_ooi_b.fits")
-    assert found(tmp_path / "a_ooi_b.fits") == Maps()
+    assert found(tmp_path / "a_ooi_b.fits") == GivenMaps()
 
 
 def test_the_file_says_what_was_taken(hubble, toy_model):

@@ -10,7 +10,7 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bgrem.io.checksum import _encoded, ones_complement_sum
+from bgrem.io.hdus import _encoded, ones_complement_sum
 from bgrem.io.reading import FitsError, as_planes, is_fits_name, read_image
 from bgrem.io.writing import Product, write_mosaic
 
@@ -225,7 +225,7 @@ def test_truncated_is_refused_not_padded(tmp_path, pixels):
     whole = write(tmp_path / "a.fits", pixels).read_bytes()
     path = tmp_path / "b.fits"
     path.write_bytes(whole[: 2880 + pixels.nbytes - 1])
-    assert refusal(path) == "truncated, HDU 0 announces 5332 bytes of data and 5331 are there"
+    assert refusal(path) == "truncated, HDU 0 announces 5332 bytes of data and the file has 5331"
     path.write_bytes(whole[:300])
     assert refusal(path) == "truncated, the header of HDU 0 has no END"
     path.write_bytes(gzip.compress(whole)[:-100])

@@ -180,7 +180,7 @@ def test_marks_are_limited(monkeypatch, parts):
 
 
 def test_large_images_are_averaged_down(monkeypatch, parts):
-    monkeypatch.setattr("bgrem.report.document.SIDE", 100)
+    monkeypatch.setattr("bgrem.report.document.PICTURE_SIDE", 100)
     page = image_page(parts, name="frame")
     view = block(page, "view")
     assert view["factor"] == 3 and view["noise"] == pytest.approx(1 / 3, rel=0.2)

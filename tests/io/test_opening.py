@@ -2,7 +2,7 @@
 
 import pytest
 
-from bgrem.io.formats import advice
+from bgrem.io.opening import advice
 from bgrem.io.reading import FitsError, read_image
 
 FILES = {

@@ -6,10 +6,9 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 
-from bgrem import __version__
 from bgrem.cli.arguments import (
     Parser,
     command,
@@ -32,30 +31,7 @@ image. Exit code: 0 all written, 1 some failed (the others are done), 2 wrong us
 """
 
 
-@command("bgrem", extra="dask")
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process where None.
-
-    Returns
-    -------
-    int
-        Exit code: 0 all written, 1 some failed, 2 wrong usage, 130 interrupted.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = make_parser()
-    if argv in ([], ["-h"]):
-        parser.print_help()
-        return 0
-    options = parser.parse_args(_attach_values(argv, parser))
-    return _run(options, parser)
-
-
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
         prog="bgrem",
@@ -63,11 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Separate FITS images into sources, background and noise, "
         "and write each again with only its sources.",
         epilog=EXAMPLES,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=28, width=96
-        ),
         add_help=False,
-        allow_abbrev=False,
     )
     _add_image_options(parser.add_argument_group("image"))
     _add_output_options(parser.add_argument_group("output"))
@@ -75,11 +47,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_batch_options(parser.add_argument_group("many images"))
     other = parser.add_argument_group("other")
     other.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_version(other, "print the version")
     other.add_argument(
-        "--version", action="version", version=f"bgrem {__version__}", help="print the version"
-    )
-    other.add_argument(
-        "--help", action="help", help="print this help (so do -h alone, and no arguments)"
+        "--help", action="help", help="print this help, as -h alone and no arguments do"
     )
     return parser
 
@@ -98,7 +68,7 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-i", dest="hdu", help=argparse.SUPPRESS)
     group.add_argument(
         "--mask", metavar="MASK",
-        help="bad pixels, where it is not 0: a FITS file, FILE[HDU], or an HDU of the image's own file",
+        help="bad-pixel mask, bad where not 0: a FITS file, FILE[HDU], or an HDU of the image's own file",
     )  # fmt: skip
     group.add_argument(
         "--mask-bits", metavar="BITS", type=_bits,
@@ -107,8 +77,8 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--weight", metavar="MAP",
-        help="weight map, given as a mask is: the noise map takes its shape, the image tells the "
-        "scale; no data where it has none (weight 0, infinite variance)",
+        help="weight map, given as a mask is: the rms map is proportional to it, scaled to the measured "
+        "noise; pixels of weight 0 or infinite variance hold no data",
     )  # fmt: skip
     group.add_argument(
         "--weight-type", choices=("inverse", "variance", "rms"), default="inverse",
@@ -121,13 +91,13 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--no-companions", dest="companions", action="store_false",
-        help="take no mask or weight that is not given: DQ and WHT of HST and JWST, mask and "
-        "variance of HSC and LSST, the ood and oow files of DECam are taken otherwise",
+        help="do not use masks and weights that are not given; by default DQ and WHT of HST and JWST, "
+        "mask and variance of HSC and LSST, and the ood and oow files of DECam are used",
     )  # fmt: skip
     group.add_argument(
         "--bayer", choices=("auto", "yes", "no"), default="auto",
-        help="whether the image is a Bayer mosaic, done as four planes (default: what BAYERPAT or "
-        "the pixels say)",
+        help="whether the image is a Bayer mosaic, which is separated as four planes (default: determined "
+        "from BAYERPAT or the pixels)",
     )  # fmt: skip
     group.add_argument(
         "-m", "--minpix", metavar="MINPIX", type=_minpix, default="auto",
@@ -141,9 +111,7 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
         "-p", "--prefix", metavar="PREFIX", type=_prefix, default="BGRem_",
         help="the output is PREFIX + input name, beside the input (default: BGRem_)",
     )  # fmt: skip
-    group.add_argument(
-        "--output-dir", metavar="DIR", help="write there instead; made where missing"
-    )
+    group.add_argument("--output-dir", metavar="DIR", help="folder of the outputs; made if missing")
     group.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     group.add_argument(
         "--save", metavar="PLANES", type=_planes, default=(),
@@ -172,8 +140,7 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "-n", "--norm", metavar="NORM", type=number_from(0), default=0.0,
-        help="factor that brings the noise's standard deviation to 1; 1/NORM replaces the rms map, "
-        "0 estimates the map (default: 0)",
+        help="normalisation factor: the noise is 1/NORM everywhere; 0 estimates an rms map (default: 0)",
     )  # fmt: skip
     group.add_argument(
         "--model", metavar="MODEL", default="optical",
@@ -181,8 +148,8 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--engine", choices=("auto", "onnxruntime", "openvino", "torch"), default="auto",
-        help="what runs the model; where it is not installed, onnxruntime does on the CPU "
-        "(default: onnxruntime, or with --device cuda what has such a device)",
+        help="what runs the model; where it is not installed, onnxruntime runs it on the CPU "
+        "(default: onnxruntime; with --device cuda, torch where only it has such a device)",
     )  # fmt: skip
     group.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto",
@@ -190,7 +157,7 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--fwhm", metavar="PIXELS", type=positive_number,
-        help="FWHM of the point-spread function in pixels (default: measured)",
+        help="FWHM of the PSF in pixels (default: measured)",
     )  # fmt: skip
     group.add_argument(
         "--box", metavar="PIXELS", type=integer_from(16),
@@ -201,12 +168,13 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
 def _add_batch_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--workers", metavar="N", type=integer_from(1),
-        help="process N images at once, each with 1/N of the cores; what an earlier such run has done "
-        "with the same options counts as done (default: one after another)",
+        help="process N images at once, each with 1/N of the cores; images that an earlier such run has "
+        "finished with the same options are skipped (default: one after another)",
     )  # fmt: skip
     group.add_argument(
         "--scheduler", metavar="ADDRESS",
-        help="the same on the workers of a Dask cluster, tcp://host:port (pip install 'bgrem[dask]')",
+        help="process the images on the workers of a Dask cluster, tcp://host:port "
+        "(pip install 'bgrem[dask]')",
     )  # fmt: skip
     group.add_argument(
         "--shard",
@@ -216,8 +184,8 @@ def _add_batch_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--memory", metavar="LIMIT", type=_memory,
-        help="memory that a process may take, 2GB or 800MB: what does not fit is kept in files in the "
-        "output folder while it is worked on, with the same result (default: all of it)",
+        help="memory that a process may take, such as 2GB or 800MB: larger images are kept in temporary "
+        "files in the output folder, with the same result (default: no limit)",
     )  # fmt: skip
     group.add_argument(
         "--log", metavar="FILE",
@@ -292,7 +260,9 @@ def _attach_values(argv: list[str], parser: argparse.ArgumentParser) -> list[str
     return attached
 
 
-def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+@command(make_parser, extra="dask", help_of=([], ["-h"]), prepared=_attach_values)
+def main(options: argparse.Namespace, parser: Parser) -> int:
+    """Run the command; the exit code."""
     # numpy, astropy and the model runtime take a second to import: a usage error need not wait for it.
     from bgrem.processing.outcome import Log
     from bgrem.report.pages import check_templates

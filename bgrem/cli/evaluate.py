@@ -2,10 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from bgrem import __version__
 from bgrem.cli.arguments import Parser, command, complain, integer_from, positive_number, sentence
 
 PROGRAM = "bgrem-evaluate"
@@ -20,40 +18,17 @@ examples:
 SINGLE holds the exposure in its first image and may have an HDU MASK; DEEP has the HDUs SCI and SE
 (standard error), on the same grid and flux scale. The table gives true detections at 10, 30, 100 and
 300 false ones per megapixel, where the area allows at least ten false. --inject measures the PSF and
-the noise on the frame, and compares methods whose lists are equally long; it says how deep each goes
-(S/N and magnitudes), what it finds at each S/N, and how right the fluxes are.
+the noise on the frame, and compares lists of equal length: their depth (S/N and magnitudes), their
+completeness at each S/N, and the bias of the fluxes.
 """
 
 
-@command(PROGRAM, extra="evaluate")
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process where None.
-
-    Returns
-    -------
-    int
-        Exit code: 0 done, 1 failed, 2 wrong usage.
-    """
-    parser = make_parser()
-    options = parser.parse_args(argv)
-    if not options.pair and not options.simulate and not options.inject:
-        parser.error("give --pair SINGLE DEEP, --simulate N or --inject IMG")
-    return _run(options)
-
-
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
         prog="bgrem-evaluate",
         description="Count true and false detections of bgrem, SExtractor and a matched filter.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--pair", nargs=2, action="append", default=[], metavar=("SINGLE", "DEEP"),
@@ -61,12 +36,12 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--inject", nargs="+", action="extend", default=[], metavar="IMG",
-        help="FITS images into which sources are drawn (repeatable); of large ones the middle",
+        help="FITS images into which sources are drawn (repeatable); only the middle of large images is used",
     )  # fmt: skip
     parser.add_argument("--hdu", help="HDU of the images of --inject, number or EXTNAME")
     parser.add_argument(
         "--gain", type=positive_number, metavar="ELECTRONS",
-        help="electrons per data unit of --inject (default: the header's, or the sky's noise tells)",
+        help="electrons per data unit of --inject (default: the header's, else from the noise of the sky)",
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=integer_from(0), default=0, help="of the sources of --inject (default: 0)"
@@ -99,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--output-dir", metavar="DIR", help="write table (JSON), curves (CSV) and plot (PNG) there"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.add_argument("--version", action="version", version=f"bgrem {__version__}")
+    parser.add_version()
     return parser
 
 
@@ -203,6 +178,14 @@ def _settings(path: str | None) -> dict:
 
 def _show(text: str) -> None:
     print(text, file=sys.stderr)
+
+
+@command(make_parser, extra="evaluate")
+def main(options: argparse.Namespace, parser: Parser) -> int:
+    """Run the command; the exit code."""
+    if not options.pair and not options.simulate and not options.inject:
+        parser.error("give --pair SINGLE DEEP, --simulate N or --inject IMG")
+    return _run(options)
 
 
 if __name__ == "__main__":

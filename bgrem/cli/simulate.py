@@ -2,10 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from bgrem import __version__
 from bgrem.cli.arguments import (
     Parser,
     command,
@@ -21,9 +19,9 @@ examples:
   bgrem-simulate                                   scene.fits: a MeerLICHT cut-out, 256 x 256
   bgrem-simulate --shape 1024 --fwhm 3.2 --seed 7 --count 10 --output-dir frames
   bgrem-simulate --scene cluster.toml --set stars=20000 --set full_well=0
-  bgrem-simulate --scene scene.fits                the same scene once more
-  bgrem-simulate --training-sky --count 20         what networks are trained on
-  bgrem-simulate --realism image.fits              is it like the training sky?
+  bgrem-simulate --scene scene.fits                draw the same scene again
+  bgrem-simulate --training-sky --count 20         scenes as networks are trained on
+  bgrem-simulate --realism image.fits              compare a frame with the training sky
 
 Each file holds DATA, SOURCES, BACKGROUND, NOISE (which add up to the data), MASK and the table TRUTH.
 cluster.toml holds fields of a scene, one a line (stars = 5000.0); --list-fields prints them all.
@@ -31,31 +29,7 @@ Exit code: 0 done, 1 failed, or with --realism a frame is unlike the simulator; 
 """
 
 
-@command("bgrem-simulate", extra="train")
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Returns
-    -------
-    int
-        Exit code: 0 done, 1 failed or unlike, 2 wrong usage.
-    """
-    parser = make_parser()
-    options = parser.parse_args(argv)
-    if options.training_sky and (options.scene or options.set or options.fwhm):
-        parser.error("--training-sky draws every field at random: no --scene, --fwhm or --set")
-    if options.realism and (options.scene or options.set or options.fwhm):
-        parser.error("--realism compares with the training sky: no --scene, --fwhm or --set")
-    if not options.name or "/" in options.name:
-        parser.error(f"--name {options.name!r} is no file name (a folder goes to --output-dir)")
-    if options.list_fields:
-        return _list_fields()
-    if options.realism:
-        return _compare(options)
-    return _write(options)
-
-
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
         prog="bgrem-simulate",
@@ -63,26 +37,20 @@ def make_parser() -> argparse.ArgumentParser:
         "       bgrem-simulate --realism IMG [IMG ...] [--count N] [--seed SEED]",
         description="Draw simulated skies, with the truth about them, to FITS files.",
         epilog=EXAMPLES,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=28, width=96
-        ),
         add_help=False,
-        allow_abbrev=False,
     )
     _add_scene_options(parser.add_argument_group("scene"))
     _add_output_options(parser.add_argument_group("output"))
     group = parser.add_argument_group("realism")
     group.add_argument(
         "--realism", metavar="IMG", nargs="+",
-        help="draw no files: tell which statistics of the blank sky of these FITS images lie outside "
+        help="write no files: print which statistics of the blank sky of these FITS images lie outside "
         "the central 96 %% of COUNT scenes of the training sky (default: 200)",
     )  # fmt: skip
     other = parser.add_argument_group("other")
     other.add_argument("--quiet", action="store_true", help="print errors and results only")
     other.add_argument("--list-fields", action="store_true", help="print the default scene as TOML")
-    other.add_argument(
-        "--version", action="version", version=f"bgrem {__version__}", help="print it"
-    )
+    parser.add_version(other, "print the version")
     other.add_argument("--help", action="help", help="print this help")
     return parser
 
@@ -98,7 +66,10 @@ def _add_scene_options(group: argparse._ArgumentGroup) -> None:
         "--training-sky", action="store_true", help="scenes at random from the training sky"
     )
     group.add_argument(
-        "--shape", metavar="NY[,NX]", type=_shape, help="size in pixels (default: the scene's, 256)"
+        "--shape",
+        metavar="NY[,NX]",
+        type=_shape,
+        help="size in pixels (default: that of the scene, 256)",
     )
     group.add_argument(
         "--fwhm", metavar="PIXELS", type=number_from(0), help="seeing (default: the scene's, 4.5)"
@@ -277,6 +248,22 @@ def _counted(scenes, count: int, quiet: bool):
 
     hidden = quiet or not sys.stderr.isatty()
     return tqdm(scenes, total=count, desc="simulated scenes", leave=False, disable=hidden)
+
+
+@command(make_parser, extra="train")
+def main(options: argparse.Namespace, parser: Parser) -> int:
+    """Run the command; the exit code."""
+    if options.training_sky and (options.scene or options.set or options.fwhm):
+        parser.error("--training-sky draws every field at random: no --scene, --fwhm or --set")
+    if options.realism and (options.scene or options.set or options.fwhm):
+        parser.error("--realism compares with the training sky: no --scene, --fwhm or --set")
+    if not options.name or "/" in options.name:
+        parser.error(f"--name {options.name!r} is no file name (a folder goes to --output-dir)")
+    if options.list_fields:
+        return _list_fields()
+    if options.realism:
+        return _compare(options)
+    return _write(options)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ import logging
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from bgrem import __version__
 from bgrem.cli.arguments import Parser, command, complain, integer_from, number_from
 
 EXAMPLES = """\
@@ -21,65 +20,36 @@ examples:
   bgrem -f image.fits --model mine/own.onnx
 
 The folder gets checkpoint.pt, log.jsonl (losses, and detections on held-out scenes), and at the end
-NAME.onnx, which bgrem takes, and NAME.safetensors, the weights, which "start" in another
-configuration takes. Run the same command again to go on: a training that was interrupted and
-resumed is, on a CPU, bit by bit the one that was not. Ctrl-C ends it after the step in progress and
-saves it; Ctrl-C twice ends it at once. Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+NAME.onnx, the model for bgrem, and NAME.safetensors, the weights, for "start" in another
+configuration. The same command continues a training; on a CPU the result is bit by bit that of a
+training without interruption. Ctrl-C saves and ends it after the step in progress; Ctrl-C twice
+ends it at once. Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
 
 
-@command("bgrem-train", extra="train")
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process where None.
-
-    Returns
-    -------
-    int
-        Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
-    """
-    parser = make_parser()
-    options = parser.parse_args(argv)
-    if bool(options.config) == bool(options.from_fits):
-        parser.error("give either CONFIG.toml or --from-fits IMG ...")
-    if options.name and not options.from_fits:
-        parser.error("--name goes with --from-fits: CONFIG.toml has a name")
-    if options.name and not re.fullmatch(r"[\w-]+", options.name):
-        parser.error(f"--name {options.name} must be of letters, digits, - and _")
-    return _run(options)
-
-
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
         prog="bgrem-train",
         usage="bgrem-train {CONFIG.toml | --from-fits IMG ...} --output-dir DIR [options]",
-        description="Train a network on simulated skies, or further on frames of one's own, and "
+        description="Train a network on simulated skies, or further on your own frames, and "
         "write it as a model for bgrem.",
         epilog=EXAMPLES,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=28, width=96
-        ),
-        allow_abbrev=False,
     )
     parser.add_argument(
         "config", metavar="CONFIG.toml", nargs="?", help="configuration of the training"
     )
     parser.add_argument(
         "--from-fits", metavar="IMG", nargs="+", default=[],
-        help="train the shipped model further on skies made of these frames, whose sources need not "
-        "be known: noise and background of the places between them, and the PSF",
+        help="train the shipped model further on skies with the noise, the background and the PSF of "
+        "these frames; their sources need not be known",
     )  # fmt: skip
     parser.add_argument(
         "--name", help="of the model of --from-fits (default: own, which gives own.onnx)"
     )
     parser.add_argument(
         "--output-dir", metavar="DIR", required=True,
-        help="folder of checkpoint, log and model; made where missing, resumed where not",
+        help="folder of checkpoint, log and model; made if missing, else the training resumes",
     )  # fmt: skip
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto",
@@ -95,17 +65,24 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--stop-after", metavar="MINUTES", type=number_from(0),
-        help="save, write the model as it is, and end after so long; run again to go on",
+        help="save the checkpoint, write the model and end after MINUTES; the same command continues",
     )  # fmt: skip
     parser.add_argument(
         "--extend", action="store_true",
-        help="go on although steps or decay were changed in CONFIG.toml, which is possible until "
+        help="continue with other steps or decay in CONFIG.toml, which is possible until "
         "the learning rate begins to fall",
     )  # fmt: skip
     parser.add_argument(
         "--export-only", action="store_true",
         help="write the model of the folder's checkpoint and end",
     )  # fmt: skip
+    _add_intervals(parser)
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_version()
+    return parser
+
+
+def _add_intervals(parser: Parser) -> None:
     parser.add_argument(
         "--report-every", metavar="STEPS", type=integer_from(1), default=200,
         help="steps between lines of the log (default: 200)",
@@ -119,9 +96,6 @@ def make_parser() -> argparse.ArgumentParser:
         help="steps between validations by detection on held-out scenes, 0 for none "
         "(default: 2000)",
     )  # fmt: skip
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.add_argument("--version", action="version", version=f"bgrem {__version__}")
-    return parser
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -236,6 +210,18 @@ def _bar(steps: int, logger: logging.Logger) -> Iterator[Callable[[int], None]]:
             bar.update(step - bar.n)
 
         yield report
+
+
+@command(make_parser, extra="train")
+def main(options: argparse.Namespace, parser: Parser) -> int:
+    """Run the command; the exit code."""
+    if bool(options.config) == bool(options.from_fits):
+        parser.error("give either CONFIG.toml or --from-fits IMG ...")
+    if options.name and not options.from_fits:
+        parser.error("--name goes with --from-fits: CONFIG.toml has a name")
+    if options.name and not re.fullmatch(r"[\w-]+", options.name):
+        parser.error(f"--name {options.name} must be of letters, digits, - and _")
+    return _run(options)
 
 
 if __name__ == "__main__":

@@ -1,53 +1,23 @@
 """The command ``bgrem-undo``: from the file that bgrem wrote back to the image that it read."""
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from bgrem import __version__
 from bgrem.cli.arguments import Parser, command, complain, sentence
 
 EPILOG = """\
 The file must hold the planes of `bgrem --save background,noise`. Integer images come back bit
-for bit, with their headers; float images to the last place. Exit code: 0 all written, 1 some
+for bit, with their headers; float images within one unit in the last place. Exit code: 0 all written, 1 some
 failed (the others are done), 2 wrong usage.
 """
 
 
-@command("bgrem-undo")
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process where None.
-
-    Returns
-    -------
-    int
-        Exit code: 0 all written, 1 some failed, 2 wrong usage, 130 interrupted.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = make_parser()
-    if not argv:
-        parser.print_help()
-        return 0
-    options = parser.parse_args(argv)
-    if options.output and len(options.files) > 1:
-        parser.error("--output names one file, give --output-dir for several")
-    return _run(options)
-
-
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
         prog="bgrem-undo",
-        description="Give back the images that bgrem was run on, from the files that it wrote.",
+        description="Restore the images that bgrem was run on from the files that it wrote.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="written by bgrem")
     parser.add_argument(
@@ -58,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--output-dir", metavar="DIR", help="write there instead; made where missing"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    parser.add_argument("--version", action="version", version=f"bgrem {__version__}")
+    parser.add_version()
     return parser
 
 
@@ -76,6 +46,14 @@ def _run(options: argparse.Namespace) -> int:
             failed += 1
             complain("bgrem-undo", sentence(error))
     return 1 if failed else 0
+
+
+@command(make_parser, help_of=([],))
+def main(options: argparse.Namespace, parser: Parser) -> int:
+    """Run the command; the exit code."""
+    if options.output and len(options.files) > 1:
+        parser.error("--output names one file, give --output-dir for several")
+    return _run(options)
 
 
 if __name__ == "__main__":

@@ -323,7 +323,7 @@ def test_calibration(command, toy_model_path, tmp_path):
 def test_recall_and_precision_of_known_masks(command):
     artefacts = command("artefacts")
     sky = small_sky(4, **artefacts.KINDS["cosmic rays"] | {"cosmic_rays": 400.0})
-    true = (sky.mask & artefacts.scene.ARTEFACT) > 0
+    true = (sky.mask & artefacts.scene.DEFECT_BIT) > 0
     assert true.sum() > 50
     perfect = artefacts.shares(artefacts.tally(sky, true))
     assert perfect["recall"] == perfect["precision"] == 1.0

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from astropy.io import fits
-from common import cores, model_of, options, report
+from checks import cores, model_of, options, report
 from speed import large_frame
 
 from bgrem.processing.files import process_file

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from common import cores, model_of, options, report, simulated
+from checks import cores, model_of, options, report, simulated
 
 SPEED, MEMORY, RATIO = 3.0, 1.5, 4.3
 

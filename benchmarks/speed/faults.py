@@ -16,7 +16,6 @@ written is not, bit by bit, what one process writes; half-written files are thos
 The exit code is 1 if there is any.
 """
 
-import argparse
 import logging
 import os
 import signal
@@ -36,6 +35,9 @@ from bgrem.inference.model import load_model
 from bgrem.processing.batch import process_batch
 from bgrem.processing.files import process_files
 from bgrem.processing.outcome import Result
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from command import command_parser
 
 FAULTS = ("killed", "memory", "late", "both")
 WORKERS = 3
@@ -69,15 +71,11 @@ def main(argv=None):
 
 def make_parser():
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--runs", type=int, default=20, help="clusters, the faults taking turns")
     add("--frames", type=int, default=24, help="of a batch")
     add("--side", type=int, default=512, help="of a frame in pixels")
-    add("--model", default="optical", help="name, or path of an .onnx file")
     add("--folder", help="for frames and outputs (default: a temporary one)")
     add("--json", metavar="FILE", help="write the results there, too")
     return parser

@@ -12,7 +12,6 @@ gives; "layer by layer" is what they would be if every layer read and wrote memo
 network (`published.py`) stands below for comparison, without a measured time.
 """
 
-import argparse
 import json
 import math
 import os
@@ -27,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from published import STEP, TILE, onnx_network
 from stages import REST, STAGES, time_stages
-from suite import SCENE, report, scene, write_frame
+from suite import SCENE, command_parser, report, scene, write_frame
 
 from bgrem.inference.engines import cores
 from bgrem.inference.model import load_model
@@ -78,16 +77,12 @@ def main(argv=None):
 
 def make_parser():
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--side", type=int, default=4096, help="of the frame in pixels")
     add("--threads", type=int, help="of network, product and copy (default: one per core)")
     add("--matrix", type=int, default=MATRIX, help="side of the matrices that are multiplied")
     add("--copy", type=int, default=COPY, help="bytes that are copied")
-    add("--model", default="optical", help="name, or path of an .onnx file")
     add("--json", metavar="FILE", help="write the results there, too")
     return parser
 

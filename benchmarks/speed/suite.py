@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,6 +44,9 @@ from bgrem.evaluate.tables import text_table, write_json
 from bgrem.inference.engines import cores
 from bgrem.inference.model import load_model
 from bgrem.simulate import Scene, draw
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from command import command_parser, made_with
 
 HERE = Path(__file__).resolve().parent
 # The code that is measured is that of this checkout.
@@ -100,10 +103,7 @@ def main(argv=None):
 
 def make_parser():
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--sides", type=int, nargs="+", default=[1024, 2048, 4096], help="of the frames in pixels")
     add("--steps", type=int, nargs="+", default=[1, 4], help="diffusion steps")
@@ -120,7 +120,6 @@ def make_parser():
     add("--batch", type=int, default=32, help="images of the batch for the workers")
     add("--batch-side", type=int, default=2048, help="of an image of the batch in pixels")
     add("--repeat", type=int, default=2, help="runs of each; the quickest counts")
-    add("--model", default="optical", help="name, or path of an .onnx file")
     add("--tensorflow", metavar="PYTHON", default=os.environ.get("TENSORFLOW"),
         help="an interpreter that has TensorFlow, NumPy and Astropy (or $TENSORFLOW)")  # fmt: skip
     add("--folder", help="for frames and outputs (default: a temporary one)")
@@ -455,7 +454,7 @@ def report(options, tables, model, seconds, **facts):
     print(f"{seconds:.0f} s, {cores()} cores, model {model.card.name} {model.sha256[:12]}")
     if not options.json:
         return
-    made = {"card": asdict(model.card), "sha256": model.sha256, "cores": cores()}
+    made = {**made_with(model), "cores": cores()}
     print(write_json(options.json, {"tables": tables, **facts, **made, "seconds": seconds}))
     if "whole commands" in tables and find_spec("matplotlib"):
         print(picture(Path(options.json).with_suffix(".png"), tables["whole commands"]))

@@ -88,31 +88,11 @@ class Froc:
         return self.source_snr.size
 
     def allowed(self, rate):
-        """Whether the area is large enough for a rate to be a measurement.
-
-        Parameters
-        ----------
-        rate : float
-            False detections per megapixel.
-
-        Returns
-        -------
-        bool
-        """
+        """Whether the area is large enough to measure at a rate (false detections per Mpix)."""
         return bool(rate * self.area >= LEAST_FALSE - ROUNDING)
 
     def reaches(self, rate):
-        """Whether the list goes deep enough to hold that many false detections.
-
-        Parameters
-        ----------
-        rate : float
-            False detections per megapixel.
-
-        Returns
-        -------
-        bool
-        """
+        """Whether the list holds as many false detections as a rate (per Mpix) allows."""
         return np.count_nonzero(self.source < 0) > rate * self.area + ROUNDING
 
     def length(self, rate, weights=None):

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from unittest import mock
 
 from bgrem import background
-from bgrem.arrays import tiling
-from bgrem.inference import model
+from bgrem.arrays import rows, tiling
+from bgrem.inference import denoiser, model
 from bgrem.processing import files
-from bgrem.sky import estimate as sky
+from bgrem.sky import mesh
 
 __all__ = ["REST", "STAGES", "Stage", "Timing", "time_stages"]
 
@@ -47,15 +47,15 @@ NETWORK, WAITING = "network", "waiting for the network"
 STAGES = (
     Stage("read", ((files, "read_image"),), 4 + 4),
     Stage("bad pixels", ((background, "flag_pixels"),), 4 + 1),
-    Stage("centre and scale", ((background, "center_and_scale"),), 4),
-    Stage("to sky rms", ((background, "_standardised"),), 4 + 4),
-    Stage("sky mesh", ((background, "estimate_mesh"),), 4),
-    Stage("sky from its mesh", ((sky.Mesh, "background_rows"), (sky.Mesh, "rms_rows"))),
+    Stage("centre and scale", ((background, "standardise"),), 4),
+    Stage("to sky rms", ((rows.Computed, "__getitem__"),), 4 + 4),
+    Stage("sky mesh", ((background, "measure_sky"),), 4),
+    Stage("sky from its mesh", ((mesh._Interpolated, "__getitem__"),)),
     Stage("frame", ((background, "measure_frame"),), 4),
     Stage(NETWORK, ((model.Model, "__call__"),)),
-    Stage("diffusion", ((background, "reverse_diffusion"),)),
+    Stage("diffusion", ((denoiser, "reverse_diffusion"),)),
     # One plane goes in; sources and artefacts come out.
-    Stage("tiles", ((background, "map_tiles"), (tiling, "_tiles")), 4 + 8),
+    Stage("tiles", ((denoiser, "map_tiles"), (tiling, "_tiles")), 4 + 8),
     Stage(WAITING, ((tiling, "_in_order"),)),
     Stage("saturation", ((background, "keep_saturated"),), 1),
     Stage("write", ((files, "write_mosaic"),), 4 + 4),
@@ -96,7 +96,7 @@ class Timing:
 
 
 class Clock:
-    """Times functions without the timed ones that they call; each thread by itself."""
+    """Times functions without the timed ones that they call, separately in each thread."""
 
     def __init__(self):
         self.spent = defaultdict(float)  # by thread and name

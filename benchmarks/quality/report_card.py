@@ -104,7 +104,7 @@ def finish(options, tables, *, model, began, plot=None, **facts):
         Draws the tables (first) on a `matplotlib.figure.Figure` (second), which goes beside the JSON
         file.
     **facts
-        What else the JSON file tells.
+        Further entries of the JSON file.
     """
     for title, rows in tables.items():
         print(f"{title}\n{text_table(rows) if rows else 'nothing'}\n")

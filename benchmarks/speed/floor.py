@@ -36,7 +36,7 @@ __all__ = ["Operations", "count_operations", "measure_rates"]
 MATRIX = 4096  # side of the matrices that are multiplied
 COPY = 1 << 29  # bytes that are copied, far more than any cache holds
 REPEAT = 5  # the quickest counts
-#: The variables that tell the usual libraries of linear algebra how many threads they have.
+#: The variables that set the number of threads of the usual libraries of linear algebra.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 TILE_OF_COUNT = 512  # px: operations per pixel do not depend on it
 

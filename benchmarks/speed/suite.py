@@ -17,7 +17,7 @@ Every run is a process of its own that reads a FITS file and writes what it make
 
 The frame is a simulated MeerLICHT scene of 1024 pixels and its reflections. "peak GB" is that of the
 largest process (1e9 bytes), files that it has mapped included; "GB beyond" is without the frame's file.
-Nothing else should run beside it: "processor s" tells when something did.
+Nothing else should run beside it: "processor s" shows when something did.
 """
 
 import argparse
@@ -316,7 +316,7 @@ def compared(methods, frames, options, folder):
             for steps in (options.steps if method.stepped else [None])
             for side in frames
         ]
-        # What is not here is told once.
+        # A missing program is reported once.
         for steps, side in runs[:1] if method.missing else runs:
             rows.append(row_of(method, steps, side, frames[side], options, folder))
     return with_ratios(rows)
@@ -403,7 +403,7 @@ def threaded(frame, side, options, folder):
     rows = []
     for threads in numbers(options.threads):
         tell(f"threads: {threads}")
-        # A worker is told how many threads it has; alone, the runtime looks at the whole machine.
+        # A worker is given its number of threads; alone, the runtime looks at the whole machine.
         command = bgrem_command(options.model, "--workers", 1)(frame, folder, 1)
         usage = quickest(command, folder, options.repeat, threads)
         rows.append({"threads": threads, **figures(usage, side**2 / 1e6)})
@@ -447,7 +447,7 @@ def report(options, tables, model, seconds, **facts):
     seconds : float
         That it all took.
     **facts
-        What else the JSON file tells.
+        Further entries of the JSON file.
     """
     for title, rows in tables.items():
         print(f"{title}\n{text_table(rows)}\n")

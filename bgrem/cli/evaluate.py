@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--hdu", help="HDU of the images of --inject, number or EXTNAME")
     parser.add_argument(
         "--gain", type=positive_number, metavar="ELECTRONS",
-        help="electrons per data unit of --inject (default: the header's, or the sky's noise tells)",
+        help="electrons per data unit of --inject (default: the header's, or from the sky's noise)",
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=integer_from(0), default=0, help="of the sources of --inject (default: 0)"
@@ -157,7 +157,7 @@ def _pool(results: list, options: argparse.Namespace) -> None:
 
 
 def _inject(options: argparse.Namespace, model, show) -> int:
-    """Each image by itself, then a row for each: 1 if one failed, the others done."""
+    """Each image separately, then a row for each; 1 where one failed."""
     import numpy as np
 
     from bgrem.evaluate.inject import evaluate_injected

@@ -340,7 +340,7 @@ def froc(detections, truths):
         first_source += snrs[-1].size
         first_block += area.size
     score, source, block = (np.concatenate(column) for column in zip(*parts, strict=True))
-    # Of equal scores the false one goes first: a threshold takes both.
+    # Of equal scores the false one comes first: a threshold takes both.
     order = np.lexsort((source >= 0, -score))
     block_area = np.concatenate(areas)
     if not block_area.sum() > 0:

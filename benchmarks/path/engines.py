@@ -11,7 +11,7 @@ import time
 import warnings
 
 import numpy as np
-from common import local_noise, model_of, options, report, simulated
+from checks import local_noise, model_of, options, report, simulated
 
 from bgrem.background import separate
 from bgrem.inference.engines import ENGINES, EngineWarning

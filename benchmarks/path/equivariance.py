@@ -7,7 +7,7 @@ local noise; at most 1e-3.
 """
 
 import numpy as np
-from common import local_noise, model_of, options, report, simulated
+from checks import local_noise, model_of, options, report, simulated
 
 from bgrem import remove_background
 from bgrem.background import separate

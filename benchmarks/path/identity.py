@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from common import model_of, options, report, simulated
+from checks import model_of, options, report, simulated
 
 from bgrem.io.reading import read_image
 from bgrem.processing.files import process_file

@@ -18,10 +18,9 @@ import time
 from pathlib import Path
 
 from astropy.io import fits
-from common import model_of, options, report
+from checks import cores, model_of, options, report
 from speed import large_frame
 
-from bgrem.inference.engines import cores
 from bgrem.processing.files import process_file
 
 SIZE, SECONDS = 8.0, 2.0

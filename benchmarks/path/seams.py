@@ -13,7 +13,7 @@ import time
 from functools import partial
 
 import numpy as np
-from common import local_noise, model_of, options, report, simulated
+from checks import local_noise, model_of, options, report, simulated
 
 from bgrem.arrays.tiling import _Axis, map_tiles
 from bgrem.detection.frame import measure_frame

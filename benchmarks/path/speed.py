@@ -16,9 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from common import model_of, options, report, simulated
-
-from bgrem.inference.engines import cores
+from checks import cores, model_of, options, report, simulated
 
 SPEED, MEMORY, RATIO = 3.0, 1.5, 4.3
 

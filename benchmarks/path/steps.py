@@ -12,7 +12,7 @@ is; and the time. The significance is that of the first step, whatever their num
 import time
 
 import numpy as np
-from common import model_of, options, report, simulated
+from checks import model_of, options, report, simulated
 
 from bgrem.background import separate
 from bgrem.detection.detect import detect_on_sources

@@ -1,18 +1,31 @@
 """What the commands of this folder share: options, streams of random numbers, and their report."""
 
-import argparse
 import sys
 import time
 import tomllib
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from bgrem.evaluate.tables import text_table, write_json
-from bgrem.inference.model import load_model
 from bgrem.simulate.scene_files import make_scene
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from command import command_parser, made_with, model_of
+
+__all__ = [
+    "ADVISED_RATE",
+    "add_seed",
+    "add_threshold",
+    "finish",
+    "make_parser",
+    "meerlicht_scene",
+    "model_of",
+    "stream",
+    "tell",
+    "threshold_of",
+]
 
 MEERLICHT = Path(__file__).with_name("meerlicht.toml")
 #: First number of every stream of random numbers here; training's seeds are small numbers.
@@ -25,13 +38,7 @@ THRESHOLD = -1.0
 
 def make_parser(description):
     """The options that every command has."""
-    parser = argparse.ArgumentParser(
-        description=description,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", default="optical", help="name, or path of an .onnx file")
-    parser.add_argument("--threads", type=int, help="of the network (default: one per core)")
+    parser = command_parser(description, threads=True)
     parser.add_argument(
         "--json", metavar="FILE", help="write the results there, too, and a plot beside them"
     )
@@ -67,11 +74,6 @@ def stream(seed, *numbers):
     return np.random.default_rng([STREAM, seed, *numbers])
 
 
-def model_of(options):
-    """The model that the options name."""
-    return load_model(options.model, threads=options.threads)
-
-
 def meerlicht_scene(rng, side):
     """One of the scenes that `meerlicht.toml` varies."""
     settings = tomllib.loads(MEERLICHT.read_text(encoding="utf-8"))
@@ -102,15 +104,18 @@ def finish(options, tables, *, model, began, plot=None, **facts):
         Draws the tables (first) on a `matplotlib.figure.Figure` (second), which goes beside the JSON
         file.
     **facts
-        What else the JSON file tells.
+        Further entries of the JSON file.
     """
     for title, rows in tables.items():
         print(f"{title}\n{text_table(rows) if rows else 'nothing'}\n")
-    made = {"card": asdict(model.card), "sha256": model.sha256}
     seconds = time.perf_counter() - began
     print(f"{seconds:.0f} s, model {model.card.name} {model.sha256[:12]}")
     if options.json:
-        print(write_json(options.json, {"tables": tables, **facts, **made, "seconds": seconds}))
+        print(
+            write_json(
+                options.json, {"tables": tables, **facts, **made_with(model), "seconds": seconds}
+            )
+        )
         if plot and find_spec("matplotlib"):
             print(picture(Path(options.json).with_suffix(".png"), plot, tables))
 

@@ -29,13 +29,15 @@ from pathlib import Path
 import distributed
 import numpy as np
 from astropy.io import fits
-from options import make_parser
 
 from bgrem.evaluate.tables import text_table, write_json
 from bgrem.inference.model import load_model
 from bgrem.processing.batch import process_batch
 from bgrem.processing.files import process_files
 from bgrem.processing.outcome import Result
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from command import command_parser
 
 FAULTS = ("killed", "memory", "late", "both")
 WORKERS = 3
@@ -46,7 +48,7 @@ FOUND = ("lost", "twice", "different", "half-written")
 
 def main(argv=None):
     """Measure, print and write."""
-    options = command_parser().parse_args(argv)
+    options = make_parser().parse_args(argv)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     began = time.perf_counter()
     model = load_model(options.model, threads=1)
@@ -67,13 +69,15 @@ def main(argv=None):
     return 1 if any(each[name] for each in runs for name in FOUND) else 0
 
 
-def command_parser():
+def make_parser():
     """The options of the command."""
-    parser = make_parser(__doc__)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--runs", type=int, default=20, help="clusters, the faults taking turns")
     add("--frames", type=int, default=24, help="of a batch")
     add("--side", type=int, default=512, help="of a frame in pixels")
+    add("--folder", help="for frames and outputs (default: a temporary one)")
+    add("--json", metavar="FILE", help="write the results there, too")
     return parser
 
 

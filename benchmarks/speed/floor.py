@@ -24,10 +24,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from options import make_parser
 from published import STEP, TILE, onnx_network
 from stages import REST, STAGES, time_stages
-from suite import SCENE, report, scene, write_frame
+from suite import SCENE, command_parser, report, scene, write_frame
 
 from bgrem.inference.engines import cores
 from bgrem.inference.model import load_model
@@ -37,7 +36,7 @@ __all__ = ["Operations", "count_operations", "measure_rates"]
 MATRIX = 4096  # side of the matrices that are multiplied
 COPY = 1 << 29  # bytes that are copied, far more than any cache holds
 REPEAT = 5  # the quickest counts
-#: The variables that tell the usual libraries of linear algebra how many threads they have.
+#: The variables that set the number of threads of the usual libraries of linear algebra.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 TILE_OF_COUNT = 512  # px: operations per pixel do not depend on it
 
@@ -59,7 +58,7 @@ class Operations:
 
 def main(argv=None):
     """Measure, print and write."""
-    options = command_parser().parse_args(argv)
+    options = make_parser().parse_args(argv)
     began = time.perf_counter()
     model = load_model(options.model, threads=options.threads)
     rates = measure_rates(options.threads or cores(), options.matrix, options.copy)
@@ -76,14 +75,15 @@ def main(argv=None):
     report(options, tables, model, time.perf_counter() - began)
 
 
-def command_parser():
+def make_parser():
     """The options of the command."""
-    parser = make_parser(__doc__)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--side", type=int, default=4096, help="of the frame in pixels")
     add("--threads", type=int, help="of network, product and copy (default: one per core)")
     add("--matrix", type=int, default=MATRIX, help="side of the matrices that are multiplied")
     add("--copy", type=int, default=COPY, help="bytes that are copied")
+    add("--json", metavar="FILE", help="write the results there, too")
     return parser
 
 

@@ -8,6 +8,7 @@ operating system tells the peak of the command's memory, the limit's keeping inc
 `--compare` the same frame goes through once without the limit, and the outputs must be equal.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -17,19 +18,20 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from options import make_parser
 
-from bgrem.cli.bgrem import make_parser as parser_of_bgrem
+from bgrem.cli.bgrem import make_parser
 
 BLOCK = 1024  # side in pixels of what is repeated
 STARS = 300  # in a block
 
 
 def main():
-    parser = make_parser(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--side", type=int, default=8192, help="of the frame in pixels")
     parser.add_argument("--memory", default="1.2GB", help="the limit")
+    parser.add_argument("--model", default="optical", help="name, or path of an .onnx file")
     parser.add_argument("--save", default="", help="planes, as for the command")
+    parser.add_argument("--folder", help="for the frame and the output (default: a temporary one)")
     parser.add_argument("--compare", action="store_true", help="with a run without a limit")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
@@ -41,7 +43,7 @@ def main():
             told(chosen.side, "free", *run(path, chosen, "free_"))
             same = equal(*(path.with_name(f"{kind}_frame.fits") for kind in ("limited", "free")))
             print(f"equal: {'yes' if same else 'NO'}")
-    limit = parser_of_bgrem().parse_args(["-f", "x", "--memory", chosen.memory]).memory
+    limit = make_parser().parse_args(["-f", "x", "--memory", chosen.memory]).memory
     within = limited[1] <= limit
     print(f"within {limit / 1e9:.3g} GB: {'yes' if within else 'NO'}")
     return 0 if within and (not chosen.compare or same) else 1

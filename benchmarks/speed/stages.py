@@ -1,11 +1,11 @@
 """Where the time of the path goes: its functions, each without those that it calls.
 
-Tiles are in the network while the calling thread continues, so that the seconds add up to more than
-the whole. Those of the network are the seconds in which at least one tile is in it.
+Tiles are in the network while the thread that gave them to it goes on, so that the seconds add up to
+more than the whole. Those of the network are the seconds in which at least one tile is in it.
 
-The bytes beside each are the minimum that it must move per pixel between memory and processor if
-whole images of float32 lie in memory and all else in the caches: its input is read once and its
-output is written once.
+The bytes beside each are the fewest that it must move per pixel between memory and processor if
+whole images of float32 lie in memory and all else in the caches: what it is given is read once and
+what it makes is written once.
 """
 
 import threading
@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from unittest import mock
 
 from bgrem import background
-from bgrem.arrays import tiling
+from bgrem.arrays import rows, tiling
 from bgrem.inference import denoiser, model
 from bgrem.processing import files
-from bgrem.sky import mesh, standard
+from bgrem.sky import mesh
 
 __all__ = ["REST", "STAGES", "Stage", "Timing", "time_stages"]
 
@@ -47,10 +47,10 @@ NETWORK, WAITING = "network", "waiting for the network"
 STAGES = (
     Stage("read", ((files, "read_image"),), 4 + 4),
     Stage("bad pixels", ((background, "flag_pixels"),), 4 + 1),
-    Stage("centre and scale", ((standard, "center_and_scale"),), 4),
-    Stage("to sky rms", ((background, "standardise"),), 4 + 4),
-    Stage("sky mesh", ((standard, "estimate_mesh"),), 4),
-    Stage("sky from its mesh", ((mesh.Interpolated, "at"),)),
+    Stage("centre and scale", ((background, "standardise"),), 4),
+    Stage("to sky rms", ((rows.Computed, "__getitem__"),), 4 + 4),
+    Stage("sky mesh", ((background, "measure_sky"),), 4),
+    Stage("sky from its mesh", ((mesh._Interpolated, "__getitem__"),)),
     Stage("frame", ((background, "measure_frame"),), 4),
     Stage(NETWORK, ((model.Model, "__call__"),)),
     Stage("diffusion", ((denoiser, "reverse_diffusion"),)),
@@ -96,7 +96,7 @@ class Timing:
 
 
 class Clock:
-    """Times functions without the timed ones that they call; each thread by itself."""
+    """Times functions without the timed ones that they call, separately in each thread."""
 
     def __init__(self):
         self.spent = defaultdict(float)  # by thread and name

@@ -17,7 +17,7 @@ Every run is a process of its own that reads a FITS file and writes what it make
 
 The frame is a simulated MeerLICHT scene of 1024 pixels and its reflections. "peak GB" is that of the
 largest process (1e9 bytes), files that it has mapped included; "GB beyond" is without the frame's file.
-Nothing else should run beside it: "processor s" tells when something did.
+Nothing else should run beside it: "processor s" shows when something did.
 """
 
 import argparse
@@ -28,13 +28,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from options import make_parser
 from process import CommandError, Usage, measure
 from rivals import RIVALS
 from stages import REST, STAGES, time_stages
@@ -45,6 +44,9 @@ from bgrem.evaluate.tables import text_table, write_json
 from bgrem.inference.engines import cores
 from bgrem.inference.model import load_model
 from bgrem.simulate import Scene, draw
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from command import command_parser, made_with
 
 HERE = Path(__file__).resolve().parent
 # The code that is measured is that of this checkout.
@@ -91,7 +93,7 @@ class Method:
 
 def main(argv=None):
     """Measure, print and write."""
-    options = command_parser().parse_args(argv)
+    options = make_parser().parse_args(argv)
     began = time.perf_counter()
     model = load_model(options.model)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -99,9 +101,9 @@ def main(argv=None):
     report(options, tables, model, time.perf_counter() - began)
 
 
-def command_parser():
+def make_parser():
     """The options of the command."""
-    parser = make_parser(__doc__)
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--sides", type=int, nargs="+", default=[1024, 2048, 4096], help="of the frames in pixels")
     add("--steps", type=int, nargs="+", default=[1, 4], help="diffusion steps")
@@ -120,6 +122,8 @@ def command_parser():
     add("--repeat", type=int, default=2, help="runs of each; the quickest counts")
     add("--tensorflow", metavar="PYTHON", default=os.environ.get("TENSORFLOW"),
         help="an interpreter that has TensorFlow, NumPy and Astropy (or $TENSORFLOW)")  # fmt: skip
+    add("--folder", help="for frames and outputs (default: a temporary one)")
+    add("--json", metavar="FILE", help="write the results there, too, and a plot beside them")
     add("--quick", action=Quick, nargs=0, help="tiny frames, once: to try it")
     return parser
 
@@ -312,7 +316,7 @@ def compared(methods, frames, options, folder):
             for steps in (options.steps if method.stepped else [None])
             for side in frames
         ]
-        # What is not here is told once.
+        # A missing program is reported once.
         for steps, side in runs[:1] if method.missing else runs:
             rows.append(row_of(method, steps, side, frames[side], options, folder))
     return with_ratios(rows)
@@ -399,7 +403,7 @@ def threaded(frame, side, options, folder):
     rows = []
     for threads in numbers(options.threads):
         tell(f"threads: {threads}")
-        # A worker is told how many threads it has; alone, the runtime looks at the whole machine.
+        # A worker is given its number of threads; alone, the runtime looks at the whole machine.
         command = bgrem_command(options.model, "--workers", 1)(frame, folder, 1)
         usage = quickest(command, folder, options.repeat, threads)
         rows.append({"threads": threads, **figures(usage, side**2 / 1e6)})
@@ -443,14 +447,14 @@ def report(options, tables, model, seconds, **facts):
     seconds : float
         That it all took.
     **facts
-        What else the JSON file tells.
+        Further entries of the JSON file.
     """
     for title, rows in tables.items():
         print(f"{title}\n{text_table(rows)}\n")
     print(f"{seconds:.0f} s, {cores()} cores, model {model.card.name} {model.sha256[:12]}")
     if not options.json:
         return
-    made = {"card": asdict(model.card), "sha256": model.sha256, "cores": cores()}
+    made = {**made_with(model), "cores": cores()}
     print(write_json(options.json, {"tables": tables, **facts, **made, "seconds": seconds}))
     if "whole commands" in tables and find_spec("matplotlib"):
         print(picture(Path(options.json).with_suffix(".png"), tables["whole commands"]))

@@ -1,7 +1,7 @@
 """What the whole frame knows and one tile cannot: seeing, noise correlation, quantisation.
 
-A sharp pixel is a star where the seeing is 1.5 pixels and a defect where it is 4: the network is
-told these few numbers beside the tile. The same code measures them in
+A sharp pixel is a star where the seeing is 1.5 pixels and a defect where it is 4: the network
+takes these few numbers beside the tile. The same code measures them in
 training and in use, so that the network learns how far each can be trusted.
 """
 
@@ -35,14 +35,14 @@ STAR_REACH = 12  # px: half width of a star's cut-out; holds 1.5 FWHM of the wid
 MOST_STARS = 300  # the brightest unsaturated ones of each block are enough
 FEWEST_STARS = 3
 # A step adds its square over 12 to the variance: at a quarter of the rms, half a percent.
-# Whether there is a finer one, or none, hardly changes what the network is told.
+# Whether there is a finer one, or none, hardly changes what the network is given.
 NOTICEABLE_STEP = 0.25
 # An isolated pixel has an equivalent FWHM of 0.66; a star of 1.1 px FWHM, blurred by the
 # pixel, has 1.5. What is sharper is a defect or a particle, as a rule.
 SHARPEST = 1.4
-# Reprojected frames sample coarsely what an atmosphere had blurred, without a pixel's blur. Their stars
-# are sharper, but all alike: the densest half of so many round objects spans less than so many
-# e-folds in width, all of them wider than hot pixels that leak into a neighbour.
+# Reprojected frames sample coarsely what an atmosphere blurred, without a pixel's blur. Their stars
+# are sharper, but all alike: the densest half of at least SAMPLED_STARS round objects spans less than
+# ALIKE e-folds in width, all of them wider than hot pixels that leak into a neighbour.
 SHARPEST_SAMPLED = 0.95
 ALIKE = 0.2
 SAMPLED_STARS = 20
@@ -112,7 +112,7 @@ def measure_frame(x, mask=None, *, step=None, fwhm=None):
     step : float, optional
         Step between possible data values in units of the sky's rms.
     fwhm : float, optional
-        Seeing in pixels, when it is known better than the stars of the frame tell.
+        Seeing in pixels, when it is known better than from the stars of the frame.
 
     Returns
     -------

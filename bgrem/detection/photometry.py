@@ -63,8 +63,8 @@ def aperture_uncertainties(sigma, x, y, radius):
 def sum_uncertainties(parts, x, y, radius, *, calibration, fwhm):
     """Standard deviations of the sums of the sources in circles.
 
-    The errors of neighbouring pixels go together, as a star that was taken for brighter than it is
-    is so in all its pixels: the model's card says by how much that widens the error of a sum.
+    The errors of neighbouring pixels are correlated: a star that is taken for too bright is too bright
+    in all its pixels. The model's card gives the factor by which this widens the error of a sum.
 
     Parameters
     ----------

@@ -114,7 +114,7 @@ def matched_filter(data, weight, psf):
 def measure_psf(data, rms, *, mask=None, saturation=None, radius=None, most=200):
     """PSF of a frame: the median of its bright, isolated, unsaturated stars.
 
-    Stars are told from cosmic rays and galaxies by their size: the bright detections' half-light
+    Stars are distinguished from cosmic rays and galaxies by their size: the bright detections' half-light
     radii have a clump, the stars.  Each star is moved to a pixel centre by a cubic spline and brought
     to unit flux; the median leaves neighbours and cosmic rays out.
 

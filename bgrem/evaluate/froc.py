@@ -88,31 +88,11 @@ class Froc:
         return self.source_snr.size
 
     def allowed(self, rate):
-        """Whether the area is large enough for a rate to be a measurement.
-
-        Parameters
-        ----------
-        rate : float
-            False detections per megapixel.
-
-        Returns
-        -------
-        bool
-        """
+        """Whether the area is large enough to measure at a rate (false detections per Mpix)."""
         return bool(rate * self.area >= LEAST_FALSE - ROUNDING)
 
     def reaches(self, rate):
-        """Whether the list goes deep enough to hold that many false detections.
-
-        Parameters
-        ----------
-        rate : float
-            False detections per megapixel.
-
-        Returns
-        -------
-        bool
-        """
+        """Whether the list holds as many false detections as a rate (per Mpix) allows."""
         return np.count_nonzero(self.source < 0) > rate * self.area + ROUNDING
 
     def length(self, rate, weights=None):
@@ -360,7 +340,7 @@ def froc(detections, truths):
         first_source += snrs[-1].size
         first_block += area.size
     score, source, block = (np.concatenate(column) for column in zip(*parts, strict=True))
-    # Of equal scores the false one goes first: a threshold takes both.
+    # Of equal scores the false one comes first: a threshold takes both.
     order = np.lexsort((source >= 0, -score))
     block_area = np.concatenate(areas)
     if not block_area.sum() > 0:

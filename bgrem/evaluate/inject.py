@@ -36,7 +36,7 @@ each frame anew, because the sources in it may move a method's scores.
 
 All other detections are not scored: they may be real. Nor is an injected source that falls on
 something that any method lists in the original, or that the matched filter sees there: whether it or
-its neighbour was found cannot be told.
+its neighbour was found is unknown.
 """
 
 from dataclasses import replace

@@ -202,7 +202,7 @@ def _without_cosmic_rays(frame):
 
 
 def deep_enough(frame, found):
-    """Whether a list holds so many false detections that lower thresholds tell nothing.
+    """Whether a list holds so many false detections that lower thresholds add nothing.
 
     Parameters
     ----------

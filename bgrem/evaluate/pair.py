@@ -2,8 +2,8 @@
 
 The stack is filtered with the PSF.  Its significant summits are the sources; where it holds nothing
 above three sigma the sky is blank and a detection is false; in between nothing is scored.  The noise
-of the filtered stack is measured on it, not derived from the standard errors alone: resampling makes
-the noise of neighbouring pixels hang together, and fixed patterns of the detector do not average out.
+of the filtered stack is measured on it, not derived from the standard errors alone: resampling correlates
+the noise of neighbouring pixels, and fixed patterns of the detector do not average out.
 """
 
 from dataclasses import dataclass

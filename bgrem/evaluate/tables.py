@@ -8,19 +8,23 @@ import numpy as np
 __all__ = ["plain", "text_table", "write_json"]
 
 
-def text_table(rows):
+def text_table(rows, *, digits=4, no="no"):
     """Rows (dicts of the same keys) as text, columns aligned, the first one to the left.
 
     Parameters
     ----------
     rows : list of dict
         At least one.  Numbers that are not finite, and None, are shown as a dash.
+    digits : int
+        Significant digits of floating-point numbers.
+    no : str
+        How False is shown.
 
     Returns
     -------
     str
     """
-    lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    lines = [list(rows[0]), *([_cell(value, digits, no) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
@@ -31,15 +35,15 @@ def text_table(rows):
     )
 
 
-def _cell(value):
+def _cell(value, digits, no):
     if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
+        return "yes" if value else no
     if value is None or isinstance(value, float | np.floating) and not np.isfinite(value):
         return "-"
     if isinstance(value, tuple):
-        return " to ".join(map(_cell, value))
+        return " to ".join(_cell(item, digits, no) for item in value)
     if isinstance(value, float | np.floating):
-        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
     return str(value)
 
 

@@ -2,7 +2,7 @@
 
 What is needed is measured on the frame: the PSF from its bright stars (their width alone where they
 are few), the noise of a point source's flux from the matched filter's own values (their lower half:
-neighbouring pixels may hang together, and the upper half holds the sources), the steps of whole
+neighbouring pixels may be correlated, and the upper half holds the sources), the steps of whole
 numbers from the data.
 """
 
@@ -90,7 +90,7 @@ class Target:
         Standard deviation of a point source's flux.
     spread : float
         Standard deviation of the noise in the matched filter's S/N: above 1 where the noise of
-        neighbouring pixels hangs together, or the sky has structure.
+        neighbouring pixels is correlated, or the sky has structure.
     significance : (ny, nx) float64
         S/N of the matched filter, divided by that.
     usable : (ny, nx) bool

@@ -1,7 +1,6 @@
-"""The commands: they parse arguments and print; the work is done on the floors below."""
+"""What the commands share: the parser, the exit codes and the types of arguments."""
 
 import argparse
-import functools
 import io
 import math
 import os
@@ -10,87 +9,131 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from bgrem import __version__
+
 __all__ = [
     "Parser",
-    "command",
+    "add_common_options",
     "complain",
     "integer_from",
     "number_from",
     "positive_number",
+    "run_command",
     "sentence",
 ]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one sentence, without the usage before it."""
+    """The parser of a command.
+
+    An error is one sentence without the usage before it, and options cannot be abbreviated.
+
+    Parameters
+    ----------
+    prog, description, epilog : str
+        As for `argparse.ArgumentParser`; line breaks of the epilog are kept.
+    **options
+        Further arguments of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, prog: str, description: str, epilog: str, **options) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+                prog, max_help_position=28, width=96
+            ),
+            allow_abbrev=False,
+            **options,
+        )
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def command(prog: str, *, extra: str | None = None) -> Callable[[Callable], Callable[..., int]]:
-    """Give a command the manners of a Unix program.
+def add_common_options(group, *, quiet: str | None = "print errors only") -> None:
+    """Add ``--quiet``, unless its help is None, and ``--version``."""
+    if quiet:
+        group.add_argument("--quiet", action="store_true", help=quiet)
+    version = f"bgrem {__version__}"
+    group.add_argument("--version", action="version", version=version, help="print the version")
 
-    What cannot be done is said on stderr in one sentence, with exit code 1. An interrupt ends it with
-    exit code 130 and a termination with 143, both after its open files have been cleaned up; a reader
-    that closed the pipe ends it silently.
+
+def run_command(
+    parser: Parser,
+    function: Callable[[argparse.Namespace, Parser], int],
+    argv: Sequence[str] | None,
+    *,
+    extra: str | None = None,
+    help_for: Sequence[list[str]] = (),
+    prepare: Callable[[list[str], Parser], list[str]] | None = None,
+) -> int:
+    """Run a command as Unix programs run: what fails is one sentence on stderr.
+
+    A reader that closes the pipe ends the command without a message. Open files are cleaned up after
+    an interrupt or a termination.
 
     Parameters
     ----------
-    prog : str
-        Its name, which each sentence begins with.
+    parser : Parser
+    function : callable
+        Does the work, given the parsed options and the parser, and returns the exit code.
+    argv : sequence of str or None
+        Arguments; None for those of the process.
     extra : str, optional
-        The extra of the package that brings what may not be installed.
+        The extra of the package that installs the optional dependencies of the command.
+    help_for : sequence of list of str
+        Arguments for which the help is printed.
+    prepare : callable, optional
+        Changes the arguments before they are parsed.
 
     Returns
     -------
-    callable
-        Decorator of a function of argv that gives the exit code.
+    int
+        Exit code: that of the function; 1 if the command fails, 130 if it is interrupted. Wrong usage
+        exits with code 2, a termination with 143.
     """
-
-    def decorate(function: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
-        @functools.wraps(function)
-        def main(argv: Sequence[str] | None = None) -> int:
-            before = signal.getsignal(signal.SIGTERM)
-            # The name of a file may be any bytes: it is printed as it is, valid text or not.
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(errors="surrogateescape")
-            try:
-                signal.signal(signal.SIGTERM, _terminate)
-                return function(argv)
-            except KeyboardInterrupt:
-                print("interrupted", file=sys.stderr)
-                return 130
-            except BrokenPipeError:
-                # Python flushes stdout once more at exit; it must not find the broken pipe again.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return 1
-            except (OSError, ValueError) as error:
-                complain(prog, sentence(error))
-                return 1
-            except ImportError as error:
-                if extra is None:
-                    raise
-                missing = isinstance(error, ModuleNotFoundError)
-                advice = f"{error.name} is not installed (pip install 'bgrem[{extra}]')"
-                complain(prog, advice if missing else sentence(error))
-                return 1
-            finally:
-                signal.signal(signal.SIGTERM, before)
-
-        return main
-
-    return decorate
+    before = signal.getsignal(signal.SIGTERM)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # The name of a file may be any bytes; it is printed unchanged, valid text or not.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
+    try:
+        signal.signal(signal.SIGTERM, _terminate)
+        if argv in help_for:
+            parser.print_help()
+            return 0
+        return function(parser.parse_args(prepare(argv, parser) if prepare else argv), parser)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit; it must not find the broken pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, ValueError) as error:
+        complain(parser.prog, sentence(error))
+        return 1
+    except ImportError as error:
+        if extra is None:
+            raise
+        missing = isinstance(error, ModuleNotFoundError)
+        advice = f"{error.name} is not installed (pip install 'bgrem[{extra}]')"
+        complain(parser.prog, advice if missing else sentence(error))
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def complain(prog: str, message: str) -> None:
-    """Say on stderr what is wrong."""
+    """Print a message on stderr, after the name of the command."""
     print(f"{prog}: {message}", file=sys.stderr)
 
 
 def sentence(error: Exception) -> str:
-    """An error in one line; one of the operating system with the name of its file."""
+    """An error in one line; errors of the operating system with the name of the file."""
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return " ".join(filter(None, map(str.strip, str(error).splitlines())))

@@ -5,8 +5,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bgrem import __version__
-from bgrem.cli.arguments import Parser, command, complain, integer_from, positive_number, sentence
+from bgrem.cli.arguments import (
+    Parser,
+    add_common_options,
+    complain,
+    integer_from,
+    positive_number,
+    run_command,
+    sentence,
+)
 
 PROGRAM = "bgrem-evaluate"
 
@@ -25,35 +32,17 @@ the noise on the frame, and compares methods whose lists are equally long; it sa
 """
 
 
-@command(PROGRAM, extra="evaluate")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process where None.
-
-    Returns
-    -------
-    int
-        Exit code: 0 done, 1 failed, 2 wrong usage.
-    """
-    parser = make_parser()
-    options = parser.parse_args(argv)
-    if not options.pair and not options.simulate and not options.inject:
-        parser.error("give --pair SINGLE DEEP, --simulate N or --inject IMG")
-    return _run(options)
+    """Run the command, see `~bgrem.cli.arguments.run_command`."""
+    return run_command(make_parser(), _run, argv, extra="evaluate")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
-        prog="bgrem-evaluate",
-        description="Count true and false detections of bgrem, SExtractor and a matched filter.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        PROGRAM,
+        "Count true and false detections of bgrem, SExtractor and a matched filter.",
+        EXAMPLES,
     )
     parser.add_argument(
         "--pair", nargs=2, action="append", default=[], metavar=("SINGLE", "DEEP"),
@@ -98,12 +87,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output-dir", metavar="DIR", help="write table (JSON), curves (CSV) and plot (PNG) there"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.add_argument("--version", action="version", version=f"bgrem {__version__}")
+    add_common_options(parser, quiet="print no progress on stderr")
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, parser: Parser) -> int:
+    if not options.pair and not options.simulate and not options.inject:
+        parser.error("give --pair SINGLE DEEP, --simulate N or --inject IMG")
     from bgrem.evaluate import comparison as report
 
     model = None

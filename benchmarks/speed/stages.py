@@ -50,7 +50,7 @@ STAGES = (
     Stage("centre and scale", ((background, "standardise"),), 4),
     Stage("to sky rms", ((rows.Computed, "__getitem__"),), 4 + 4),
     Stage("sky mesh", ((background, "measure_sky"),), 4),
-    Stage("sky from its mesh", ((mesh._Interpolated, "__getitem__"),)),
+    Stage("sky from its mesh", ((mesh.Interpolated, "at"),)),
     Stage("frame", ((background, "measure_frame"),), 4),
     Stage(NETWORK, ((model.Model, "__call__"),)),
     Stage("diffusion", ((denoiser, "reverse_diffusion"),)),

@@ -1,1 +1,1 @@
-"""The commands: they parse arguments and print; the work is done below."""
+"""The commands: they parse arguments, call the modules that do the work, and print."""

@@ -1,111 +1,111 @@
-"""What the commands share: their parser, their manners and the types of their arguments."""
+"""What the commands share: the parser, the exit codes and the types of arguments."""
 
 import argparse
-import functools
 import io
 import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from bgrem import __version__
 
 __all__ = [
     "Parser",
-    "command",
+    "add_common_options",
     "complain",
     "integer_from",
     "number_from",
     "positive_number",
+    "run_command",
     "sentence",
 ]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports an error in one sentence, without the usage before it.
+    """The parser of a command.
+
+    An error is one sentence without the usage before it, and options cannot be abbreviated.
 
     Parameters
     ----------
-    prog : str
-    **settings
-        As for `argparse.ArgumentParser`.
+    prog, description, epilog : str
+        As for `argparse.ArgumentParser`; line breaks of the epilog are kept.
+    **options
+        Further arguments of `argparse.ArgumentParser`.
     """
 
-    def __init__(self, prog: str, **settings: Any) -> None:
-        def formatter(prog: str) -> argparse.HelpFormatter:
-            return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=96)
-
-        super().__init__(prog, formatter_class=formatter, allow_abbrev=False, **settings)
-
-    def add_version(self, group: Any = None, description: str | None = None) -> None:
-        """The option --version."""
-        (group or self).add_argument(
-            "--version", action="version", version=f"{self.prog.split('-')[0]} {__version__}",
-            help=description or "show program's version number and exit",
-        )  # fmt: skip
+    def __init__(self, prog: str, description: str, epilog: str, **options) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+                prog, max_help_position=28, width=96
+            ),
+            allow_abbrev=False,
+            **options,
+        )
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def command(
-    make_parser: Callable[[], Parser],
+def add_common_options(group, *, quiet: str | None = "print errors only") -> None:
+    """Add ``--quiet``, unless its help is None, and ``--version``."""
+    if quiet:
+        group.add_argument("--quiet", action="store_true", help=quiet)
+    version = f"bgrem {__version__}"
+    group.add_argument("--version", action="version", version=version, help="print the version")
+
+
+def run_command(
+    parser: Parser,
+    function: Callable[[argparse.Namespace, Parser], int],
+    argv: Sequence[str] | None,
     *,
     extra: str | None = None,
-    help_of: Sequence[Sequence[str]] = (),
-    prepared: Callable[[list[str], Parser], list[str]] = lambda argv, _: argv,
-) -> Callable[[Callable], Callable[..., int]]:
-    """Give a command the behaviour of a Unix program.
+    help_for: Sequence[list[str]] = (),
+    prepare: Callable[[list[str], Parser], list[str]] | None = None,
+) -> int:
+    """Run a command as Unix programs run: what fails is one sentence on stderr.
 
-    Parse its arguments, and report a failure on stderr in one sentence, with exit code 1. An interrupt
-    ends it with exit code 130 and a termination with 143, both after its open files have been cleaned
-    up; a reader that closed the pipe ends it silently.
+    A reader that closes the pipe ends the command without a message. Open files are cleaned up after
+    an interrupt or a termination.
 
     Parameters
     ----------
-    make_parser : callable
-        Gives its parser.
+    parser : Parser
+    function : callable
+        Does the work, given the parsed options and the parser, and returns the exit code.
+    argv : sequence of str or None
+        Arguments; None for those of the process.
     extra : str, optional
-        The extra of the package that brings what may not be installed.
-    help_of : sequence of sequence of str
-        Arguments that print the help.
-    prepared : callable
-        Prepares the arguments for the parser.
+        The extra of the package that installs the optional dependencies of the command.
+    help_for : sequence of list of str
+        Arguments for which the help is printed.
+    prepare : callable, optional
+        Changes the arguments before they are parsed.
 
     Returns
     -------
-    callable
-        Decorator of a function of the options and the parser that gives the exit code; it makes one of
-        the arguments, by default those of the process.
+    int
+        Exit code: that of the function; 1 if the command fails, 130 if it is interrupted. Wrong usage
+        exits with code 2, a termination with 143.
     """
-
-    def decorate(function: Callable[[argparse.Namespace, Parser], int]) -> Callable[..., int]:
-        @functools.wraps(function)
-        def main(argv: Sequence[str] | None = None) -> int:
-            argv, parser = list(sys.argv[1:] if argv is None else argv), make_parser()
-            if argv in help_of:
-                parser.print_help()
-                return 0
-            options = parser.parse_args(prepared(argv, parser))
-            return _guarded(lambda: function(options, parser), parser.prog, extra)
-
-        del main.__wrapped__  # whose parameters are others
-        return main
-
-    return decorate
-
-
-def _guarded(run: Callable[[], int], prog: str, extra: str | None) -> int:
     before = signal.getsignal(signal.SIGTERM)
-    # The name of a file may be any bytes: it is printed as it is, valid text or not.
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # The name of a file may be any bytes; it is printed unchanged, valid text or not.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")
     try:
         signal.signal(signal.SIGTERM, _terminate)
-        return run()
+        if argv in help_for:
+            parser.print_help()
+            return 0
+        return function(parser.parse_args(prepare(argv, parser) if prepare else argv), parser)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -114,26 +114,26 @@ def _guarded(run: Callable[[], int], prog: str, extra: str | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, ValueError) as error:
-        complain(prog, sentence(error))
+        complain(parser.prog, sentence(error))
         return 1
     except ImportError as error:
         if extra is None:
             raise
         missing = isinstance(error, ModuleNotFoundError)
         advice = f"{error.name} is not installed (pip install 'bgrem[{extra}]')"
-        complain(prog, advice if missing else sentence(error))
+        complain(parser.prog, advice if missing else sentence(error))
         return 1
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def complain(prog: str, message: str) -> None:
-    """Report on stderr what is wrong."""
+    """Print a message on stderr, after the name of the command."""
     print(f"{prog}: {message}", file=sys.stderr)
 
 
 def sentence(error: Exception) -> str:
-    """An error in one line; one of the operating system with the name of its file."""
+    """An error in one line; errors of the operating system with the name of the file."""
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return " ".join(filter(None, map(str.strip, str(error).splitlines())))

@@ -6,39 +6,46 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 
 from bgrem.cli.arguments import (
     Parser,
-    command,
+    add_common_options,
     complain,
     integer_from,
     number_from,
     positive_number,
+    run_command,
 )
 
 EXAMPLES = """\
 examples:
-  bgrem -f image.fits                          writes BGRem_image.fits beside it
+  bgrem -f image.fits                          writes BGRem_image.fits in the same folder
   bgrem -f night1/ 'night2/*.fits.fz' --output-dir clean
   bgrem -f mosaic.fits -h SCI -s 4 --save background,noise,rms,mask
   bgrem -f night1/ --workers 4 --log night1.jsonl
   bgrem -f stack.fits --mask stack.weight.fits[1] --overwrite
 
-Sources + background + noise equal the image, pixel by pixel. One line is printed per
-image. Exit code: 0 all written, 1 some failed (the others are done), 2 wrong usage.
+Sources + background + noise equal the image in every pixel. One line is printed per image. Exit
+code: 0 all images written, 1 some failed (the others are written), 2 wrong usage.
 """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command, see `~bgrem.cli.arguments.run_command`."""
+    return run_command(
+        make_parser(), _run, argv, extra="dask", help_for=[[], ["-h"]], prepare=_attach_values
+    )
 
 
 def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
-        prog="bgrem",
+        "bgrem",
+        "Separate FITS images into sources, background and noise, and write the sources of each.",
+        EXAMPLES,
         usage="bgrem -f IMG [IMG ...] [-h HDU] [-s STEPS] [-n NORM] [-m MINPIX] [-p PREFIX] [options]",
-        description="Separate FITS images into sources, background and noise, "
-        "and write each again with only its sources.",
-        epilog=EXAMPLES,
         add_help=False,
     )
     _add_image_options(parser.add_argument_group("image"))
@@ -46,10 +53,9 @@ def make_parser() -> Parser:
     _add_path_options(parser.add_argument_group("model and sky"))
     _add_batch_options(parser.add_argument_group("many images"))
     other = parser.add_argument_group("other")
-    other.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.add_version(other, "print the version")
+    add_common_options(other)
     other.add_argument(
-        "--help", action="help", help="print this help, as -h alone and no arguments do"
+        "--help", action="help", help="print this help, as do -h alone and no arguments"
     )
     return parser
 
@@ -57,103 +63,110 @@ def make_parser() -> Parser:
 def _add_image_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-f", "--file", metavar="IMG", nargs="+", action="extend", required=True, dest="files",
-        help="one or more images, folders or quoted globs; may be repeated "
-        "(.fits .fit .fts .fz, also .gz and .bz2)",
+        help="images, folders or quoted globs; may be repeated (.fits .fit .fts .fz, also with .gz or .bz2)",
     )  # fmt: skip
     group.add_argument(
         "-h", "--hdu", metavar="HDU",
-        help="HDU of the image, number or EXTNAME, or 'all' for every 2-D image of the file (default: 0, "
-        "or the first that holds an image)",
+        help="HDU of the image, by number or EXTNAME, or 'all' for every 2-D image of the file (default: "
+        "0, or the first HDU that holds an image)",
     )  # fmt: skip
     group.add_argument("-i", dest="hdu", help=argparse.SUPPRESS)
     group.add_argument(
         "--mask", metavar="MASK",
-        help="bad-pixel mask, bad where not 0: a FITS file, FILE[HDU], or an HDU of the image's own file",
+        help="mask, not 0 in bad pixels: a FITS file, FILE[HDU], or an HDU of the image file",
     )  # fmt: skip
     group.add_argument(
         "--mask-bits", metavar="BITS", type=_bits,
-        help="only these bits of the mask are bad: values with commas, decimal or hexadecimal "
-        "(4096,16 is 0x1010; default: any value but 0)",
+        help="bits of the mask that are bad: values separated by commas, decimal or hexadecimal (4096,16 "
+        "is 0x1010; default: any value but 0)",
     )  # fmt: skip
     group.add_argument(
         "--weight", metavar="MAP",
-        help="weight map, given as a mask is: the rms map is proportional to it, scaled to the measured "
-        "noise; pixels of weight 0 or infinite variance hold no data",
+        help="weight map, a file or HDU as for --mask: it gives the shape of the noise map, whose scale is "
+        "measured on the image; pixels of weight 0 or infinite variance have no data",
     )  # fmt: skip
     group.add_argument(
         "--weight-type", choices=("inverse", "variance", "rms"), default="inverse",
-        help="what the weight map holds: inverse variance (default), variance or rms",
+        help="values of the weight map: inverse variance (default), variance or rms",
     )  # fmt: skip
     group.add_argument(
         "--saturate", metavar="LEVEL", type=_saturate, default="header",
-        help="pixels from LEVEL on are saturated: flagged, and their light stays in the sources; "
-        "'none' for none (default: the header's SATURATE)",
+        help="saturation level in data units: pixels at or above it are flagged, and their light stays in "
+        "the sources; 'none' for no level (default: SATURATE in the header)",
     )  # fmt: skip
     group.add_argument(
         "--no-companions", dest="companions", action="store_false",
-        help="do not use masks and weights that are not given; by default DQ and WHT of HST and JWST, "
-        "mask and variance of HSC and LSST, and the ood and oow files of DECam are used",
+        help="do not use masks and weight maps automatically; without this option they are taken from "
+        "DQ and WHT of HST and JWST, mask and variance of HSC and LSST, ood and oow files of DECam",
     )  # fmt: skip
     group.add_argument(
         "--bayer", choices=("auto", "yes", "no"), default="auto",
-        help="whether the image is a Bayer mosaic, which is separated as four planes (default: determined "
-        "from BAYERPAT or the pixels)",
+        help="whether the image is a Bayer mosaic, which is separated as four planes (default: decided from "
+        "BAYERPAT or the pixels)",
     )  # fmt: skip
     group.add_argument(
         "-m", "--minpix", metavar="MINPIX", type=_minpix, default="auto",
-        help="raise pixels below MINPIX to it before anything else (detector failures); 'none' for none "
-        "(default: 0 for raw frames, whose sky level is above 5 rms, and none for sky-subtracted ones)",
+        help="lowest pixel value: lower pixels (detector failures) are first raised to it; 'none' for no "
+        "limit (default: 0 if the sky level is above 5 rms, as in raw frames, else none)",
     )  # fmt: skip
 
 
 def _add_output_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-p", "--prefix", metavar="PREFIX", type=_prefix, default="BGRem_",
-        help="the output is PREFIX + input name, beside the input (default: BGRem_)",
+        help="the output is PREFIX + input name, in the folder of the input (default: BGRem_)",
     )  # fmt: skip
-    group.add_argument("--output-dir", metavar="DIR", help="folder of the outputs; made if missing")
-    group.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    group.add_argument(
+        "--output-dir", metavar="DIR", help="folder of the outputs; created if missing"
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     group.add_argument(
         "--save", metavar="PLANES", type=_planes, default=(),
-        help="append planes as extensions, a list with commas of: background, noise, rms, mask, "
-        "uncertainty, significance (the last two where the model gives them)",
+        help="append planes as extensions; a list, separated by commas, of background, noise, rms, mask, "
+        "uncertainty, significance (the last two only if the model has them)",
     )  # fmt: skip
     group.add_argument(
         "--nonnegative", action="store_true",
-        help="clip negative sources to 0 (the clipped part goes to the noise)",
+        help="set negative pixels of the sources to 0; their light goes to the noise",
     )  # fmt: skip
-    group.add_argument("--keep-level", action="store_true", help="add the median sky level back")
+    group.add_argument(
+        "--keep-level", action="store_true", help="add the median sky level to the sources"
+    )
     group.add_argument(
         "--report", action="store_true",
-        help="write OUTPUT.html, too: a page with before and after, sky, noise, detections and fluxes; "
-        "for several images also an index, PREFIX + index.html (needs jinja2)",
+        help="also write OUTPUT.html, a page with the image before and after, sky, noise, detections and "
+        "fluxes; for several images also an index, PREFIX + index.html (needs jinja2)",
     )  # fmt: skip
     group.add_argument(
-        "--plot", action="store_true", help="write OUTPUT.png, too: before (left) and after"
+        "--plot",
+        action="store_true",
+        help="also write OUTPUT.png, the image before (left) and after",
     )
 
 
 def _add_path_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-s", "--steps", metavar="STEPS", type=integer_from(1), default=1,
-        help="diffusion steps: more give a sharper image, at a cost linear in them (default: 1)",
+        help="number of diffusion steps: more give a sharper image; the time is proportional to them "
+        "(default: 1)",
     )  # fmt: skip
     group.add_argument(
         "-n", "--norm", metavar="NORM", type=number_from(0), default=0.0,
-        help="normalisation factor: the noise is 1/NORM everywhere; 0 estimates an rms map (default: 0)",
+        help="factor that scales the noise to a standard deviation of 1; 1/NORM replaces the rms map; 0 "
+        "means that the map is measured (default: 0)",
     )  # fmt: skip
     group.add_argument(
         "--model", metavar="MODEL", default="optical",
-        help="name of a model in the package, or a path to an .onnx file (default: optical)",
+        help="name of a model in the package, or path of an .onnx file (default: optical)",
     )  # fmt: skip
     group.add_argument(
         "--engine", choices=("auto", "onnxruntime", "openvino", "torch"), default="auto",
-        help="what runs the model; where it is not installed, onnxruntime runs it on the CPU "
-        "(default: onnxruntime; with --device cuda, torch where only it has such a device)",
+        help="library that runs the model; if it is not installed, onnxruntime runs it on the CPU "
+        "(default: onnxruntime; with --device cuda an engine that can use the GPU)",
     )  # fmt: skip
     group.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto",
-        help="where it runs (default: a GPU where the engine has one, else the CPU)",
+        help="device that runs the model (default: a GPU if the engine can use one, else the CPU)",
     )  # fmt: skip
     group.add_argument(
         "--fwhm", metavar="PIXELS", type=positive_number,
@@ -161,35 +174,35 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--box", metavar="PIXELS", type=integer_from(16),
-        help="box of the sky mesh in pixels; wider structure is background (default: the model's)",
+        help="box of the sky mesh in pixels; wider structure is background (default: that of the model)",
     )  # fmt: skip
 
 
 def _add_batch_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--workers", metavar="N", type=integer_from(1),
-        help="process N images at once, each with 1/N of the cores; images that an earlier such run has "
-        "finished with the same options are skipped (default: one after another)",
+        help="process N images at once, each on 1/N of the cores; outputs of an earlier such run with the "
+        "same options are kept and not made again (default: one image after another)",
     )  # fmt: skip
     group.add_argument(
         "--scheduler", metavar="ADDRESS",
-        help="process the images on the workers of a Dask cluster, tcp://host:port "
-        "(pip install 'bgrem[dask]')",
+        help="process the images on the workers of a Dask cluster, tcp://host:port (pip install "
+        "'bgrem[dask]')",
     )  # fmt: skip
     group.add_argument(
         "--shard",
         metavar="I/N",
         type=_shard,
-        help="only every N-th image, from the I-th on: one task of N on a cluster",
+        help="process only every N-th image, starting with the I-th: one of N tasks on a cluster",
     )
     group.add_argument(
         "--memory", metavar="LIMIT", type=_memory,
-        help="memory that a process may take, such as 2GB or 800MB: larger images are kept in temporary "
+        help="memory that a process may use, such as 2GB or 800MB; larger images are kept in temporary "
         "files in the output folder, with the same result (default: no limit)",
     )  # fmt: skip
     group.add_argument(
         "--log", metavar="FILE",
-        help="write one JSON object per image: file, output, status (done, skipped, failed), seconds, "
+        help="write FILE with one JSON object per image: file, output, status (done, skipped, failed), seconds, "
         "model, sky, rms, norm, warnings, error",
     )  # fmt: skip
 
@@ -249,7 +262,7 @@ def _planes(text: str) -> tuple[str, ...]:
 
 
 def _attach_values(argv: list[str], parser: argparse.ArgumentParser) -> list[str]:
-    """Write ``-m VALUE`` as ``-m=VALUE``: argparse takes a VALUE that begins with - for a flag."""
+    """Write ``-m VALUE`` as ``-m=VALUE``: argparse takes a VALUE that begins with - as a flag."""
     single = {
         name for action in parser._actions if action.nargs is None for name in action.option_strings
     }
@@ -260,10 +273,8 @@ def _attach_values(argv: list[str], parser: argparse.ArgumentParser) -> list[str
     return attached
 
 
-@command(make_parser, extra="dask", help_of=([], ["-h"]), prepared=_attach_values)
-def main(options: argparse.Namespace, parser: Parser) -> int:
-    """Run the command; the exit code."""
-    # numpy, astropy and the model runtime take a second to import: a usage error need not wait for it.
+def _run(options: argparse.Namespace, parser: Parser) -> int:
+    # Imported here, so that a usage error does not wait for numpy, astropy and the model runtime.
     from bgrem.processing.outcome import Log
     from bgrem.report.pages import check_templates
 
@@ -271,7 +282,6 @@ def main(options: argparse.Namespace, parser: Parser) -> int:
         parser.error("--workers is for this machine, --scheduler for a cluster")
     try:
         model = _loaded(options)
-        # What is missing is better said before the work.
         if options.report:
             check_templates()
     except (ValueError, OSError) as error:
@@ -284,17 +294,17 @@ def main(options: argparse.Namespace, parser: Parser) -> int:
 
 
 def _loaded(options: argparse.Namespace):
-    """The model; what stands in for an engine that is not here is told in a sentence."""
+    """The model; a warning on stderr names the engine that replaces a missing one."""
     from bgrem.inference.engines import EngineWarning
     from bgrem.inference.model import load_model
 
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", EngineWarning)
         model = load_model(options.model, engine=options.engine, device=options.device)
     # The workers of a cluster have engines and devices of their own.
     if not (options.quiet or options.scheduler):
-        for warning in told:
+        for warning in caught:
             complain("bgrem", str(warning.message))
     return model
 
@@ -304,7 +314,7 @@ def _is_batch(options: argparse.Namespace) -> bool:
 
 
 def _outcomes(options: argparse.Namespace, model) -> Iterator:
-    """What becomes of each image: one after another, or many at once."""
+    """The outcome of each image: one after another, or many at once."""
     from bgrem.processing.batch import process_batch
     from bgrem.processing.files import process_files
 
@@ -322,7 +332,7 @@ def _outcomes(options: argparse.Namespace, model) -> Iterator:
 
 
 def _report(outcomes: Iterator, options: argparse.Namespace, log) -> int:
-    """Say what becomes of each image; the exit code."""
+    """Print the outcome of each image; return the exit code."""
     from bgrem.processing.outcome import Failure
     from bgrem.report.pages import write_index
 
@@ -355,7 +365,7 @@ def _summary(counts: Counter, seconds: float) -> str:
 
 @contextmanager
 def _progress_bar(name: str) -> Iterator[Callable[[float], None]]:
-    """A bar on the terminal that is gone when the image is done."""
+    """A progress bar on the terminal, removed when the image is done."""
     from tqdm import tqdm
 
     layout = "{desc} {percentage:3.0f}% {bar} {elapsed} < {remaining}"

@@ -2,9 +2,18 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from bgrem.cli.arguments import Parser, command, complain, integer_from, positive_number, sentence
+from bgrem.cli.arguments import (
+    Parser,
+    add_common_options,
+    complain,
+    integer_from,
+    positive_number,
+    run_command,
+    sentence,
+)
 
 PROGRAM = "bgrem-evaluate"
 
@@ -18,17 +27,22 @@ examples:
 SINGLE holds the exposure in its first image and may have an HDU MASK; DEEP has the HDUs SCI and SE
 (standard error), on the same grid and flux scale. The table gives true detections at 10, 30, 100 and
 300 false ones per megapixel, where the area allows at least ten false. --inject measures the PSF and
-the noise on the frame, and compares lists of equal length: their depth (S/N and magnitudes), their
-completeness at each S/N, and the bias of the fluxes.
+the noise on the frame, and compares methods whose lists are equally long; it says how deep each goes
+(S/N and magnitudes), what it finds at each S/N, and how right the fluxes are.
 """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command, see `~bgrem.cli.arguments.run_command`."""
+    return run_command(make_parser(), _run, argv, extra="evaluate")
 
 
 def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
-        prog="bgrem-evaluate",
-        description="Count true and false detections of bgrem, SExtractor and a matched filter.",
-        epilog=EXAMPLES,
+        PROGRAM,
+        "Count true and false detections of bgrem, SExtractor and a matched filter.",
+        EXAMPLES,
     )
     parser.add_argument(
         "--pair", nargs=2, action="append", default=[], metavar=("SINGLE", "DEEP"),
@@ -36,12 +50,12 @@ def make_parser() -> Parser:
     )  # fmt: skip
     parser.add_argument(
         "--inject", nargs="+", action="extend", default=[], metavar="IMG",
-        help="FITS images into which sources are drawn (repeatable); only the middle of large images is used",
+        help="FITS images into which sources are drawn (repeatable); of large ones the middle",
     )  # fmt: skip
     parser.add_argument("--hdu", help="HDU of the images of --inject, number or EXTNAME")
     parser.add_argument(
         "--gain", type=positive_number, metavar="ELECTRONS",
-        help="electrons per data unit of --inject (default: the header's, else from the noise of the sky)",
+        help="electrons per data unit of --inject (default: the header's, or the sky's noise tells)",
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=integer_from(0), default=0, help="of the sources of --inject (default: 0)"
@@ -73,12 +87,13 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--output-dir", metavar="DIR", help="write table (JSON), curves (CSV) and plot (PNG) there"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.add_version()
+    add_common_options(parser, quiet="print no progress on stderr")
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, parser: Parser) -> int:
+    if not options.pair and not options.simulate and not options.inject:
+        parser.error("give --pair SINGLE DEEP, --simulate N or --inject IMG")
     from bgrem.evaluate.comparison import evaluate_frames
     from bgrem.evaluate.methods import (
         benchmark_frames,
@@ -132,7 +147,7 @@ def _pool(results: list, options: argparse.Namespace) -> None:
 
 
 def _inject(options: argparse.Namespace, model, show) -> int:
-    """Each image by itself, then a row for each: 1 if one failed, the others done."""
+    """Each image separately, then a row for each; 1 where one failed."""
     import numpy as np
 
     from bgrem.evaluate.inject import evaluate_injected
@@ -178,14 +193,6 @@ def _settings(path: str | None) -> dict:
 
 def _show(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-@command(make_parser, extra="evaluate")
-def main(options: argparse.Namespace, parser: Parser) -> int:
-    """Run the command; the exit code."""
-    if not options.pair and not options.simulate and not options.inject:
-        parser.error("give --pair SINGLE DEEP, --simulate N or --inject IMG")
-    return _run(options)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
-"""The command ``bgrem-simulate``: draw skies with known truth, and compare them with real ones."""
+"""The command ``bgrem-simulate``: draw images with known truth, and compare them with real ones."""
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bgrem.cli.arguments import (
     Parser,
-    command,
+    add_common_options,
     complain,
     integer_from,
     number_from,
     positive_number,
+    run_command,
     sentence,
 )
 
@@ -19,24 +21,42 @@ examples:
   bgrem-simulate                                   scene.fits: a MeerLICHT cut-out, 256 x 256
   bgrem-simulate --shape 1024 --fwhm 3.2 --seed 7 --count 10 --output-dir frames
   bgrem-simulate --scene cluster.toml --set stars=20000 --set full_well=0
-  bgrem-simulate --scene scene.fits                draw the same scene again
-  bgrem-simulate --training-sky --count 20         scenes as networks are trained on
-  bgrem-simulate --realism image.fits              compare a frame with the training sky
+  bgrem-simulate --scene scene.fits                draws the scene of a file again
+  bgrem-simulate --training-sky --count 20         random scenes, as in the training
+  bgrem-simulate --realism image.fits              compares a frame with the training
 
-Each file holds DATA, SOURCES, BACKGROUND, NOISE (which add up to the data), MASK and the table TRUTH.
-cluster.toml holds fields of a scene, one a line (stars = 5000.0); --list-fields prints them all.
-Exit code: 0 done, 1 failed, or with --realism a frame is unlike the simulator; 2 wrong usage.
+Each file contains DATA, SOURCES, BACKGROUND, NOISE (the last three add up to DATA), MASK and the
+table TRUTH. cluster.toml contains fields of a scene, one per line (stars = 5000.0); --list-fields
+prints all fields. Exit code: 0 done, 1 failed (or, with --realism, a frame differs from the simulations),
+2 wrong usage.
 """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command, see `~bgrem.cli.arguments.run_command`."""
+    return run_command(make_parser(), _run, argv, extra="train")
+
+
+def _run(options: argparse.Namespace, parser: Parser) -> int:
+    if options.training_sky and (options.scene or options.set or options.fwhm):
+        parser.error("--training-sky draws every field at random: no --scene, --fwhm or --set")
+    if options.realism and (options.scene or options.set or options.fwhm):
+        parser.error("--realism compares with the training sky: no --scene, --fwhm or --set")
+    if not options.name or "/" in options.name:
+        parser.error(f"--name {options.name!r} is no file name (a folder goes to --output-dir)")
+    if options.list_fields:
+        return _list_fields()
+    return _compare(options) if options.realism else _write(options)
 
 
 def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
-        prog="bgrem-simulate",
+        "bgrem-simulate",
+        "Draw simulated images of which the truth is known, as FITS files.",
+        EXAMPLES,
         usage="bgrem-simulate [--scene FILE | --training-sky] [options]\n"
         "       bgrem-simulate --realism IMG [IMG ...] [--count N] [--seed SEED]",
-        description="Draw simulated skies, with the truth about them, to FITS files.",
-        epilog=EXAMPLES,
         add_help=False,
     )
     _add_scene_options(parser.add_argument_group("scene"))
@@ -44,13 +64,12 @@ def make_parser() -> Parser:
     group = parser.add_argument_group("realism")
     group.add_argument(
         "--realism", metavar="IMG", nargs="+",
-        help="write no files: print which statistics of the blank sky of these FITS images lie outside "
-        "the central 96 %% of COUNT scenes of the training sky (default: 200)",
+        help="write no files; list the statistics of the blank sky of these FITS images that lie outside "
+        "the central 96 %% of N scenes of the training sky (default: 200)",
     )  # fmt: skip
     other = parser.add_argument_group("other")
-    other.add_argument("--quiet", action="store_true", help="print errors and results only")
     other.add_argument("--list-fields", action="store_true", help="print the default scene as TOML")
-    parser.add_version(other, "print the version")
+    add_common_options(other, quiet="do not print a line per file or a progress bar")
     other.add_argument("--help", action="help", help="print this help")
     return parser
 
@@ -59,11 +78,11 @@ def _add_scene_options(group: argparse._ArgumentGroup) -> None:
     source = group.add_mutually_exclusive_group()
     source.add_argument(
         "--scene", metavar="FILE",
-        help="description of the scene: TOML, or a FITS file that this command wrote "
+        help="description of the scene: a TOML file, or a FITS file that this command wrote "
         "(default: a MeerLICHT exposure)",
     )  # fmt: skip
     source.add_argument(
-        "--training-sky", action="store_true", help="scenes at random from the training sky"
+        "--training-sky", action="store_true", help="draw random scenes, as in the training"
     )
     group.add_argument(
         "--shape",
@@ -72,44 +91,55 @@ def _add_scene_options(group: argparse._ArgumentGroup) -> None:
         help="size in pixels (default: that of the scene, 256)",
     )
     group.add_argument(
-        "--fwhm", metavar="PIXELS", type=number_from(0), help="seeing (default: the scene's, 4.5)"
+        "--fwhm",
+        metavar="PIXELS",
+        type=number_from(0),
+        help="FWHM of the PSF (default: that of the scene, 4.5)",
     )
     group.add_argument(
         "--set", metavar="FIELD=VALUE", type=_field, action="append", default=[],
-        help="any other field of the scene; may be repeated",
+        help="value of another field of the scene; may be repeated",
     )  # fmt: skip
     group.add_argument(
-        "--seed", metavar="SEED", type=integer_from(0), help="of the random numbers (default: 0)"
+        "--seed",
+        metavar="SEED",
+        type=integer_from(0),
+        help="seed of the random numbers (default: 0)",
     )
     group.add_argument(
         "--count", metavar="N", type=integer_from(1), help="number of scenes (default: 1)"
     )
     group.add_argument(
         "--first", metavar="NUMBER", type=integer_from(0),
-        help="number of the first one: a scene depends on SEED and its number alone (default: 0)",
+        help="number of the first scene; a scene depends only on SEED and its number (default: 0)",
     )  # fmt: skip
 
 
 def _add_output_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--output-dir", metavar="DIR", default=".", help="write there (default: here)"
+        "--output-dir",
+        metavar="DIR",
+        default=".",
+        help="folder of the files (default: the current one)",
     )
     group.add_argument(
         "--name", metavar="NAME", default="scene",
-        help="files are NAME.fits, with COUNT above 1 NAME_0000.fits and so on (default: scene)",
+        help="the file is NAME.fits; several are NAME_0000.fits, NAME_0001.fits ... (default: scene)",
     )  # fmt: skip
-    group.add_argument("--compress", action="store_true", help="write .fits.fz, without loss")
     group.add_argument(
-        "--integers", action="store_true", help="whole numbers of adu, as cameras give them"
+        "--compress", action="store_true", help="write .fits.fz with lossless compression"
     )
     group.add_argument(
-        "--truth-apart", action="store_true", help="put all but the data into NAME_truth.fits"
+        "--integers", action="store_true", help="round the data to whole adu, as a camera does"
+    )
+    group.add_argument(
+        "--truth-apart", action="store_true", help="write all but the data to NAME_truth.fits"
     )
     group.add_argument(
         "--pixel-scale", metavar="ARCSEC", type=positive_number, default=0.56,
-        help="arcseconds per pixel in the header (default: 0.56)",
+        help="pixel scale in the header, in arcseconds per pixel (default: 0.56)",
     )  # fmt: skip
-    group.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    group.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
 def _shape(text: str) -> tuple[int, int]:
@@ -129,7 +159,7 @@ def _field(text: str) -> tuple[str, object]:
 
 
 def _write(options: argparse.Namespace) -> int:
-    # GalSim and astropy take a second to import: a usage error need not wait for them.
+    # Imported here, so that a usage error does not wait for GalSim and astropy.
     from bgrem.simulate.scene_files import draw_numbered, whole_numbers, write_sky
 
     scene, seed, first = _scene(options)
@@ -209,7 +239,7 @@ def _compare(options: argparse.Namespace) -> int:
     from bgrem.io.reading import as_planes, read_image
     from bgrem.simulate.realism import blank_sky, judge, report, simulated_skies
 
-    # The frames first: a name that is misspelt should not wait for the simulations.
+    # The frames are read first: a misspelt name is reported before the simulations.
     frames = {}
     failed = False
     for path in options.realism:
@@ -238,32 +268,16 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _has_sky(path: str, frame) -> bool:
     if len(frame.table) == 0:
-        complain("bgrem-simulate", f"{path}: shows no blank sky, it is left out")
+        complain("bgrem-simulate", f"{path}: has no blank sky and is left out")
     return len(frame.table) > 0
 
 
 def _counted(scenes, count: int, quiet: bool):
-    """Show a bar on a terminal."""
+    """The scenes, with a progress bar on a terminal."""
     from tqdm import tqdm
 
     hidden = quiet or not sys.stderr.isatty()
     return tqdm(scenes, total=count, desc="simulated scenes", leave=False, disable=hidden)
-
-
-@command(make_parser, extra="train")
-def main(options: argparse.Namespace, parser: Parser) -> int:
-    """Run the command; the exit code."""
-    if options.training_sky and (options.scene or options.set or options.fwhm):
-        parser.error("--training-sky draws every field at random: no --scene, --fwhm or --set")
-    if options.realism and (options.scene or options.set or options.fwhm):
-        parser.error("--realism compares with the training sky: no --scene, --fwhm or --set")
-    if not options.name or "/" in options.name:
-        parser.error(f"--name {options.name!r} is no file name (a folder goes to --output-dir)")
-    if options.list_fields:
-        return _list_fields()
-    if options.realism:
-        return _compare(options)
-    return _write(options)
 
 
 if __name__ == "__main__":

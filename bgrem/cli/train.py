@@ -5,10 +5,17 @@ import logging
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from bgrem.cli.arguments import Parser, command, complain, integer_from, number_from
+from bgrem.cli.arguments import (
+    Parser,
+    add_common_options,
+    complain,
+    integer_from,
+    number_from,
+    run_command,
+)
 
 EXAMPLES = """\
 examples:
@@ -16,90 +23,97 @@ examples:
   bgrem-train configs/optical.toml --output-dir runs/optical --stop-after 60
   bgrem-train configs/optical.toml --output-dir runs/optical --export-only
   bgrem -f image.fits --model runs/optical/optical.onnx
-  bgrem-train --from-fits night/*.fits --output-dir mine     your telescope, from the shipped model
+  bgrem-train --from-fits night/*.fits --output-dir mine     adapts the shipped model to your frames
   bgrem -f image.fits --model mine/own.onnx
 
-The folder gets checkpoint.pt, log.jsonl (losses, and detections on held-out scenes), and at the end
-NAME.onnx, the model for bgrem, and NAME.safetensors, the weights, for "start" in another
-configuration. The same command continues a training; on a CPU the result is bit by bit that of a
-training without interruption. Ctrl-C saves and ends it after the step in progress; Ctrl-C twice
-ends it at once. Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+DIR receives checkpoint.pt, log.jsonl (losses, and detections on held-out scenes) and at the end
+NAME.onnx, the model for bgrem, and NAME.safetensors, the weights. Another configuration can start
+from these weights with its entry "start". The same command resumes a training that was interrupted;
+on a CPU, the result is bit for bit the same as without the interruption. Ctrl-C ends the training
+after the current step and saves it; a second Ctrl-C ends it at once. Exit code: 0 done, 1 failed,
+2 wrong usage, 130 interrupted.
 """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command, see `~bgrem.cli.arguments.run_command`."""
+    return run_command(make_parser(), _run, argv, extra="train")
 
 
 def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser(
-        prog="bgrem-train",
+        "bgrem-train",
+        "Train a network on simulated images, or adapt the shipped one to your frames, and write it\n"
+        "as a model for bgrem.",
+        EXAMPLES,
         usage="bgrem-train {CONFIG.toml | --from-fits IMG ...} --output-dir DIR [options]",
-        description="Train a network on simulated skies, or further on your own frames, and "
-        "write it as a model for bgrem.",
-        epilog=EXAMPLES,
     )
     parser.add_argument(
         "config", metavar="CONFIG.toml", nargs="?", help="configuration of the training"
     )
     parser.add_argument(
         "--from-fits", metavar="IMG", nargs="+", default=[],
-        help="train the shipped model further on skies with the noise, the background and the PSF of "
-        "these frames; their sources need not be known",
+        help="train the shipped model further on simulated images that have the noise, background and "
+        "PSF of these frames, measured between their sources; no catalogue is needed",
     )  # fmt: skip
     parser.add_argument(
-        "--name", help="of the model of --from-fits (default: own, which gives own.onnx)"
+        "--name", help="name of the model of --from-fits (default: own, written as own.onnx)"
     )
     parser.add_argument(
         "--output-dir", metavar="DIR", required=True,
-        help="folder of checkpoint, log and model; made if missing, else the training resumes",
+        help="folder of checkpoint, log and model; created if missing; a training in it is resumed",
     )  # fmt: skip
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto",
-        help="where the network runs; auto is CUDA where there is a usable GPU (default: auto)",
+        help="device that runs the network; auto uses CUDA if there is a usable GPU (default: auto)",
     )  # fmt: skip
     parser.add_argument(
         "--workers", metavar="N", type=integer_from(0), default=1,
-        help="processes that draw scenes, 0 to draw them in this one (default: 1)",
+        help="number of processes that draw scenes; 0 draws them in the main process (default: 1)",
     )  # fmt: skip
     parser.add_argument(
         "--threads", metavar="N", type=integer_from(1),
-        help="threads of the network on a CPU (default: one per core)",
+        help="number of threads of the network on a CPU (default: one per core)",
     )  # fmt: skip
     parser.add_argument(
         "--stop-after", metavar="MINUTES", type=number_from(0),
-        help="save the checkpoint, write the model and end after MINUTES; the same command continues",
+        help="end after MINUTES: save the training and write the model; run again to resume",
     )  # fmt: skip
     parser.add_argument(
         "--extend", action="store_true",
-        help="continue with other steps or decay in CONFIG.toml, which is possible until "
-        "the learning rate begins to fall",
+        help="resume although steps or decay in CONFIG.toml have changed; possible until the learning "
+        "rate begins to fall",
     )  # fmt: skip
     parser.add_argument(
         "--export-only", action="store_true",
-        help="write the model of the folder's checkpoint and end",
+        help="write the model from the checkpoint in DIR, without training",
     )  # fmt: skip
-    _add_intervals(parser)
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.add_version()
-    return parser
-
-
-def _add_intervals(parser: Parser) -> None:
     parser.add_argument(
         "--report-every", metavar="STEPS", type=integer_from(1), default=200,
-        help="steps between lines of the log (default: 200)",
+        help="number of steps between lines of the log (default: 200)",
     )  # fmt: skip
     parser.add_argument(
         "--save-every", metavar="STEPS", type=integer_from(1), default=1000,
-        help="steps between checkpoints (default: 1000)",
+        help="number of steps between checkpoints (default: 1000)",
     )  # fmt: skip
     parser.add_argument(
         "--validate-every", metavar="STEPS", type=integer_from(0), default=2000,
-        help="steps between validations by detection on held-out scenes, 0 for none "
-        "(default: 2000)",
+        help="number of steps between validations, which measure detections on held-out scenes; 0 for "
+        "none (default: 2000)",
     )  # fmt: skip
+    add_common_options(parser)
+    return parser
 
 
-def _run(options: argparse.Namespace) -> int:
-    # A usage error need not wait for the import of torch.
+def _run(options: argparse.Namespace, parser: Parser) -> int:
+    if bool(options.config) == bool(options.from_fits):
+        parser.error("give either CONFIG.toml or --from-fits IMG ...")
+    if options.name and not options.from_fits:
+        parser.error("--name needs --from-fits; CONFIG.toml has its own name")
+    if options.name and not re.fullmatch(r"[\w-]+", options.name):
+        parser.error(f"--name {options.name} may contain only letters, digits, - and _")
+    # Imported here, so that a usage error does not wait for torch.
     from bgrem.train import loop as train
     from bgrem.train.config import fine_tuning_config, load_config
     from bgrem.train.export import export, model_path
@@ -107,7 +121,7 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.from_fits:
         config = fine_tuning_config(options.from_fits, name=options.name or "own")
-        for path in config.frames:  # what is wrong with one is better said before the work
+        for path in config.frames:  # a frame that cannot be used is reported before the work
             read_own_sky(path)
     else:
         config = load_config(options.config)
@@ -115,7 +129,7 @@ def _run(options: argparse.Namespace) -> int:
     _set_threads(options.threads)
     if options.export_only:
         training = train.Training(config)
-        # How the training was extended does not matter here.
+        # Whether the training was extended does not matter here.
         training.load(train.checkpoint_path(options.output_dir), extend=True)
         print(export(training, options.output_dir))
         return 0
@@ -158,7 +172,7 @@ def _set_threads(count: int | None) -> None:
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Collect the first signal to end instead of ending; the second one ends."""
+    """Collect the first interrupt or termination; the second one ends the process."""
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -178,7 +192,7 @@ def _interrupts() -> Iterator[list[int]]:
 
 @contextmanager
 def _progress(steps: int, quiet: bool) -> Iterator[Callable[[int], None] | None]:
-    """A bar below the log on a terminal; the log alone, with times, elsewhere."""
+    """Log to stderr with times; on a terminal also show a progress bar."""
     logger = logging.getLogger("bgrem")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -204,24 +218,12 @@ def _bar(steps: int, logger: logging.Logger) -> Iterator[Callable[[int], None]]:
     with logging_redirect_tqdm([logger]), tqdm(total=steps, unit=" steps", smoothing=0.02) as bar:
 
         def report(step: int) -> None:
-            if bar.n == 0 and step > 1:  # resumed: what was done before took no time now
+            if bar.n == 0 and step > 1:  # resumed: earlier steps do not count in the speed
                 bar.initial = bar.n = step - 1
                 bar.unpause()
             bar.update(step - bar.n)
 
         yield report
-
-
-@command(make_parser, extra="train")
-def main(options: argparse.Namespace, parser: Parser) -> int:
-    """Run the command; the exit code."""
-    if bool(options.config) == bool(options.from_fits):
-        parser.error("give either CONFIG.toml or --from-fits IMG ...")
-    if options.name and not options.from_fits:
-        parser.error("--name goes with --from-fits: CONFIG.toml has a name")
-    if options.name and not re.fullmatch(r"[\w-]+", options.name):
-        parser.error(f"--name {options.name} must be of letters, digits, - and _")
-    return _run(options)
 
 
 if __name__ == "__main__":

@@ -1,40 +1,45 @@
-"""The command ``bgrem-undo``: from the file that bgrem wrote back to the image that it read."""
+"""The command ``bgrem-undo``: restore the images that bgrem read from the files that it wrote."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from bgrem.cli.arguments import Parser, command, complain, sentence
+from bgrem.cli.arguments import Parser, add_common_options, complain, run_command, sentence
 
 EPILOG = """\
-The file must hold the planes of `bgrem --save background,noise`. Integer images come back bit
-for bit, with their headers; float images within one unit in the last place. Exit code: 0 all written, 1 some
-failed (the others are done), 2 wrong usage.
+FILE must contain the planes of `bgrem --save background,noise`. Integer images are restored bit for
+bit, with their headers; float images to the last digit of their precision. Exit code: 0 all files
+written, 1 some failed (the others are written), 2 wrong usage.
 """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command, see `~bgrem.cli.arguments.run_command`."""
+    return run_command(make_parser(), _run, argv, help_for=[[]])
 
 
 def make_parser() -> Parser:
     """The parser of the command line."""
-    parser = Parser(
-        prog="bgrem-undo",
-        description="Restore the images that bgrem was run on from the files that it wrote.",
-        epilog=EPILOG,
-    )
-    parser.add_argument("files", metavar="FILE", nargs="+", help="written by bgrem")
+    parser = Parser("bgrem-undo", "Restore images from the files that bgrem wrote.", EPILOG)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="file that bgrem wrote")
     parser.add_argument(
         "-o", "--output", metavar="OUT",
-        help="the file that is written (default: restored_ + the name without BGRem_, beside it)",
+        help="name of the restored file (default: restored_ + the name without BGRem_, in the folder "
+        "of FILE)",
     )  # fmt: skip
     parser.add_argument(
-        "--output-dir", metavar="DIR", help="write there instead; made where missing"
+        "--output-dir", metavar="DIR", help="folder of the restored files; created if missing"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    parser.add_version()
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
+    add_common_options(parser, quiet=None)
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, parser: Parser) -> int:
     from bgrem.io.restore import restored_path, undo
 
+    if options.output and len(options.files) > 1:
+        parser.error("--output names one file, give --output-dir for several")
     failed = 0
     for name in options.files:
         output = Path(options.output or restored_path(Path(name)))
@@ -44,16 +49,8 @@ def _run(options: argparse.Namespace) -> int:
             print(undo(name, output, overwrite=options.overwrite), flush=True)
         except (ValueError, OSError) as error:
             failed += 1
-            complain("bgrem-undo", sentence(error))
+            complain(parser.prog, sentence(error))
     return 1 if failed else 0
-
-
-@command(make_parser, help_of=([],))
-def main(options: argparse.Namespace, parser: Parser) -> int:
-    """Run the command; the exit code."""
-    if options.output and len(options.files) > 1:
-        parser.error("--output names one file, give --output-dir for several")
-    return _run(options)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The maps that observatories put beside an image, found by their conventions.
+"""Masks and weight maps that observatories deliver with an image, found by their conventions.
 
-HST and JWST: SCI with DQ (or WHT, of drizzled images) of the same EXTVER in one file; ERR, which
-holds the photon noise of sharp stars, is taken where it is asked for only. HSC and
-LSST: image, mask and variance one after the other, the mask's planes named by MP_ cards. DECam's
-community pipeline: the files ..._ooi_..., ..._ood_... (codes) and ..._oow_... (inverse variance).
+HST and JWST: SCI with DQ (or WHT, of drizzled images) of the same EXTVER in one file. ERR contains
+the photon noise of the sources, so it is used only if the user names it. HSC and LSST: image, mask
+and variance in consecutive HDUs, the planes of the mask named by MP_ cards. Community pipeline of
+DECam: the files ..._ooi_..., ..._ood_... (codes) and ..._oow_... (inverse variance).
 """
 
 import re
@@ -26,7 +26,7 @@ __all__ = ["companion_hdus", "with_companions"]
 # in IR, and harmless; WFPC2: https://www.stsci.edu/hst/wfpc2/analysis/WFPC2_flags.html, where 8 is
 # saturation, 1024 a repaired warm pixel and 2048 a masked chip; NICMOS and STIS: the tables of flags
 # in chapter 2 of their data handbooks. Warm pixels (64), unstable ones (32) and small blemishes are
-# left to the model. JWST: the pipeline's list of flags, where DO_NOT_USE says it all.
+# left to the model. JWST: the flags of its pipeline, of which DO_NOT_USE is enough.
 DQ_BITS = {
     "JWST": (1, 2),
     "WFPC2": (1 | 2 | 4 | 16 | 32 | 512 | 2048 | 4096, 8),
@@ -35,23 +35,24 @@ DQ_BITS = {
     "STIS": (1 | 2 | 4 | 8 | 16 | 512 | 8192, 256),
     "HST": (1 | 2 | 4 | 8 | 16 | 128 | 4096 | 8192, 256 | 2048),
 }
-# Mask planes of HSC and LSST that are bad; the others tell of detections, of interpolation. In a
-# coadd CR says that a cosmic ray was left out of one of many exposures, and the pixel is sound;
-# coadds have pixels of planes that no single exposure has. https://dp1.lsst.io/products/images
+# Mask planes of HSC and LSST that are bad; others mark detections or interpolation. In a coadd, CR
+# marks a cosmic ray that was rejected in one of the exposures; the pixel is good. Planes that only
+# coadds have identify a coadd. https://dp1.lsst.io/products/images
 BAD_PLANES, COSMIC_RAY_PLANE, SATURATED_PLANE = ("BAD", "NO_DATA"), "CR", "SAT"
 COADD_PLANES = ("CLIPPED", "INEXACT_PSF", "REJECTED", "SENSOR_EDGE")
-# https://community.lsst.org/t/decam-data-quality-masks/133, and the NOAO Data Handbook. Codes of the community pipeline from version 3.5 on (saturated, and differences to a stack, are no
-# faults), and the bits of earlier ones.
+# https://community.lsst.org/t/decam-data-quality-masks/133, and the NOAO Data Handbook: codes of the
+# community pipeline from version 3.5 on, and bits of earlier versions. The codes of saturation and of
+# differences to a stack are not bad.
 CODE_SATURATED, CODE_DIFFERENCE, LAST_CODE = 3, 7, 8
 OLD_BAD, OLD_SATURATED = 1 | 16 | 64 | 128, 2
 FIRST_CODES = (3, 5)
-# Part of an error map that must be above 0: others have not been filled.
+# Fraction of a weight map that must be above 0; below it the map is taken as not filled.
 FILLED = 0.5
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The companions of one image: their pixels, where they are, and their names in words."""
+    """The companions of one image: their pixels, and their names for messages."""
 
     mask: np.ndarray | None = None
     saturated: np.ndarray | None = None
@@ -62,7 +63,7 @@ class _Found:
 
 
 def with_companions(image: FitsImage, given: GivenMaps) -> GivenMaps:
-    """Add the companions of an image to the maps that the user gave, which go before them.
+    """Add the companions of an image to the maps that the user gave, which take precedence.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def with_companions(image: FitsImage, given: GivenMaps) -> GivenMaps:
     Returns
     -------
     GivenMaps
-        With a note for each map that was taken.
+        With a note for each companion that is used.
     """
     found = _in_the_file(image) or _lsst(image) or _decam(image)
     if found is None:
@@ -91,7 +92,7 @@ def with_companions(image: FitsImage, given: GivenMaps) -> GivenMaps:
 
 
 def companion_hdus(image: FitsImage) -> set[int]:
-    """Indices of the HDUs of the file of ``image`` that are companions of other ones."""
+    """Indices of the HDUs of the file of ``image`` that are companions of other HDUs."""
     headers = image_hdus(image)
     found = set()
     for index, header in headers.items():
@@ -102,7 +103,7 @@ def companion_hdus(image: FitsImage) -> set[int]:
 
 
 def _joined(image: FitsImage, given: GivenMaps, found: _Found) -> float | np.ndarray | None:
-    """Saturated by the level or by the map."""
+    """The saturation level, or the map of saturated pixels, or both in one map."""
     if found.saturated is None or given.saturate is None:
         return given.saturate if found.saturated is None else found.saturated
     saturated = found.saturated
@@ -119,7 +120,7 @@ def _part_above_0(values: np.ndarray) -> float:
 
 
 def _flagged(flags: FitsImage, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """A condition on the bits of an image of flags; NaN has all bits."""
+    """A condition on the bits of an image of flags; NaN counts as all bits set."""
 
     def condition(part: np.ndarray) -> np.ndarray:
         return function(np.where(np.isfinite(part), part, -1).astype(np.int64))
@@ -173,7 +174,7 @@ def _dq_bits(image: FitsImage) -> tuple[int, int]:
 
 
 def _card(image: FitsImage, key: str) -> str:
-    """Text of a card of the image or, where it has none, of the primary HDU."""
+    """Text of a card of the image or, if it has none, of the primary HDU."""
     texts = (str(header.get(key, "")).strip() for header in (image.header, image.primary))
     return next(filter(None, texts), "")
 
@@ -191,7 +192,7 @@ def _shape(header: fits.Header) -> tuple:
 
 
 def _planes_of(header: fits.Header) -> dict[str, int]:
-    """The planes that a mask's MP_ cards name, with the number of their bit."""
+    """The planes named by the MP_ cards of a mask, and the numbers of their bits."""
     return {
         card.keyword.removeprefix("HIERARCH ").removeprefix("MP_"): card.value
         for card in header.cards
@@ -249,7 +250,7 @@ def _decam(image: FitsImage) -> _Found | None:
 
 
 def _conditions(codes: FitsImage) -> tuple[Callable, Callable]:
-    """By which codes pixels are bad, and by which saturated."""
+    """The conditions for bad and for saturated pixels."""
     if _has_bits(codes):
         return lambda bits: bits & OLD_BAD != 0, lambda bits: bits & OLD_SATURATED != 0
     harmless = (0, CODE_SATURATED, CODE_DIFFERENCE)
@@ -257,7 +258,7 @@ def _conditions(codes: FitsImage) -> tuple[Callable, Callable]:
 
 
 def _has_bits(codes: FitsImage) -> bool:
-    """Whether the values are joined bits, by the pipeline's version or, without it, their range."""
+    """Whether the values are bits: by the version of the pipeline or, if unknown, their range."""
     version = re.search(r"(\d+)\.(\d+)", _card(codes, "PLVER"))
     if version:
         return (int(version[1]), int(version[2])) < FIRST_CODES
@@ -266,7 +267,7 @@ def _has_bits(codes: FitsImage) -> bool:
 
 
 def _namesake(image: FitsImage, kind: str) -> FitsImage | None:
-    """The same HDU of the file that is named as the image's but for its kind; None without one."""
+    """The same HDU of the file whose name differs only in its kind; None without such a file."""
     name = re.sub(r"(?<=_)ooi(?=_)", kind, image.path.name)
     path = image.path.with_name(name)
     if name == image.path.name or not path.is_file():

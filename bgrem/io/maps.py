@@ -1,4 +1,4 @@
-"""The maps that go with an image: bad pixels, weights, saturation."""
+"""The maps given with an image: bad pixels, weights, saturation."""
 
 import math
 import os
@@ -15,12 +15,12 @@ from bgrem.io.reading import FitsError, FitsImage, as_planes, is_fits_name, read
 
 __all__ = ["GivenMaps", "bits_set", "maps_for", "parse_bits", "read_map", "saturation_level"]
 
-MOST_BITS = 52  # a map of flags may have been read in double precision
+MOST_BITS = 52  # a map of flags may be read as float64, which holds integers up to 2^53
 
 
 @dataclass(frozen=True)
 class GivenMaps:
-    """What is known of an image's pixels, each None where nothing is.
+    """Mask, weights and saturation of an image; None for what is not known.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class GivenMaps:
     saturate : float, ndarray or None
         Level, or a bool map as ``mask``.
     notes : tuple of str
-        Which maps were taken without being asked for.
+        One for each map that is used without being given.
     """
 
     mask: np.ndarray | None = None
@@ -43,7 +43,7 @@ class GivenMaps:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def of_plane(self, i: int) -> Mapping[str, object]:
-        """Those of plane ``i``, as `~bgrem.background.separate` takes them."""
+        """The maps of plane ``i``, as arguments of `~bgrem.background.separate`."""
         return {
             "mask": _plane(self.mask, i),
             "weight": _plane(self.weight, i),
@@ -80,7 +80,7 @@ def maps_for(
     weight_type : str
         "inverse", "variance" or "rms".
     saturate : float, "header" or None
-        Level in data units; "header" for the card SATURATE where there is one.
+        Level in data units; "header" uses the card SATURATE if there is one.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def maps_for(
     Raises
     ------
     FitsError
-        Where a map cannot be read, has another shape or no bits.
+        If a map cannot be read, has another shape or no bits.
     """
     if mask_bits is not None and mask is None:
         raise FitsError(f"{image.label}: --mask-bits needs a --mask whose bits they are")
@@ -107,19 +107,19 @@ def maps_for(
 
 
 def saturation_level(image: FitsImage) -> float | None:
-    """The level that the header's SATURATE gives, None where it gives none."""
+    """The level of the card SATURATE, None if it has none."""
     level = image.header.get("SATURATE")
     number = isinstance(level, int | float) and not isinstance(level, bool)
     return float(level) if number and math.isfinite(level) and level > 0 else None
 
 
 def parse_bits(text: str) -> int:
-    """Read the bits of a mask: numbers, decimal or hexadecimal, that are joined.
+    """Read the bits of a mask from decimal or hexadecimal numbers.
 
     Parameters
     ----------
     text : str
-        Values with commas: ``4096,16`` and ``0x1010`` both stand for bits 12 and 4.
+        Values separated by commas: ``4096,16`` and ``0x1010`` both stand for bits 12 and 4.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def parse_bits(text: str) -> int:
     Raises
     ------
     ValueError
-        Where one is no whole number above 0, or has more than 52 bits.
+        If a value is not a whole number above 0, or has more than 52 bits.
     """
     bits = 0
     for word in text.split(","):
@@ -146,14 +146,14 @@ def parse_bits(text: str) -> int:
 
 
 def bits_set(flags: np.ndarray, label: str, bits: int | None, store: Memory = MEMORY) -> np.ndarray:
-    """Where any of some bits is set, or any value but 0 (NaN counts) without them.
+    """True where any of the bits is set; without bits, where the value is not 0 or is NaN.
 
     Parameters
     ----------
     flags : ndarray
-        Values of a mask, of any type that holds them.
+        Values of a mask, of any type.
     label : str
-        Where they come from.
+        Their origin, for messages.
     bits : int or None
     store : `~bgrem.arrays.rows.Memory`
         Where the result is kept.
@@ -165,7 +165,7 @@ def bits_set(flags: np.ndarray, label: str, bits: int | None, store: Memory = ME
     Raises
     ------
     FitsError
-        If bits are asked of values that are no whole numbers.
+        If bits are given and the values are not whole numbers.
     """
     if bits is None or flags.dtype == bool:
         return worked_out(flags, lambda part: part != 0, bool, store)
@@ -183,7 +183,7 @@ def bits_set(flags: np.ndarray, label: str, bits: int | None, store: Memory = ME
 def read_map(
     source: str | os.PathLike | np.ndarray, image: FitsImage, kind: str
 ) -> tuple[np.ndarray, str]:
-    """Read a map that goes with an image.
+    """Read a map for an image.
 
     Parameters
     ----------
@@ -192,19 +192,19 @@ def read_map(
     image : FitsImage
         The image that it is for.
     kind : str
-        What it is, in words.
+        Its kind, for messages.
 
     Returns
     -------
     values : ndarray
         Of the image's shape, or (ny, nx) for all its planes.
     label : str
-        Where they come from, to begin a message with.
+        Their origin, for the beginning of a message.
 
     Raises
     ------
     FitsError
-        Where it cannot be read or has another shape.
+        If it cannot be read or has another shape.
     """
     if not isinstance(source, str | os.PathLike):
         return _fitted(as_rows(source), image, kind, "the array"), f"the {kind}"

@@ -1,7 +1,7 @@
-"""Read an image of a FITS file, with its header and with where the rest of the file lies.
+"""Read an image of a FITS file, its header, and the positions of all other HDUs.
 
-`bgrem.io.hdus` finds the header-data units, `bgrem.io.writing` writes the file again; astropy reads the headers
-and the tile-compressed images.
+`bgrem.io.hdus` finds the header-data units and `bgrem.io.writing` writes the file again. astropy
+reads the headers and the tile-compressed images.
 """
 
 import math
@@ -39,7 +39,7 @@ FLOAT32_INTEGERS = 2**24  # float32 holds every integer up to here
 
 @dataclass(frozen=True)
 class FitsImage:
-    """One image of a FITS file, and what is needed to write the rest of the file back.
+    """One image of a FITS file, with all that is needed to write the file again.
 
     Attributes
     ----------
@@ -47,14 +47,14 @@ class FitsImage:
     hdu : int
         Index of the HDU.
     data : ndarray or Stored
-        Physical values (BSCALE and BZERO applied, BLANK as NaN) in the shape in which they are
-        stored, native float32; float64 for float64 pixels and for integers beyond 24 bits. Floats
-        without BSCALE and BZERO may stay in the file.
+        Physical values (BSCALE and BZERO applied, BLANK as NaN) in their stored shape, native
+        float32; float64 for float64 pixels and for integers beyond 24 bits. Floats without BSCALE
+        and BZERO may stay in the file.
     header : astropy.io.fits.Header
     notes : tuple of str
-        What the reader decided or noticed.
+        Decisions and warnings of the reader.
     units : tuple of `~bgrem.io.hdus.Unit`
-        Where the file's HDUs lie.
+        The positions of the HDUs of the file.
     contents : bytes or mmap
         The file's bytes, uncompressed.
     store : `~bgrem.arrays.rows.Memory`
@@ -72,7 +72,7 @@ class FitsImage:
 
     @property
     def label(self) -> str:
-        """The file and the HDU in words, to begin a message with."""
+        """The file and the HDU, for the beginning of a message."""
         return f"{self.path}: {self.units[self.hdu].label}"
 
     @property
@@ -87,7 +87,7 @@ class FitsImage:
 
 
 def is_fits_name(path: Path) -> bool:
-    """Whether a file's name ends as FITS files' names do: .fits .fit .fts .fz, also with .gz or .bz2."""
+    """Whether a name has the suffix of a FITS file: .fits .fit .fts .fz, also with .gz or .bz2."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] in ([".gz"], [".bz2"]):
         suffixes.pop()
@@ -97,7 +97,7 @@ def is_fits_name(path: Path) -> bool:
 def as_planes(array: np.ndarray) -> np.ndarray:
     """View an array of an image's stored shape as its planes, (n, ny, nx).
 
-    Axes of length 1 are dropped; a colour axis that is stored fastest (length 3 or 4) counts planes.
+    Axes of length 1 are dropped. If the fastest axis has length 3 or 4, it is taken as the colours.
     """
     if array.ndim > 2:
         lengths = [n for n in array.shape if n > 1]
@@ -115,12 +115,12 @@ def read_image(
     Parameters
     ----------
     path : path
-        Plain, gzip or bzip2, whatever its name says.
+        Plain, gzip or bzip2; the first bytes decide, not the name.
     hdu : int or str, optional
-        Index, EXTNAME, or ``"EXTNAME,EXTVER"``. None takes HDU 0 or, where that holds no image, the
-        first HDU that does, with a note.
+        Index, EXTNAME, or ``"EXTNAME,EXTVER"``. Default: HDU 0 or, if that holds no image, the first
+        HDU that does, with a note.
     store : `~bgrem.arrays.rows.Memory`
-        Where the pixels are kept, and what is unpacked.
+        Where the pixels and the uncompressed file are kept.
 
     Returns
     -------
@@ -129,11 +129,11 @@ def read_image(
     Raises
     ------
     FitsError
-        Where the file is missing, not FITS, truncated or corrupt, or the HDU holds no image.
+        If the file is missing, not FITS, truncated or corrupt, or the HDU holds no image.
     """
     path = Path(path)
     with warnings.catch_warnings():
-        # Odd but readable cards are common; they are carried along and need no comment.
+        # Odd but readable cards are common; they are copied without a warning.
         warnings.simplefilter("ignore", AstropyWarning)
         contents = read_contents(path, store)
         units, notes = find_units(contents, path)
@@ -142,7 +142,7 @@ def read_image(
 
 
 def sibling(image: FitsImage, hdu: int | str) -> FitsImage:
-    """Read another image of the file of ``image``, which is not read again.
+    """Read another image of the file of ``image``, without opening the file again.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _physical(raw, header: fits.Header, label: str, store: Memory):
         convert = None if (scale, zero) == (1, 0) else partial(convert, blank=None)
     else:
         if raw.dtype.itemsize == 8 and (scale, zero) == (1, 2**63):
-            # Flipping the sign bit is exact, float64 would lose 11 bits.
+            # Flipping the sign bit is exact; float64 would lose 11 bits.
             raw, zero = Derived(raw, _flipped), 0
             blank = None if blank is None else blank + 2**63
             convert = partial(convert, zero=0, blank=blank)
@@ -225,7 +225,7 @@ def _physical(raw, header: fits.Header, label: str, store: Memory):
 
 
 def _places(shape: tuple[int, ...]) -> Iterator[tuple]:
-    """Indices of some rows at a time, plane after plane."""
+    """Indices of strips of rows, plane after plane."""
     height = max(1, CHUNK_PIXELS // shape[-1])
     for plane in np.ndindex(shape[:-2]):
         for rows in row_strips(shape[-2:], height):
@@ -244,7 +244,7 @@ def _extremes(raw) -> tuple:
 
 
 def _scaled(stored: np.ndarray, *, scale: float, zero: float, blank: int | None) -> np.ndarray:
-    """Scale in float64; it is rounded once, where it is kept."""
+    """Physical values in float64; they are rounded only once, when they are stored."""
     values = stored.astype(np.float64) * scale + zero
     if blank is not None:
         values[stored == blank] = np.nan

@@ -1,8 +1,7 @@
-"""The way back: from the file that bgrem wrote to the image that it read.
+"""Restore the image that bgrem read from the file that it wrote.
 
-What the sum of the planes does not give back is kept when they are written: the cards of the header
-that the output cannot hold (``BGR_Cn``), and, in a table UNDO, the few pixels that rounding or an
-infinite value would lose.
+The output keeps what the sum of its planes cannot restore: the cards of the input that it cannot
+hold (``BGR_Cn``), and in a table UNDO the few pixels lost to rounding or an infinite value.
 """
 
 import os
@@ -25,33 +24,33 @@ from bgrem.io.reading import (
     sibling,
     stored_pixels,
 )
-from bgrem.io.writing import LYING_CARDS, write_restored
+from bgrem.io.writing import STALE_CARDS, write_restored
 
 __all__ = ["UNDO_PLANES", "UNDO_TABLE", "kept_cards", "lost_pixels", "restored_path", "undo"]
 
-# The planes that the way back needs.
+# The planes that `undo` needs.
 UNDO_PLANES = ("BACKGROUND", "NOISE")
 UNDO_TABLE = "UNDO"
-PIECE = 50  # letters of a card that one card holds
-CHANGED_CARDS = ("BITPIX", "NEXTEND", "EXTEND", *LYING_CARDS)
+PIECE = 50  # characters of an input card that one BGR_Cn card holds
+CHANGED_CARDS = ("BITPIX", "NEXTEND", "EXTEND", *STALE_CARDS)
 
 
 def kept_cards(image: FitsImage, history: Sequence[str]) -> list[tuple[str, object, str]]:
-    """The cards of an image's header that its product cannot hold, as cards that it can.
+    """The cards of an image that its product cannot hold, encoded in cards that it can.
 
     Parameters
     ----------
     image : FitsImage
-        As it was read.
+        As read.
     history : sequence of str
-        The lines that the product's header gets.
+        The new HISTORY lines of the product.
 
     Returns
     -------
     list of (keyword, value, comment)
-        ``BGR_NHDU``, the number of HDUs of the file; ``BGR_HIST``, that of the new HISTORY cards;
-        then ``BGR_C1``, ``BGR_C2`` ..., with the place of a card in the header and the card, or
-        with + and the rest of it.
+        ``BGR_NHDU``, the number of HDUs of the file; ``BGR_HIST``, the number of new HISTORY cards;
+        ``BGR_C1``, ``BGR_C2`` ..., each with the position and the text of a card, or with + and the
+        rest of the text.
     """
     pieces = [
         piece
@@ -72,26 +71,26 @@ def kept_cards(image: FitsImage, history: Sequence[str]) -> list[tuple[str, obje
 def lost_pixels(
     image: FitsImage, sources: np.ndarray, planes: Mapping[str, np.ndarray], levels: Sequence[float]
 ) -> np.ndarray | None:
-    """The pixels that the sum of the planes would not give back.
+    """The pixels that the sum of the planes would not restore.
 
-    Integers must come back bit for bit; floats within one unit in the last place of the largest
+    Integers must be restored bit for bit, floats within one unit in the last place of the largest
     of data, sources and background.
 
     Parameters
     ----------
     image : FitsImage
     sources : ndarray
-        As they are written.
+        As written.
     planes : mapping of EXTNAME to ndarray
         With BACKGROUND and NOISE.
     levels : sequence of float
-        What was added to each plane of the sources.
+        The level that was added to each plane of the sources.
 
     Returns
     -------
     ndarray or None
-        Structured, (PIXEL, STORED): the index in the flattened image and the stored value; None
-        where all come back.
+        Structured, (PIXEL, STORED): the index in the flattened image and the stored value; None if
+        all pixels can be restored.
     """
     raw, data = stored_pixels(image).reshape(-1), image.data.reshape(-1)
     parts = [part.reshape(-1) for part in (sources, *(planes[name] for name in UNDO_PLANES))]
@@ -121,18 +120,18 @@ def undo(
     *,
     overwrite: bool = False,
 ) -> Path:
-    """Give back the file that bgrem was run on, from the file that it wrote.
+    """Restore the file that bgrem read from the file that it wrote.
 
-    Integer pixels come back bit for bit, with BITPIX, BSCALE, BZERO, BLANK and the rest of the
+    Integer pixels are restored bit for bit, with BITPIX, BSCALE, BZERO, BLANK and the rest of the
     header; float pixels within one unit in the last place of the largest of data, sources and
-    background. What was tile-compressed is so again, by the lossless GZIP_2.
+    background. A tile-compressed image is tile-compressed again, by the lossless GZIP_2.
 
     Parameters
     ----------
     path : path
-        Written with the planes ``background`` and ``noise``.
+        An output of bgrem with the planes ``background`` and ``noise``.
     output : path, optional
-        Default: beside it, ``restored_`` + its name without ``BGRem_``.
+        Default: ``restored_`` + its name without ``BGRem_``, in the same folder.
     overwrite : bool
         Replace an existing file.
 
@@ -144,13 +143,13 @@ def undo(
     Raises
     ------
     FitsError
-        If the planes are not there, or a file cannot be read or written.
+        If a plane is missing, or a file cannot be read or written.
     """
     path = Path(path)
     output = restored_path(path) if output is None else Path(output)
     first = read_image(path)
     headers = image_hdus(first)
-    # Of several runs, one upon the other, the last is undone.
+    # If bgrem was run on its own output, the last run is undone.
     runs = [header["BGR_NHDU"] for header in headers.values() if _is_product(header)]
     if not runs:
         written = any("BGR_VERS" in header for header in headers.values())
@@ -165,21 +164,21 @@ def undo(
 
 
 def restored_path(path: Path) -> Path:
-    """Where the image of a file goes: beside it, with a name of its own."""
+    """The default path of the restored file, in the folder of ``path``."""
     return path.with_name("restored_" + path.name.removeprefix("BGRem_"))
 
 
 def _pieces(place: int, card: str) -> Iterator[str]:
-    """A card as strings that fit on one card each: longer ones are read in different ways."""
-    # Quotes count twice inside a string, and not every reader takes them for one again.
+    """A card as strings that fit on one card each; readers treat longer ones differently."""
+    # A quote is doubled inside a string, and not every reader undoes that.
     card = card.replace("%", "%25").replace("'", "%27")
     for i in range(0, len(card), PIECE):
-        # A string's last blanks do not count; a bar after them keeps them.
+        # Trailing blanks of a string do not count; the bar preserves them.
         yield f"{'+' if i else place} {card[i : i + PIECE]}|"
 
 
 def _joined(pieces: Iterable[str]) -> list[tuple[int, str]]:
-    """The places and the cards that were kept in pieces."""
+    """The positions and the texts of the cards, joined from their pieces."""
     cards: list[tuple[int, str]] = []
     for piece in pieces:
         mark, _, text = piece[:-1].partition(" ")
@@ -236,7 +235,7 @@ def _tables(first: FitsImage, count: int) -> dict[int, np.ndarray]:
 def _restored(
     first: FitsImage, hdu: int, planes: Sequence[int], table: np.ndarray | None
 ) -> tuple[np.ndarray, fits.Header]:
-    """The stored pixels and the header of one image as they were."""
+    """The restored pixels, as stored, and the restored header of one image."""
     image = sibling(first, hdu)
     header = _restored_header(image.header)
     parts = [image.data, *(sibling(first, plane).data for plane in planes)]
@@ -256,7 +255,7 @@ def _restored(
 
 
 def _restored_header(header: fits.Header) -> fits.Header:
-    """The header as it was: bgrem's cards out, the cards of the input in their places."""
+    """The restored header: without the cards of bgrem, with the input's cards at their positions."""
     number = sum(bool(re.fullmatch(r"BGR_C\d+", keyword)) for keyword in header)
     kept = _joined(header[f"BGR_C{n}"] for n in range(1, number + 1))
     added = header["BGR_HIST"]
@@ -272,7 +271,7 @@ def _restored_header(header: fits.Header) -> fits.Header:
 
 
 def _levels(image: FitsImage) -> list[float]:
-    """What was added to each plane of the sources."""
+    """The level that was added to each plane of the sources."""
     number = len(as_planes(image.data))
     if not image.header.get("BGR_KEEP"):
         return [0.0] * number
@@ -282,7 +281,7 @@ def _levels(image: FitsImage) -> list[float]:
 
 
 def _added(levels: Sequence[float], image: FitsImage) -> np.ndarray | None:
-    """The levels pixel by pixel, flat; None where nothing was added."""
+    """The level of each pixel, flat; None if nothing was added."""
     if not any(levels):
         return None
     added = image.store.empty(image.data.shape, np.float64)
@@ -302,7 +301,7 @@ def _sum(parts: Sequence[np.ndarray], added: np.ndarray | None, chunk: slice) ->
 
 
 def _stored(values: np.ndarray, dtype: np.dtype, header: fits.Header) -> np.ndarray:
-    """Stored values of physical ones, native; BLANK for NaN."""
+    """Stored values of physical ones, in native byte order; BLANK for NaN."""
     dtype = dtype.newbyteorder("=")
     with np.errstate(over="ignore", invalid="ignore"):
         stored = (values - header.get("BZERO", 0)) / header.get("BSCALE", 1)

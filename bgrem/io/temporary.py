@@ -1,4 +1,4 @@
-"""Files on their way: beside the place that they will take, under names that tell which it is."""
+"""Temporary names of files that are being written, derived from their final names."""
 
 import hashlib
 import os
@@ -11,14 +11,14 @@ __all__ = ["remove_leftovers", "temporary_path"]
 
 
 def temporary_path(path: Path) -> Path:
-    """A name, in the same folder, for a file until it is complete.
+    """A temporary name, in the same folder, for a file that is not complete yet.
 
-    The suffix is kept: tools that look at a file half-way know what it is.
+    The suffix is kept, so that other programs recognise the format.
 
     Parameters
     ----------
     path : Path
-        Where the file will be.
+        The final name.
 
     Returns
     -------
@@ -29,12 +29,12 @@ def temporary_path(path: Path) -> Path:
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Remove what processes that were killed have left of files, which nobody may be writing.
+    """Remove temporary files of killed processes; no process may be writing these files.
 
     Parameters
     ----------
     paths : iterable of Path
-        Where the files would have been.
+        The final names.
     """
     beginnings: dict[Path, set[str]] = {}
     for path in paths:

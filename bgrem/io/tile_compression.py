@@ -1,4 +1,4 @@
-"""Images that are compressed row by row or tile by tile inside a FITS file (Standard, section 10)."""
+"""Images that are compressed in tiles, such as rows, inside a FITS file (Standard, section 10)."""
 
 import gzip
 import io
@@ -38,9 +38,9 @@ def decompress_tiles(contents, unit: Unit, path: Path, store: Memory):
     Parameters
     ----------
     contents : bytes or `~mmap.mmap`
-        Of the file.
+        The bytes of the file.
     unit : Unit
-        Where the image lies in it.
+        The position of the image.
     path : `~pathlib.Path`
         For messages.
     store : `~bgrem.arrays.rows.Memory`
@@ -49,14 +49,14 @@ def decompress_tiles(contents, unit: Unit, path: Path, store: Memory):
     Returns
     -------
     pixels : array_like
-        Before BSCALE, BZERO and BLANK.
+        Before BSCALE, BZERO and BLANK are applied.
     header : `~astropy.io.fits.Header`
         Of the image.
 
     Raises
     ------
     FitsError
-        Where the tiles are corrupt, or more than memory holds.
+        If the tiles are corrupt, or the image does not fit in memory.
     """
     if not isinstance(store, Scratch) and math.prod(unit.shape) * 8 > _memory():
         raise FitsError(
@@ -80,7 +80,7 @@ def decompress_tiles(contents, unit: Unit, path: Path, store: Memory):
 
 
 def _read_only(file: io.BufferedIOBase) -> io.BufferedIOBase:
-    """The same file from its beginning, in the mode that astropy wants."""
+    """The same file, opened at its beginning for reading, as astropy requires."""
     file.seek(0)
     return file if isinstance(file, io.BytesIO) else open(os.dup(file.fileno()), "rb")
 
@@ -97,14 +97,14 @@ def _sections(unit: fits.CompImageHDU, store: Memory):
 
 
 def _memory() -> float:
-    """Bytes of the machine's memory, infinite where it does not say."""
+    """The memory of the machine in bytes; infinite if the system does not report it."""
     if not hasattr(os, "sysconf"):
         return math.inf
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def write_tiles(stream, pixels, header: fits.Header, store: Memory) -> None:
-    """One HDU, each row compressed without loss by GZIP_2 (Standard, section 10.4.2)."""
+    """Write one HDU, each row compressed without loss by GZIP_2 (Standard, section 10.4.2)."""
     lines = pixels.reshape(-1, pixels.shape[-1])
     with store.file() as heap:
         sizes = []
@@ -139,7 +139,7 @@ def _packed(line: np.ndarray) -> bytes:
 
 
 def _descriptors(sizes: Sequence[int], size: int) -> bytes:
-    """Length and place in the heap of each tile, of 64 bits where 32 do not reach."""
+    """Length and position in the heap of each tile, in 64 bits if 32 are not enough."""
     starts = np.cumsum([0, *sizes[:-1]])
     return np.stack([sizes, starts], axis=1).astype(">i8" if size > MOST_INT32 else ">i4").tobytes()
 
@@ -147,14 +147,14 @@ def _descriptors(sizes: Sequence[int], size: int) -> bytes:
 def _tiled_header(
     pixels, header: fits.Header, table: bytes, longest: int, size: int
 ) -> fits.Header:
-    """The header of a tile-compressed image: astropy's for one of a single row, made longer."""
+    """The header of a tile-compressed image: that of astropy for a single row, extended."""
     header = header.copy()
     scaling = [header.cards[key] for key in ("BSCALE", "BZERO", "BLANK") if key in header]
     for card in scaling:
         header.remove(card.keyword)
     row = np.zeros((*(1 for _ in pixels.shape[:-1]), pixels.shape[-1]), pixels.dtype)
     unit = fits.CompImageHDU(row, header, compression_type="GZIP_2", quantize_level=0)
-    # Set afterwards, they tell how to read the pixels; set before, astropy would apply them.
+    # Set after the compression; astropy would apply them if they were set before.
     for card in scaling:
         unit.header.set(*card)
     text = hdu_bytes(unit)
@@ -170,7 +170,7 @@ def _tiled_header(
 
 
 def hdu_bytes(unit) -> bytes:
-    """The bytes of one HDU of astropy's."""
+    """The bytes of an HDU of astropy."""
     file = io.BytesIO()
     primary = fits.PrimaryHDU()
     fits.HDUList([primary, unit]).writeto(file, checksum=True, output_verify="ignore")

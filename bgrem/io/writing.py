@@ -1,6 +1,6 @@
-"""Write a FITS file again, with products in the place of its images and after them.
+"""Write a FITS file again, with its images replaced by products and further planes appended.
 
-Every HDU but the image is carried to the output byte for byte.
+All other HDUs are copied to the output byte for byte.
 """
 
 import bz2
@@ -34,10 +34,10 @@ from bgrem.io.reading import FitsImage
 from bgrem.io.temporary import temporary_path
 from bgrem.io.tile_compression import hdu_bytes, write_tiles
 
-__all__ = ["LYING_CARDS", "Product", "write_mosaic", "write_restored"]
+__all__ = ["STALE_CARDS", "Product", "write_mosaic", "write_restored"]
 
-# Cards that describe the stored input pixels and would lie about the output.
-LYING_CARDS = (
+# Cards that describe the stored pixels of the input and would be wrong in the output.
+STALE_CARDS = (
     "BZERO", "BSCALE", "BLANK", "DATAMIN", "DATAMAX", "CHECKSUM", "DATASUM",
     "ZBLANK", "ZSCALE", "ZZERO", "ZHECKSUM", "ZDATASUM",
 )  # fmt: skip
@@ -51,7 +51,7 @@ WCS_CARD = re.compile(
 
 @dataclass(frozen=True)
 class Product:
-    """What takes the place of one image, and what is appended for it.
+    """The planes and cards that replace one image, and those that are appended.
 
     Attributes
     ----------
@@ -83,13 +83,13 @@ def write_mosaic(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write the file of ``image`` again with products in the place of one or several of its images.
+    """Write the file of ``image`` again, with one or several of its images replaced by products.
 
-    An image HDU keeps its place, its header (less the cards that would lie) and its form: what was
-    tile-compressed is so again, by the lossless GZIP_2. Every other HDU is copied byte for byte. The
-    whole file is compressed as the name ends (.gz, .bz2), written under a temporary name in the same
-    folder (made where missing), and renamed when complete. The images come one after the other: the
-    products of one are in memory at a time.
+    An image keeps its index, its header (without stale cards) and its form: a tile-compressed image
+    is tile-compressed again, by the lossless GZIP_2. Other HDUs are copied byte for byte. The suffix
+    of the name (.gz, .bz2) sets the compression of the whole file. The file is written under a
+    temporary name in the same folder, which is created if missing, and renamed when complete. Only
+    the products of one image are in memory at a time.
 
     Parameters
     ----------
@@ -99,20 +99,20 @@ def write_mosaic(
     hdus : sequence of int
         Indices of the HDUs that are replaced.
     product_of : callable
-        Gives the product of an index; None leaves that HDU as it is.
+        Returns the product of the image at an index; None copies that HDU.
     overwrite : bool
         Replace an existing file.
 
     Raises
     ------
     FitsError
-        Where ``path`` exists, is the input, or cannot be written.
+        If ``path`` exists, is the input, or cannot be written.
     """
     path = Path(path)
     several = len(hdus) > 1
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(_rewriting(path, image, overwrite))
-        # The planes of all images come last; those of several wait on the disk.
+        # The planes of all images come last; those of several images are kept on disk until then.
         spool = stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) if several else None
         product = None
         for unit in image.units:
@@ -137,7 +137,7 @@ def write_restored(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write the first HDUs of the file of ``image`` again, some of them as they once were.
+    """Write the first HDUs of the file of ``image`` again, some of them restored.
 
     Parameters
     ----------
@@ -145,9 +145,9 @@ def write_restored(
     image : FitsImage
         Any image of the file.
     restored : mapping of int to callable
-        Gives the stored pixels and the header of the HDU at an index; the others are copied.
+        Return the stored pixels and the header of the HDU at an index; the others are copied.
     count : int
-        How many HDUs are written.
+        Number of HDUs that are written.
     overwrite : bool
         Replace an existing file.
 
@@ -171,7 +171,7 @@ def write_restored(
 
 @contextlib.contextmanager
 def _rewriting(path: Path, image: FitsImage, overwrite: bool) -> Iterator[io.BufferedIOBase]:
-    """A stream to a file that is that of ``image``, changed, and never in its place."""
+    """A stream to the changed file of ``image``, which is never overwritten."""
     if path.exists() and path.samefile(image.path):
         raise FitsError(f"{path}: would overwrite the input")
     with warnings.catch_warnings(), _header_faults(image):
@@ -182,7 +182,7 @@ def _rewriting(path: Path, image: FitsImage, overwrite: bool) -> Iterator[io.Buf
 
 @contextlib.contextmanager
 def _replacing(path: Path, overwrite: bool) -> Iterator[io.BufferedIOBase]:
-    """A stream to a temporary file beside ``path`` that takes its name when all has been written."""
+    """A stream to a temporary file in the folder of ``path``, renamed to it when complete."""
     if path.exists() and not overwrite:
         raise FitsError(f"{path}: exists already (use --overwrite to replace it)")
     temporary = temporary_path(path)
@@ -201,7 +201,7 @@ def _replacing(path: Path, overwrite: bool) -> Iterator[io.BufferedIOBase]:
 
 @contextlib.contextmanager
 def _header_faults(image: FitsImage) -> Iterator[None]:
-    """Cards are read when they are used; a corrupt one may show only when it is written."""
+    """Report corrupt cards: astropy reads a card only when it is used or written."""
     try:
         yield
     except fits.VerifyError as error:
@@ -210,7 +210,7 @@ def _header_faults(image: FitsImage) -> Iterator[None]:
 
 def _compressing(file: io.BufferedWriter, suffix: str) -> contextlib.AbstractContextManager:
     if suffix == ".gz":
-        # No name and no time inside, so that equal images give equal files.
+        # Without a name and a time, so that equal images give equal files.
         return gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0)
     if suffix == ".bz2":
         return bz2.BZ2File(file, "wb")
@@ -222,7 +222,7 @@ def _write_sources(stream, product: Product, several: bool) -> None:
 
 
 def _write_planes(stream, product: Product, before: int) -> None:
-    """The planes of a product; ``before`` others of the same names have been written."""
+    """Write the planes of a product, after ``before`` others of the same names."""
     for name, plane in product.planes.items():
         if plane.dtype.names:
             stream.write(_table_unit(plane, name, product))
@@ -231,13 +231,13 @@ def _write_planes(stream, product: Product, before: int) -> None:
 
 
 def _product_header(product: Product, several: bool) -> fits.Header:
-    """The image's header without the cards that would lie, with the provenance."""
+    """The header of the image without stale cards, with the provenance."""
     header, appended = product.image.header.copy(), len(product.planes)
-    for keyword in LYING_CARDS:
+    for keyword in STALE_CARDS:
         header.remove(keyword, ignore_missing=True, remove_all=True)
     for keyword in [k for k in header if k.startswith("BGR_")]:
         header.remove(keyword, ignore_missing=True)
-    if several:  # how many planes will follow is not known yet
+    if several:  # the number of planes is not known yet
         header.remove("NEXTEND", ignore_missing=True)
     if isinstance(header.get("NEXTEND"), int):
         header["NEXTEND"] += appended
@@ -250,7 +250,7 @@ def _product_header(product: Product, several: bool) -> fits.Header:
 
 
 def _plane_header(product: Product, name: str, before: int) -> fits.Header:
-    """The header of an appended plane: the image's WCS and unit, a name that no other HDU has."""
+    """The header of an appended plane: WCS and unit of the image, and a unique name and version."""
     image = product.image
     axes = [(f"NAXIS{i + 1}", length) for i, length in enumerate(image.data.shape[::-1])]
     header = fits.Header([("XTENSION", "IMAGE"), ("BITPIX", 8), ("NAXIS", len(axes)), *axes])

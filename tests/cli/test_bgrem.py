@@ -8,9 +8,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
 from astropy.io import fits
+from skies import flat_sky
 
 from bgrem.cli.bgrem import _attach_values, main, make_parser
 
@@ -28,9 +28,8 @@ def bgrem(*arguments, command=RUN, cwd=None):
 
 @pytest.fixture
 def frame(tmp_path):
-    rng = np.random.default_rng(5)
     path = tmp_path / "img.fits"
-    fits.PrimaryHDU(rng.normal(200, 3, (64, 80)).astype(np.float32)).writeto(path)
+    fits.PrimaryHDU(flat_sky((64, 80), 200, 3, seed=5)).writeto(path)
     return path
 
 
@@ -119,7 +118,7 @@ def test_an_empty_prefix_does_not_overwrite_the_input(frame, toy_model_path, ove
     assert (frame.parent / "out" / "img.fits").exists()
 
 
-def test_a_name_that_is_no_text(frame, toy_model_path):
+def test_a_file_name_that_is_not_unicode(frame, toy_model_path):
     odd = os.fsencode(frame.parent) + b"/a\xff.fits"
     try:
         Path(os.fsdecode(odd)).write_bytes(frame.read_bytes())
@@ -224,9 +223,8 @@ def test_defaults_and_names():
 
 
 def test_an_interrupt_leaves_nothing_behind(frame, toy_model_path):
-    rng = np.random.default_rng(6)
     big = frame.parent / "large.fits"
-    fits.PrimaryHDU(rng.normal(200, 3, (1500, 1500)).astype(np.float32)).writeto(big)
+    fits.PrimaryHDU(flat_sky((1500, 1500), 200, 3, seed=6)).writeto(big)
     process = subprocess.Popen(
         [*RUN, "-f", str(frame), str(big), "-s", "200", "--model", toy_model_path],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

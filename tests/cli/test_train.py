@@ -65,7 +65,7 @@ def test_command_trains_resumes_and_exports(command):
     assert (code, err) == (0, "") and (command.folder / "tiny.onnx").exists()
 
 
-def test_command_extends_when_told(command):
+def test_command_extends_on_request(command):
     command("--stop-after", "0", "--quiet")
     code, out, err = command("--quiet", steps=5)
     assert (code, out) == (1, "") and err.count("\n") == 1 and "steps differ" in err
@@ -97,7 +97,7 @@ def test_command_saves_when_interrupted(command, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_command_says_what_is_not_installed(command, monkeypatch):
+def test_command_names_missing_packages(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "bgrem.train.export", None)
     code, out, err = command()
     assert (code, out) == (1, "")

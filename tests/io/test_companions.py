@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from skies import flat_sky
 
 from bgrem.io.companions import companion_hdus, with_companions
 from bgrem.io.maps import GivenMaps, maps_for
@@ -13,7 +14,7 @@ SHAPE = (48, 64)
 
 
 def sky(seed=0):
-    return np.random.default_rng(seed).normal(100, 5, SHAPE).astype(np.float32)
+    return flat_sky(SHAPE, seed=seed)
 
 
 def flags(**places):
@@ -133,7 +134,7 @@ def test_cosmic_rays_of_a_coadd_were_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(("version", "saturated"), [("V3.4.2", 2), ("V3.9", 3), ("V4.8.2a", 3)])
-def test_the_version_tells_the_codes_of_decam(decam, version, saturated):
+def test_the_version_determines_the_codes_of_decam(decam, version, saturated):
     path = decam.with_name(decam.name.replace("ooi", "ood"))
     with fits.open(path) as hdus:
         data = hdus[1].data
@@ -155,7 +156,7 @@ def test_decam(decam):
     assert found(decam).weight is not None
 
 
-def test_what_is_given_goes_before(hubble):
+def test_given_maps_take_precedence(hubble):
     image = read_image(hubble, "SCI,1")
     own = np.zeros(SHAPE, bool)
     maps = with_companions(image, maps_for(image, mask=own, weight=sky(), saturate=110.0))

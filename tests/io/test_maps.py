@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from skies import flat_sky
 
 from bgrem.io.maps import bits_set, maps_for, parse_bits, read_map, saturation_level
 from bgrem.io.reading import FitsError, read_image
@@ -17,7 +18,7 @@ SHAPE = (64, 80)
 
 
 def sky(seed=0):
-    return np.random.default_rng(seed).normal(300, 4, SHAPE).astype(np.float32)
+    return flat_sky(SHAPE, 300, 4, seed=seed)
 
 
 @pytest.fixture

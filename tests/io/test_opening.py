@@ -21,7 +21,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_what_it_is_and_what_to_do(tmp_path, name):
+def test_the_advice_names_format_and_conversion(tmp_path, name):
     start, kind = FILES[name]
     (tmp_path / name).write_bytes(start + bytes(100))
     with pytest.raises(FitsError) as error:
@@ -32,6 +32,6 @@ def test_what_it_is_and_what_to_do(tmp_path, name):
     assert "\n" not in told
 
 
-def test_what_is_not_known_is_not_guessed():
+def test_no_advice_for_unknown_formats():
     assert advice(b"<html>", "page.fits") == ""
     assert advice(b"", "a.png") == ""

@@ -9,6 +9,7 @@ import pytest
 from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skies import flat_sky, white_noise
 
 from bgrem.io.hdus import _encoded, ones_complement_sum
 from bgrem.io.reading import FitsError, as_planes, is_fits_name, read_image
@@ -23,7 +24,7 @@ WCS = {
 
 @pytest.fixture
 def pixels():
-    return np.random.default_rng(1).normal(100, 5, SHAPE).astype(np.float32)
+    return flat_sky(SHAPE, seed=1)
 
 
 def write(path, data, header=None, **extra):
@@ -362,12 +363,12 @@ def test_a_second_run_replaces_the_provenance(tmp_path, pixels):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_tile_compressed_stays_so_without_loss(tmp_path, dtype):
-    noisy = np.random.default_rng(2).normal(0, 1, SHAPE).astype(dtype)
+    noisy = flat_sky(SHAPE, 0, 1, seed=2, dtype=dtype)
     noisy[3, 3] = np.nan
     unit = fits.CompImageHDU(noisy, fits.Header(WCS), compression_type="RICE_1")
     fits.HDUList([fits.PrimaryHDU(), unit]).writeto(tmp_path / "a.fits.fz", checksum=True)
     image = read_image(tmp_path / "a.fits.fz")
-    out = np.random.default_rng(3).normal(0, 1, SHAPE).astype(dtype)
+    out = flat_sky(SHAPE, 0, 1, seed=3, dtype=dtype)
     write_one(
         tmp_path / "b.fits.fz", image, out, planes={"NOISE": out, "MASK": (out > 0).view(np.uint8)}
     )
@@ -394,7 +395,7 @@ def test_the_name_decides_the_packing(tmp_path, pixels, name, magic):
 
 @pytest.mark.parametrize("shape", [(1, 1, 31, 43), (3, 31, 43), (31, 43, 3)])
 def test_shapes_are_restored(tmp_path, shape):
-    cube = np.random.default_rng(4).normal(size=shape).astype(np.float32)
+    cube = white_noise(shape, seed=4)
     write(tmp_path / "a.fits", cube, NEXTEND=0)
     copy_of(
         tmp_path / "a.fits",
@@ -409,7 +410,7 @@ def test_shapes_are_restored(tmp_path, shape):
         assert hdus[0].header["NEXTEND"] == 2
 
 
-def test_planes_carry_the_wcs_and_a_version_of_their_own(tmp_path, pixels):
+def test_planes_carry_the_wcs_and_their_version(tmp_path, pixels):
     units = [
         fits.PrimaryHDU(pixels, fits.Header({**WCS, "BUNIT": "adu"})),
         fits.ImageHDU(pixels, name="MASK"),

@@ -11,6 +11,7 @@ import pytest
 from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skies import flat_sky
 
 import bgrem
 from bgrem.cli.undo import main
@@ -31,7 +32,7 @@ def run(toy_model):
 
 
 def sky(seed=0, level=100.0, rms=5.0):
-    data = np.random.default_rng(seed).normal(level, rms, SHAPE)
+    data = flat_sky(SHAPE, level, rms, seed=seed, dtype=float)
     data[10:13, 20:23] += 80 * rms
     return data
 

@@ -6,7 +6,7 @@ import sys
 from bgrem.io.temporary import remove_leftovers, temporary_path
 
 
-def test_the_name_is_beside_the_file_and_keeps_its_suffix(tmp_path):
+def test_the_temporary_name_keeps_folder_and_suffix(tmp_path):
     path = tmp_path / "night.2.fits.gz"
     names = {temporary_path(path) for _ in range(10)}
     assert len(names) == 10
@@ -17,7 +17,7 @@ def test_the_name_is_beside_the_file_and_keeps_its_suffix(tmp_path):
     temporary_path(long).write_text("")
 
 
-def test_leftovers_of_some_files_are_removed_and_no_others(tmp_path):
+def test_only_leftovers_of_these_files_are_removed(tmp_path):
     ours, theirs = tmp_path / "a.fits", tmp_path / "b.fits"
     kept = [ours, theirs, temporary_path(theirs), tmp_path / ".bgrem-1234.fits"]
     for path in [*kept, temporary_path(ours), temporary_path(ours)]:

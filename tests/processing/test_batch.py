@@ -127,7 +127,7 @@ def test_a_killed_process_loses_no_image(night, stuck, toy_model_path):
     assert not multiprocessing.active_children()
 
 
-def test_an_image_is_tried_again_when_its_process_was_killed(night, stuck, toy_model_path):
+def test_an_image_is_retried_after_its_process_died(night, stuck, toy_model_path):
     def repair():
         killing_the_reader(stuck, 1).join()
         stuck.unlink()
@@ -183,7 +183,7 @@ def test_a_killed_batch_goes_on(night, stuck, toy_model_path, tmp_path):
     }  # fmt: skip
 
 
-def test_an_output_that_was_not_noted_is_written_again(night, toy_model, tmp_path):
+def test_an_output_not_in_the_journal_is_rewritten(night, toy_model, tmp_path):
     """The batch was killed when the output had its name and the journal did not say so."""
     options = {"model": toy_model, "output_dir": tmp_path}
     list(process_batch(night, **options))
@@ -195,7 +195,7 @@ def test_an_output_that_was_not_noted_is_written_again(night, toy_model, tmp_pat
     assert all(outcome.resumed for outcome in process_batch(night, **options))
 
 
-def test_what_is_not_the_same_is_not_skipped(night, toy_model, tmp_path):
+def test_images_that_changed_are_not_skipped(night, toy_model, tmp_path):
     def again(**options):
         outcomes = process_batch(night / "f0.fits", model=toy_model, output_dir=tmp_path, **options)
         (outcome,) = outcomes
@@ -216,7 +216,7 @@ def test_what_is_not_the_same_is_not_skipped(night, toy_model, tmp_path):
     assert again(steps=2).output.stat().st_size > 0
 
 
-def test_what_another_engine_has_done_is_done_again(night, toy_model_path, tmp_path):
+def test_outputs_of_another_engine_are_replaced(night, toy_model_path, tmp_path):
     def again(precision):
         model = load_model(toy_model_path, threads=1)
         model.engine.precision = precision
@@ -336,7 +336,7 @@ def test_a_log_replaces_nothing_but_a_log(night, toy_model_path, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
-def test_shards_that_are_none(text):
+def test_invalid_shards(text):
     done = bgrem("-f", "a.fits", "--shard", text)
     assert done.returncode == 2
     assert "is not I/N with I from 1 to N" in done.stderr

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from conftest import write_frame
+from skies import flat_sky
 
 distributed = pytest.importorskip("distributed")
 da = pytest.importorskip("dask.array")
@@ -122,7 +123,7 @@ def test_the_command(cluster, night, toy_model, toy_model_path, tmp_path):
     assert "0 done, 4 done before, 1 failed" in run().stderr
 
 
-def test_the_workers_are_told_the_engine(cluster, night, toy_model_path, tmp_path):
+def test_the_workers_use_the_given_engine(cluster, night, toy_model_path, tmp_path):
     pytest.importorskip("openvino")
     model = load_model(toy_model_path, engine="openvino")
     scheduler = cluster.scheduler_address
@@ -193,7 +194,7 @@ def test_no_scheduler(night, toy_model, monkeypatch):
 
 
 def test_a_huge_array_block_by_block(toy_model, toy_model_path):
-    data = np.random.default_rng(3).normal(200, 3, (300, 420)).astype(np.float32)
+    data = flat_sky((300, 420), 200, 3, seed=3)
     data[150, 200:220] += 100
     blocks = da.from_array(data, chunks=(150, 140))
     for part in ("sources", "background", "mask", "significance"):
@@ -206,14 +207,14 @@ def test_a_huge_array_block_by_block(toy_model, toy_model_path):
         np.testing.assert_array_equal(values[150:, 280:], around[64:, 64:])
 
 
-def test_blocks_are_told_the_engine(toy_model_path, monkeypatch):
+def test_blocks_use_the_given_engine(toy_model_path, monkeypatch):
     asked = []
     load = load_model
     monkeypatch.setattr(
         "bgrem.processing.cluster.load_model",
         lambda path, **options: asked.append(options) or load(path, threads=1),
     )
-    blocks = da.from_array(np.random.default_rng(3).normal(200, 3, (64, 80)), chunks=(64, 80))
+    blocks = da.from_array(flat_sky((64, 80), 200, 3, seed=3, dtype=float), chunks=(64, 80))
     map_blocks(blocks, depth=0, model=toy_model_path, engine="torch", device="cuda").compute(
         scheduler="synchronous"
     )

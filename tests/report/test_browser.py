@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from astropy.io import fits
+from skies import flat_sky, gaussian_stars
 
 pytest.importorskip("jinja2")
 image = pytest.importorskip("PIL.Image")
@@ -48,14 +49,12 @@ def browser():
 def folder(tmp_path_factory, toy_model_path):
     """Two images with their pages and the index."""
     folder = tmp_path_factory.mktemp("pages")
-    y, x = np.indices((160, 240))
-    stars = sum(
-        300 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / 4.5)
-        for a, b in np.random.default_rng(1).uniform(10, 150, (25, 2))
-    )
+    shape = (160, 240)
+    places = np.random.default_rng(1).uniform(10, 150, (25, 2))
+    light = gaussian_stars(shape, *places.T, 300, 1.5) + 0.1 * np.arange(shape[1])
     for k in (1, 2):
-        noise = np.random.default_rng(k).normal(100, 5, x.shape)
-        fits.writeto(folder / f"frame{k}.fits", (noise + stars + 0.1 * x).astype(np.float32))
+        data = flat_sky(shape, seed=k, dtype=float) + light
+        fits.writeto(folder / f"frame{k}.fits", data.astype(np.float32))
     assert main(["-f", str(folder), "--model", toy_model_path, "--report", "--quiet"]) == 0
     return folder
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from astropy.io import fits
+from skies import flat_sky, gaussian_stars
 from test_pictures import read_png
 
 pytest.importorskip("jinja2")
@@ -27,26 +28,24 @@ SHAPE = (150, 210)
 STARS = [(40.0, 30.0), (100.0, 75.5), (170.3, 120.2), (20.0, 110.0)]  # x, y
 
 
-def star_field(level=500.0, noise=5.0):
+def starry_sky(level=500.0, noise=5.0):
     """Stars of 100 rms on a flat sky, and a hot pixel of 60 rms at (130, 40) and its neighbours."""
-    y, x = np.indices(SHAPE)
-    data = level + np.random.default_rng(3).normal(0, noise, SHAPE)
-    for a, b in STARS:
-        data += 100 * noise * np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * 1.5**2))
+    data = flat_sky(SHAPE, level, noise, seed=3, dtype=float)
+    data += gaussian_stars(SHAPE, *np.transpose(STARS), 100 * noise, 1.5)
     data[39:42, 129:132] += 60 * noise
     return data
 
 
 @pytest.fixture(scope="module")
 def parts(toy_model):
-    return separate(star_field(), model=toy_model)
+    return separate(starry_sky(), model=toy_model)
 
 
 @pytest.fixture
 def frame(tmp_path):
     path = tmp_path / "frame.fits"
     header = fits.Header({"BUNIT": "adu", "OBJECT": "<b>M 1</b>", "EXPTIME": 60.0})
-    fits.PrimaryHDU(star_field().astype(np.float32), header).writeto(path)
+    fits.PrimaryHDU(starry_sky().astype(np.float32), header).writeto(path)
     return path
 
 
@@ -96,7 +95,7 @@ def test_lost_detections_on_artefacts_are_counted_apart(parts):
     assert holds(census.artefacts, 130, 40) and not holds(census.lost, 130, 40)
 
 
-def test_the_significance_is_taken_where_its_threshold_is_known(parts):
+def test_significance_with_a_known_threshold_is_used(parts):
     plane = np.full(SHAPE, -5.0)
     plane[75, 100] = plane[10, 200] = 3.0
     fields = {name: getattr(parts, name) for name in ("data", "sources", "sky", "mask")}
@@ -109,13 +108,13 @@ def test_the_significance_is_taken_where_its_threshold_is_known(parts):
 
 @pytest.mark.parametrize("unit", [1e-14, 1e6])
 def test_the_unit_does_not_matter(toy_model, unit):
-    census = take_census(separate(unit * star_field(), model=toy_model))
+    census = take_census(separate(unit * starry_sky(), model=toy_model))
     assert all(holds(census.both, x, y) for x, y in STARS)
     assert np.isfinite(census.snr).all() and census.snr.max() > 100
 
 
-def test_nothing_found_is_no_fault(toy_model):
-    flat = np.random.default_rng(0).normal(size=(64, 64))
+def test_a_page_without_detections(toy_model):
+    flat = flat_sky((64, 64), 0, 1, dtype=float)
     page = image_page(separate(flat, model=toy_model), name="empty")
     assert "<svg" in page
 
@@ -160,7 +159,7 @@ def test_a_page_stands_alone(frame, toy_model):
     ]  # fmt: skip
 
 
-def test_the_parts_in_the_page_are_those_of_the_file(frame, toy_model):
+def test_page_and_file_hold_the_same_sources(frame, toy_model):
     # The level goes to the file, not to the page.
     result = process_file(frame, model=toy_model, report=True, keep_level=True)
     view = block(result.report.read_text(encoding="utf-8"), "view")
@@ -193,7 +192,7 @@ def test_warnings_are_shown(parts):
 
 
 def test_a_cube_shows_its_first_plane(tmp_path, toy_model):
-    planes = np.stack([star_field(), np.full(SHAPE, 7.0), star_field(level=0)])
+    planes = np.stack([starry_sky(), np.full(SHAPE, 7.0), starry_sky(level=0)])
     path = tmp_path / "cube.fits"
     fits.writeto(path, planes.astype(np.float32))
     result = process_file(path, model=toy_model, report=True)

@@ -36,7 +36,7 @@ def test_averages_are_those_of_the_blocks(shape, factor):
         assert np.isnan(found) if not expected.size else found == pytest.approx(expected.mean())
 
 
-def test_codes_are_fine_on_the_sky_and_reach_bright_stars():
+def test_codes_resolve_the_sky_and_reach_bright_stars():
     codes = AsinhCodes.over(-20.0, 1e5, 1.0)
     values = np.array([-20.0, -1.0, 0.0, 0.5, 30.0, 1e5, np.nan])
     back = codes.table()[codes.encode(values)]
@@ -59,7 +59,7 @@ def test_smooth_pictures_are_packed_well():
     assert len(png(smooth)) < smooth.size / 20
 
 
-def test_before_and_after_stand_side_by_side_on_one_stretch():
+def test_before_and_after_have_the_same_stretch():
     before, after = np.zeros((20, 30)), np.full((20, 30), 30.0)
     before[0, 0] = np.nan
     both = read_png(before_after(before, after))

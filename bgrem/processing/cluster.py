@@ -1,4 +1,4 @@
-"""Images on a cluster of Dask workers, and one huge array on it."""
+"""Many images, or one huge array, on a cluster of Dask workers."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from bgrem.processing.outcome import Failure, Result
 
 __all__ = ["map_blocks", "process_on_cluster"]
 
-PARTS = ("sources", "background", "noise", "rms", "mask", *MAPS)
+BLOCK_PARTS = ("sources", "background", "noise", "rms", "mask", *MAPS)
 TIMEOUT = 30  # seconds to find the scheduler
 _loading = Lock()
 
@@ -37,8 +37,8 @@ def process_on_cluster(
 ) -> Iterator[Result | Failure]:
     """Process images on an existing cluster.
 
-    The workers see the files, and the model, under the same names as this process. An image whose
-    worker died is given to another one by the scheduler.
+    The workers must see the files and the model under the same names as this process. If a worker
+    dies, the scheduler gives its image to another one.
 
     Parameters
     ----------
@@ -49,31 +49,31 @@ def process_on_cluster(
     model : str
         Name or path of the model; each worker loads it once.
     engine, device : str
-        As for `~bgrem.inference.model.load_model`, of what the worker has.
+        As for `~bgrem.inference.model.load_model`, on the worker.
     **options
         As for `~bgrem.processing.files.process_file`.
 
     Yields
     ------
     Result or Failure
-        One for each image, as they are done.
+        One for each image, in the order in which they finish.
 
     Raises
     ------
     ValueError
-        If there is no scheduler.
+        If no scheduler answers at this address.
     ImportError
         If Dask is not installed.
     """
     from distributed import Client, as_completed
 
-    # A lost connection is told in the end; the library tells of it at every try.
+    # The library would log a lost connection at every attempt; it is reported once, at the end.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         client = Client(scheduler, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"there is no scheduler at {scheduler} ({error})") from None
-    # The workers start from other folders.
+    # The workers have other current folders.
     found = {name: _from_anywhere(value) for name, value in options.items()}
     asked = (str(Path(model).absolute()), engine, device)
     with client:
@@ -91,7 +91,7 @@ def process_on_cluster(
 
 
 def _from_anywhere(value):
-    """An option that names a file or a folder, in full."""
+    """An option with the absolute path of the file or folder that it names, if any."""
     named = isinstance(value, Path) or isinstance(value, str) and named_file(value).exists()
     return os.path.abspath(value) if named and str(value) else value
 
@@ -112,17 +112,17 @@ def _host(address: str) -> str:
 def _process(
     path: Path, asked: tuple[str, str, str], peers: Counter, options: dict
 ) -> Result | Failure:
-    """What a worker does with an image."""
+    """Process an image on a worker."""
     from distributed import get_worker
 
-    # One that has joined later was not counted.
+    # A worker that joined later was not counted.
     threads = cores() // max(peers[_host(get_worker().address)], 1)
     network = _loaded(max(1, threads), *asked)
     return next(process_files(path, model=network, **options))
 
 
 def _loaded(threads: int, model: str, engine: str, device: str) -> Model:
-    """A model that is loaded once in a process, whichever thread comes first."""
+    """The model, loaded once per process by the first thread that needs it."""
     with _loading:
         return _load(threads, model, engine, device)
 
@@ -152,23 +152,23 @@ def map_blocks(
     device: str = "auto",
     **options,
 ):
-    """Separate a huge Dask array block by block, with overlap, when it is computed.
+    """Separate a huge Dask array lazily, block by block with overlap.
 
-    Each block has its own sky mesh and seeing, measured on the block and ``depth`` pixels around it:
-    blocks should be several thousand pixels wide, and ``depth`` at least a box of the mesh.
+    The sky mesh and the seeing of each block are measured on the block and ``depth`` pixels around
+    it. Blocks should be several thousand pixels wide, and ``depth`` at least one box of the mesh.
 
     Parameters
     ----------
     data : `dask.array.Array`
         Of shape (ny, nx).
     depth : int
-        Pixels of the neighbouring blocks that a block sees on each side.
+        Overlap with the neighbouring blocks on each side, in pixels.
     part : str
         "sources", "background", "noise", "rms", "mask", "uncertainty" or "significance".
     model : str or path
         Each worker loads it once.
     engine, device : str
-        As for `~bgrem.inference.model.load_model`, of what the worker has.
+        As for `~bgrem.inference.model.load_model`, on the worker.
     **options
         As for `~bgrem.background.separate`.
 
@@ -186,8 +186,8 @@ def map_blocks(
     """
     import dask.array as da
 
-    if part not in PARTS:
-        raise ValueError(f"there is no part {part!r}; there are {', '.join(PARTS)}")
+    if part not in BLOCK_PARTS:
+        raise ValueError(f"there is no part {part!r}; there are {', '.join(BLOCK_PARTS)}")
     if data.ndim != 2:
         raise ValueError(f"the array must have 2 axes, not {data.ndim}")
     double = data.dtype.kind == "f" and data.dtype.itemsize >= 8

@@ -1,9 +1,8 @@
-"""What a batch has done, so that one that was killed goes on where it was.
+"""The journal of a batch: a batch that was killed resumes from it.
 
-A journal is a file of JSON lines in the folder of the outputs. An output is planned before the first
-frame is begun, and noted as done when it has its name. One that was planned and never noted as done
-may be there all the same, since the batch may have been killed between the two: it is the batch's own
-and is written again.
+A journal is a file of JSON lines in the folder of the outputs. All outputs are planned before the
+first image is processed, and each is noted as done after it has its final name. A batch may be killed
+between the two. An output that is planned but not noted as done is therefore written again.
 """
 
 import hashlib
@@ -15,46 +14,46 @@ from pathlib import Path
 
 __all__ = ["Journal", "fingerprint", "named_file"]
 
-NAME = "bgrem-journal"
+JOURNAL_NAME = "bgrem-journal"
 
 
 class Journal:
-    """The journals of the folders into which a batch writes.
+    """The journals of the folders of the outputs of a batch.
 
     Parameters
     ----------
     shard : str
-        What tells the journal of a shard from the others': no file is written by two machines.
+        Part of the file name: each shard writes its own journal.
     """
 
     def __init__(self, shard: str = "") -> None:
-        self._name = f"{NAME}{shard}.jsonl"
+        self._name = f"{JOURNAL_NAME}{shard}.jsonl"
         self._folders: dict[Path, dict[str, dict]] = {}
 
     def was_planned(self, output: Path, key: str) -> bool:
-        """Whether an earlier batch with this fingerprint was to write the output."""
+        """Whether an earlier batch planned this output with the same fingerprint."""
         return self._entry(output).get("key") == key
 
     def result(self, output: Path, key: str) -> dict | None:
-        """What was noted of an output that is done, None where it is not.
+        """The result that was noted for an output; None if it is not done.
 
         Parameters
         ----------
         output : Path
         key : str
-            `fingerprint` of what it is made from and how.
+            `fingerprint` of the input and the options.
 
         Returns
         -------
         dict or None
-            None, too, where the file is not what was written then.
+            Also None if the file has changed since.
         """
         entry = self._entry(output)
         done = entry.get("key") == key and "result" in entry
         return entry["result"] if done and entry["written"] == _state(output) else None
 
     def plan(self, output: Path, key: str) -> None:
-        """Note that an output is going to be written.
+        """Note that an output will be written.
 
         Raises
         ------
@@ -83,22 +82,22 @@ class Journal:
         return self._folders[output.parent].get(output.name, {})
 
     def _append(self, output: Path, entry: dict) -> None:
-        # The line break comes first: a killed batch may have left half a line.
+        # The line break comes first, because a killed batch may leave half a line.
         with (output.parent / self._name).open("a", encoding="ascii") as file:
             file.write("\n" + json.dumps(entry))
 
 
 def fingerprint(path: Path, options: Mapping, *, version: str, model: str) -> str:
-    """One short text for an input and all that its output depends on.
+    """A hash of an input and of all that its output depends on.
 
     Parameters
     ----------
     path : Path
-        The input; its size and its time of change count.
+        The input, identified by its size and modification time.
     options : mapping
-        Files that are named in it count with their size and time, too.
+        Files named in it are also identified by size and modification time.
     version, model : str
-        Of the program, and the hash of the model.
+        Version of bgrem, and the hash of the model.
 
     Returns
     -------
@@ -108,26 +107,28 @@ def fingerprint(path: Path, options: Mapping, *, version: str, model: str) -> st
     Raises
     ------
     OSError
-        If the input is not there.
+        If the input cannot be found.
     """
-    used = {name: (_told(value), _state(named_file(value))) for name, value in options.items()}
+    used = {
+        name: (_option_text(value), _state(named_file(value))) for name, value in options.items()
+    }
     whole = [str(path.absolute()), _state(path), used, version, model]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _told(value: object) -> str:
-    """An option's value as text; that of an array does not show all of it."""
+def _option_text(value: object) -> str:
+    """The value of an option as text; the text of an array would be shortened, so it is hashed."""
     whole = getattr(value, "tobytes", None)
     return hashlib.sha256(whole()).hexdigest() if whole else str(value)
 
 
 def named_file(value: object) -> Path:
-    """The file that an option names, FILE or FILE[HDU], if it names one."""
+    """The file that an option may name, as FILE or FILE[HDU]."""
     return Path(re.sub(r"\[[^\]]*\]$", "", str(value)))
 
 
 def _state(path: Path) -> list[int] | None:
-    """Size and time of change of a file, None where there is none."""
+    """Size and modification time of a file, None if there is no file."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -138,10 +139,10 @@ def _state(path: Path) -> list[int] | None:
 def _read(folder: Path) -> dict[str, dict]:
     """The last entry of each output, from the journals of all shards."""
     entries: dict[str, dict] = {}
-    for path in sorted(folder.glob(f"{NAME}*.jsonl")):
+    for path in sorted(folder.glob(f"{JOURNAL_NAME}*.jsonl")):
         for line in path.read_text(encoding="ascii", errors="replace").splitlines():
             entry = _parsed(line)
-            # Planned again and killed again: what was done before still is.
+            # An output that was done stays done if it was planned again and the batch was killed.
             if entry and not ("result" not in entry and _is_done(entries, entry)):
                 entries[entry["output"]] = entry
     return entries
@@ -153,7 +154,7 @@ def _is_done(entries: dict[str, dict], entry: dict) -> bool:
 
 
 def _parsed(line: str) -> dict | None:
-    """An entry, None where the line was cut off."""
+    """An entry, None if the line is incomplete."""
     try:
         entry = json.loads(line)
         return entry if {"output", "key"} <= entry.keys() else None

@@ -1,4 +1,4 @@
-"""What became of each image, for people and, as one JSON object a line, for programs."""
+"""The outcome of each image: a result or a failure, and the log with one JSON object per image."""
 
 import json
 import math
@@ -25,13 +25,13 @@ class Result:
     norm : float
         Normalisation factor as given; 0 where the rms map was estimated.
     seconds : float
-        From opening the input to the renamed output.
+        Time from opening the input to renaming the output.
     warnings : tuple of str
-        What the reader and the model noticed.
+        Warnings of the reader and of the model.
     report, plot : Path or None
-        The page and the picture, where they were asked for.
+        The page and the picture, if the user asked for them.
     resumed : bool
-        Whether an earlier run has written it.
+        Whether an earlier run wrote the output.
     """
 
     input: Path
@@ -55,14 +55,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Failure:
-    """One input that could not be done, and why in one sentence."""
+    """One input that could not be processed; the message is one sentence."""
 
     input: Path
     message: str
 
 
 class Log(AbstractContextManager):
-    """A file of JSON lines, one for each image, each written when the image is done.
+    """A file of JSON lines, one per image, each written when the image is done.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Log(AbstractContextManager):
     Raises
     ------
     ValueError
-        If the name is that of an image, or the file there is no log.
+        If the name is that of an image, or an existing file is not a log.
     OSError
         If it cannot be written.
     """
@@ -80,11 +80,11 @@ class Log(AbstractContextManager):
     def __init__(self, path: str | os.PathLike) -> None:
         path = Path(path)
         if is_fits_name(path) or _holds_something_else(path):
-            raise ValueError(f"{path}: is no log, and is not overwritten")
+            raise ValueError(f"{path}: is not a log and is not overwritten")
         self._file = path.open("w", encoding="ascii")
 
     def write(self, outcome: Result | Failure) -> None:
-        """Add what became of an image."""
+        """Add the outcome of an image."""
         self._file.write(json.dumps(record(outcome)) + "\n")
         self._file.flush()
 
@@ -93,7 +93,7 @@ class Log(AbstractContextManager):
 
 
 def record(outcome: Result | Failure) -> dict:
-    """What became of an image, as values that JSON has.
+    """The outcome of an image as values that JSON can hold.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ def record(outcome: Result | Failure) -> dict:
     Returns
     -------
     dict
-        file, output, status ("done", "skipped" where an earlier run has done it, "failed"), seconds,
-        model, sky, rms, norm, warnings, error, report; None where there is no such thing.
+        file, output, status ("done", "failed", or "skipped" if an earlier run did it), seconds, model,
+        sky, rms, norm, warnings, error, report; None for values that do not exist.
     """
     if isinstance(outcome, Failure):
         return {
@@ -143,7 +143,7 @@ def restored(entry: dict) -> Result:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN."""
+    """None for NaN, which JSON cannot hold."""
     return float(value) if math.isfinite(value) else None
 
 

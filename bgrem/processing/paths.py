@@ -1,4 +1,4 @@
-"""Which files are meant, and where their outputs go."""
+"""The files that paths, folders and globs stand for, and the paths of their outputs."""
 
 import glob
 import os
@@ -14,7 +14,7 @@ __all__ = ["check_output", "existing_folder", "expanded_paths", "output_path"]
 def output_path(
     path: str | os.PathLike, *, prefix: str = "BGRem_", output_dir: str | os.PathLike | None = None
 ) -> Path:
-    """Where the output of an input goes.
+    """The path of the output of an input.
 
     Parameters
     ----------
@@ -27,19 +27,19 @@ def output_path(
     Returns
     -------
     Path
-        ``prefix`` + the input's name, in that folder.
+        ``prefix`` + the name of the input, in that folder.
     """
     path = Path(path)
     return (path.parent if output_dir is None else Path(output_dir)) / (prefix + path.name)
 
 
 def check_output(output: Path, path: Path, overwrite: bool) -> None:
-    """Refuse before the work what would be refused after it.
+    """Check before the work that the output can be written after it.
 
     Parameters
     ----------
     output, path : Path
-        Of the output and of the input.
+        Paths of the output and of the input.
     overwrite : bool
         Whether an existing output may be replaced.
 
@@ -66,7 +66,7 @@ def check_output(output: Path, path: Path, overwrite: bool) -> None:
 
 
 def existing_folder(folder: Path) -> Path:
-    """A folder, or where it is yet to be made the one that it will be in.
+    """A folder, or its nearest parent that exists.
 
     Parameters
     ----------
@@ -82,19 +82,19 @@ def existing_folder(folder: Path) -> Path:
 
 
 def expanded_paths(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[Path | Failure]:
-    """The files that the paths stand for, each once.
+    """The files that the paths stand for, without duplicates.
 
     Parameters
     ----------
     paths : path or iterable of path
         Files, folders and globs.
     prefix : str
-        Of the names that are left out in folders and globs.
+        Files whose names begin with it are left out in folders and globs.
 
     Yields
     ------
     Path or Failure
-        A failure for what stands for no file.
+        A failure for each path that stands for no file.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]

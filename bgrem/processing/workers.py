@@ -1,7 +1,7 @@
-"""Many images at once on one machine: processes that each have the model, and may die.
+"""Many images at once on one machine, in several processes that each load the model.
 
-Each process is given one image at a time. One that is killed loses no image: it is given to
-another process once more, then it is said to have failed, and the others go on.
+A process receives one image at a time. If it is killed, the image is given to another process once
+more. If that one is killed, too, the image fails and the other images continue.
 """
 
 import multiprocessing
@@ -23,8 +23,8 @@ from bgrem.processing.paths import output_path
 
 __all__ = ["process_locally"]
 
-ATTEMPTS = 2  # to process an image, when processes are killed over it
-PATIENCE = 10.0  # seconds that a process has to clean up when it is told to end
+ATTEMPTS = 2  # to process an image, if the processes are killed
+PATIENCE = 10.0  # seconds that a process has to clean up before it is killed
 
 
 def process_locally(
@@ -54,7 +54,7 @@ def process_locally(
     Yields
     ------
     Result or Failure
-        One for each image, as they are done.
+        One for each image, in the order in which they finish.
     """
     placing = {name: options[name] for name in ("prefix", "output_dir") if name in options}
     waiting = deque((path, 1) for path in paths)
@@ -88,10 +88,10 @@ def process_locally(
 
 
 class _Worker:
-    """A process, and the image that it has been given."""
+    """A process, and the image that it processes."""
 
     def __init__(self, load: Callable[[], Model], options: dict) -> None:
-        # A fresh interpreter: the runtime of the network does not survive a fork.
+        # A new interpreter, because the runtime of the network does not survive a fork.
         context = multiprocessing.get_context("spawn")
         self.pipe, far = context.Pipe()
         self.path: Path | None = None
@@ -103,11 +103,11 @@ class _Worker:
 
     def give(self, path: Path, attempt: int) -> None:
         self.path, self.attempt = path, attempt
-        with suppress(OSError):  # it has died: the pipe's end will tell
+        with suppress(OSError):  # the process has died; `take` notices it
             self.pipe.send(path)
 
     def take(self) -> Result | Failure | None:
-        """What became of the image, None where the process died over it."""
+        """The outcome of the image, None if the process died."""
         self.path = None
         try:
             return self.pipe.recv()
@@ -127,13 +127,13 @@ class _Worker:
 
 
 def _ready(crew: Sequence[_Worker]) -> list[_Worker]:
-    """The processes that have answered or died, at least one."""
+    """Wait for processes that have answered or died; at least one."""
     answered = wait([worker.pipe for worker in crew if worker.path])
     return [worker for worker in crew if worker.pipe in answered]
 
 
 class _no_interrupts:
-    """Processes started inside do not see a Ctrl-C: it is the parent that ends them."""
+    """Processes started inside ignore Ctrl-C; the parent ends them."""
 
     def __enter__(self) -> None:
         if hasattr(signal, "pthread_sigmask"):
@@ -145,25 +145,25 @@ class _no_interrupts:
 
 
 def _work(pipe: Connection, load: Callable[[], Model], options: dict) -> None:
-    """What a process does: images as they come, until there are no more."""
+    """Process images from the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     with warnings.catch_warnings():
-        # The process that shares out the images has loaded the same and told it.
+        # The parent has loaded the same model and printed its warnings.
         warnings.simplefilter("ignore", EngineWarning)
         network = load()
-    with suppress(EOFError, OSError):  # the parent has gone
+    with suppress(EOFError, OSError):  # the parent has closed the pipe
         while True:
             pipe.send(next(process_files(pipe.recv(), model=network, **options)))
 
 
 def _leave(signum: int, frame: object) -> None:
-    """An end that lets open files be cleaned up."""
+    """Exit so that open files are cleaned up."""
     raise SystemExit(128 + signum)
 
 
 def _death(code: int | None) -> str:
-    """Why a process has gone, in words."""
+    """The message for a process that has ended."""
     if code is None or code >= 0:
         return f"its process ended {ATTEMPTS} times (exit code {code})"
     hint = ", out of memory?" if -code == getattr(signal, "SIGKILL", 9) else ""

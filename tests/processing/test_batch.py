@@ -328,7 +328,7 @@ def test_a_log_replaces_nothing_but_a_log(night, toy_model_path, tmp_path):
         before = path.read_bytes() if path.exists() else None
         done = bgrem("-f", night / "f0.fits", "--model", toy_model_path, "--log", path)
         assert done.returncode == 1
-        assert done.stderr == f"bgrem: {path}: is no log, and is not overwritten\n"
+        assert done.stderr == f"bgrem: {path}: is not a log and is not overwritten\n"
         assert (path.read_bytes() if path.exists() else None) == before
     done = bgrem("-f", night, "--model", toy_model_path, "--log", tmp_path / "no" / "log")
     assert done.returncode == 1

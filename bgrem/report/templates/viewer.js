@@ -209,12 +209,12 @@
     if (column < 0 || row < 0 || column >= width || row >= height) return;
     const i = row * width + column, sky = new Float64Array(width);
     gradientRow(row, sky);
-    const told = (number) => (number * view.rms).toPrecision(4);
+    const inDataUnits = (number) => (number * view.rms).toPrecision(4);
     const x = Math.min(Math.floor((column + 0.5) * view.factor), nx - 1);
     const y = Math.min(Math.floor((height - row - 0.5) * view.factor), ny - 1);
     element("readout").textContent = `x ${x}  y ${y}   ·   data ` +
       (view.level + (value[flat.codes[i]] + sky[column]) * view.rms).toPrecision(6) +
-      `   sources ${told(value[sources.codes[i]])}   (${value[sources.codes[i]].toFixed(1)} rms)`;
+      `   sources ${inDataUnits(value[sources.codes[i]])}   (${value[sources.codes[i]].toFixed(1)} rms)`;
   }
 
   // --- hands on it

@@ -108,15 +108,13 @@ def test_imports_go_down(path):
         assert TIER[parts[1]] < TIER[part], f"{dotted(path)} imports {name}, which is not below it"
 
 
-@pytest.mark.xfail(reason="being built")
 def test_every_part_has_a_tier():
     parts = {part_of(path) for path in modules()}
     assert parts == set(TIER)
 
 
-@pytest.mark.xfail(reason="being built")
 def test_no_cycle_inside_a_folder():
-    paths = {dotted(path): path for path in modules()}
+    paths = {dotted(path): path for path in modules() if path.stem != "__init__"}
     needs = {name: set(imported(parsed(path))) & set(paths) for name, path in paths.items()}
     while ready := [name for name in needs if not needs[name] & (set(needs) - {name})]:
         for name in ready:
@@ -136,7 +134,6 @@ def test_the_house_is_small():
 
 
 @by_module()
-@pytest.mark.xfail(reason="being built", strict=False)
 def test_modules_are_short(path):
     assert len(path.read_text().splitlines()) <= MODULE_LINES
 
@@ -165,7 +162,6 @@ def test_no_module_name_twice():
     assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
 
 
-@pytest.mark.xfail(reason="being built")
 def test_no_public_name_twice():
     """A public constant, function or class is defined in one place only."""
     places = defaultdict(set)

@@ -38,7 +38,7 @@ def test_a_perfect_answer_has_no_loss():
     assert nothing["sources"].item() > 1
 
 
-def test_a_perfect_answer_at_any_rate_has_no_loss():
+def test_perfect_answers_have_no_loss():
     batch, _ = example()
     rate = torch.tensor([0.5, 0.1])
     residual = batch["x"] - batch["sources"]

@@ -89,6 +89,12 @@ def make_parser() -> Parser:
         "--export-only", action="store_true",
         help="write the model from the checkpoint in DIR, without training",
     )  # fmt: skip
+    _add_intervals(parser)
+    add_common_options(parser)
+    return parser
+
+
+def _add_intervals(parser: Parser) -> None:
     parser.add_argument(
         "--report-every", metavar="STEPS", type=integer_from(1), default=200,
         help="number of steps between lines of the log (default: 200)",
@@ -102,8 +108,6 @@ def make_parser() -> Parser:
         help="number of steps between validations, which measure detections on held-out scenes; 0 for "
         "none (default: 2000)",
     )  # fmt: skip
-    add_common_options(parser)
-    return parser
 
 
 def _run(options: argparse.Namespace, parser: Parser) -> int:

@@ -86,7 +86,7 @@ def test_light_in_the_zero_read_is_no_saturation(hubble, detector, saturated):
 
 
 def drizzled(hubble):
-    """The first image with a WHT in the place of its ERR."""
+    """The first image with a WHT instead of its ERR."""
     with fits.open(hubble, mode="update") as hdus:
         hdus["ERR", 1].name = "WHT"
 

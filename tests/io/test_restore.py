@@ -1,4 +1,4 @@
-"""The way back: the original from the products."""
+"""The original file is restored from the products."""
 
 import itertools
 import os

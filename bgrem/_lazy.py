@@ -10,16 +10,8 @@ __all__ = ["lazy_names"]
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable, Callable]:
     """The ``__getattr__`` and ``__dir__`` of a package.
 
-    Parameters
-    ----------
-    package : str
-        Its name.
-    homes : mapping of str to str
-        The module, below the package, of each name.
-
-    Returns
-    -------
-    getattr, dir : callable
+    ``package``: its name. ``homes``: the module, below the package, of each name.
+    Returns: ``getattr, dir``.
     """
 
     def getattr_of_package(name: str) -> Any:

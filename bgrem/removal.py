@@ -107,12 +107,7 @@ def remove_background(
 
 
 def warn_of(parts: Separation) -> None:
-    """Pass on what was noticed, as warnings of the caller's caller, who may not see the provenance.
-
-    Parameters
-    ----------
-    parts : `~bgrem.separation.Separation`
-    """
+    """Pass on what was noticed, as warnings of the caller's caller, who may not see the provenance."""
     if parts.provenance["warnings"]:
         from astropy.utils.exceptions import AstropyUserWarning
 

@@ -82,14 +82,7 @@ def test_regions_of_ds9_count_from_one(sky, tmp_path, monkeypatch):
     assert np.median(offset_y[rows, nearest]) == pytest.approx(1, abs=0.3)
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "start.rst",
-        "masks.rst",
-        "uncertainty.rst",
-    ],
-)
+@pytest.mark.parametrize("page", ["start.rst", "masks.rst", "uncertainty.rst"])
 @pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyUserWarning")
 def test_pages_run_from_top_to_bottom(page, sky, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

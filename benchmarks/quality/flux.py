@@ -43,12 +43,7 @@ from scipy.spatial import cKDTree
 from bgrem.arrays.stamps import add_stamp
 from bgrem.background import separate
 from bgrem.detection.photometry import aperture_fluxes, auto_fluxes, median_and_scatter, psf_fluxes
-from bgrem.detection.sextractor import (
-    DEFAULT_AREA,
-    DEFAULT_CONV,
-    DEFAULT_THRESHOLD,
-    subtract_sky,
-)
+from bgrem.detection.sextractor import DEFAULT_AREA, DEFAULT_CONV, DEFAULT_THRESHOLD, subtract_sky
 from bgrem.evaluate.methods import detections_of
 from bgrem.evaluate.truth import matching_radius
 from bgrem.masks.areas import inner, inside

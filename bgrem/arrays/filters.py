@@ -7,8 +7,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 __all__ = [
-    "gaussian_filter", "label", "lowest_joined", "maximum_filter", "median_filter",
-    "members", "minimum_filter", "nearest_good",
+    "gaussian_filter", "label", "lowest_joined", "maximum_filter", "median_filter", "members",
+    "minimum_filter", "nearest_good",
 ]  # fmt: skip
 
 TRUNCATED = 4.0  # sigma: where a Gaussian ends
@@ -18,17 +18,9 @@ AT_ONCE = 1 << 22  # numbers that are sorted, or compared, at once
 def maximum_filter(values: np.ndarray, size: int) -> np.ndarray:
     """Highest of the ``size`` x ``size`` pixels around each that the image has.
 
-    Parameters
-    ----------
-    values : `~numpy.ndarray`
-        Of shape (ny, nx); bool or real numbers without NaN.
-    size : int
-        Odd side of the window.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Of the shape and type of ``values``.
+    ``values``: of shape (ny, nx); bool or real numbers without NaN. ``size``: odd side of the
+    window.
+    Returns: of the shape and type of ``values``.
     """
     return _separable(values, size, np.maximum)
 
@@ -52,17 +44,8 @@ def _separable(values: np.ndarray, size: int, extreme: np.ufunc) -> np.ndarray:
 def median_filter(values: np.ndarray, size: int) -> np.ndarray:
     """Median of the ``size`` x ``size`` pixels around each; the edge goes on outside.
 
-    Parameters
-    ----------
-    values : `~numpy.ndarray`
-        Of shape (ny, nx).
-    size : int
-        Odd side of the window.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Of the shape and type of ``values``.
+    ``values``: of shape (ny, nx). ``size``: odd side of the window.
+    Returns: of the shape and type of ``values``.
     """
     windows = sliding_window_view(np.pad(values, size // 2, mode="edge"), (size, size))
     median = np.empty_like(values)
@@ -76,19 +59,9 @@ def median_filter(values: np.ndarray, size: int) -> np.ndarray:
 def gaussian_filter(values: np.ndarray, sigma: float, *, outside: str = "zero") -> np.ndarray:
     """Smooth with a Gaussian of unit sum that ends at 4 sigma.
 
-    Parameters
-    ----------
-    values : `~numpy.ndarray`
-        Of shape (ny, nx), float32 or float64.
-    sigma : float
-        Standard deviation in pixels.
-    outside : str
-        "zero" beyond the image, or "mirror": the image goes on as its reflection.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Of the shape and type of ``values``.
+    ``values``: of shape (ny, nx), float32 or float64. ``sigma``: standard deviation in pixels.
+    ``outside``: "zero" beyond the image, or "mirror": the image goes on as its reflection.
+    Returns: of the shape and type of ``values``.
     """
     reach = int(TRUNCATED * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
@@ -122,15 +95,8 @@ def _weighted(padded: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
 def nearest_good(good: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row and column of the good cell that is nearest to each cell.
 
-    Parameters
-    ----------
-    good : `~numpy.ndarray`
-        bool of shape (ny, nx), True somewhere.
-
-    Returns
-    -------
-    tuple of `~numpy.ndarray`
-        Rows and columns, int of shape (ny, nx).
+    ``good``: bool of shape (ny, nx), True somewhere.
+    Returns: rows and columns, int of shape (ny, nx).
     """
     rows, columns = np.indices(good.shape)
     above = _nearest_in_columns(good)
@@ -161,17 +127,9 @@ def _nearest_in_columns(good: np.ndarray) -> np.ndarray:
 def label(where: np.ndarray) -> tuple[np.ndarray, int]:
     """Number the regions of pixels that are True and share sides.
 
-    Parameters
-    ----------
-    where : `~numpy.ndarray`
-        bool of shape (ny, nx).
-
-    Returns
-    -------
-    labels : `~numpy.ndarray`
-        int32 of shape (ny, nx), from 1 in the regions, else 0.
-    count : int
-        How many regions there are.
+    ``where``: bool of shape (ny, nx).
+    Returns: ``labels``: int32 of shape (ny, nx), from 1 in the regions, else 0; ``count``: how many
+    regions there are.
     """
     ny, nx = where.shape
     # A column that is False between the rows, so that no run goes on in the next one.
@@ -189,17 +147,9 @@ def label(where: np.ndarray) -> tuple[np.ndarray, int]:
 def lowest_joined(count: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The lowest number that each is joined with, through others or not.
 
-    Parameters
-    ----------
-    count : int
-        How many there are, from 0.
-    one, other : `~numpy.ndarray`
-        int of shape (n,), the pairs that are joined.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        int of shape (count,).
+    ``count``: how many there are, from 0. ``one`` and ``other``: int of shape (n,), the pairs that
+    are joined.
+    Returns: int of shape (count,).
     """
     whole = np.arange(count)
     while len(one):
@@ -223,15 +173,9 @@ def _touching(starts: np.ndarray, stops: np.ndarray, width: int) -> tuple[np.nda
 def members(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers in ranges, and of which range each is.
 
-    Parameters
-    ----------
-    first, last : `~numpy.ndarray`
-        int of shape (n,); the last ones are left out, and no range is shorter than 0.
-
-    Returns
-    -------
-    range, number : `~numpy.ndarray`
-        int of shape (m,), with m the sum of the lengths.
+    ``first`` and ``last``: int of shape (n,); the last ones are left out, and no range is shorter
+    than 0.
+    Returns: ``range, number``: int of shape (m,), with m the sum of the lengths.
     """
     count = last - first
     which = np.repeat(np.arange(len(count)), count)

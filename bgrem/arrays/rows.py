@@ -15,18 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 __all__ = [
-    "MAPPED",
-    "MEMORY",
-    "Computed",
-    "Derived",
-    "Memory",
-    "Rows",
-    "Scratch",
-    "Stored",
-    "as_rows",
-    "release",
-    "worked_out",
-]
+    "MAPPED", "MEMORY", "Computed", "Derived", "Memory", "Rows", "Scratch", "Stored", "as_rows",
+    "release", "worked_out",
+]  # fmt: skip
 
 CHUNK = 1 << 24  # bytes that are mapped at once while rows are copied
 SHARE = 8  # whole images take at most this part of the memory; the rest is for the work on them
@@ -257,7 +248,6 @@ def worked_out(image, function: Callable[[np.ndarray], np.ndarray], dtype, store
         Of some of its pixels, each independent of the others.
     dtype : dtype
         Of what it gives.
-    store : Memory
 
     Returns
     -------

@@ -11,19 +11,8 @@ __all__ = ["cubic", "curvature_of", "linear", "spline"]
 def spline(nodes: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Natural cubic spline along the first axis, straight outside its nodes.
 
-    Parameters
-    ----------
-    nodes : (k,) `~numpy.ndarray`
-        Ascending.
-    values : (k, ...) `~numpy.ndarray`
-        At the nodes.
-    at : (n,) `~numpy.ndarray`
-        Ascending places.
-
-    Returns
-    -------
-    (n, ...) `~numpy.ndarray`
-        float32.
+    ``nodes``: ascending. ``values``: at the nodes. ``at``: ascending places.
+    Returns: float32.
     """
     return cubic(nodes, values, curvature_of(nodes, values), at)
 
@@ -88,16 +77,8 @@ def linear(nodes, values, at) -> np.ndarray:
 def _between(nodes: np.ndarray, at: np.ndarray) -> Iterator[tuple]:
     """Places in order by the nodes they lie between, or nearest to.
 
-    Yields
-    ------
-    rows : slice
-        Of the places.
-    k : int
-        The node before them.
-    gap : float
-        Distance to the next node.
-    t : ndarray, (n, 1) float32
-        The part of it gone; below 0 and above 1 outside the nodes.
+    Yields: ``rows``: of the places; ``k``: the node before them; ``gap``: distance to the next
+    node; ``t``: the part of it gone; below 0 and above 1 outside the nodes.
     """
     before = np.clip(np.searchsorted(nodes, at, side="right") - 1, 0, nodes.size - 2)
     starts = np.flatnonzero(np.diff(before, prepend=-1))

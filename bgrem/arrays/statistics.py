@@ -3,12 +3,8 @@
 import numpy as np
 
 __all__ = [
-    "FWHM_PER_SIGMA",
-    "SIGMA_PER_IQR",
-    "SIGMA_PER_MAD",
-    "half_sample_mode",
-    "median_and_deviation",
-]
+    "FWHM_PER_SIGMA", "SIGMA_PER_IQR", "SIGMA_PER_MAD", "half_sample_mode", "median_and_deviation",
+]  # fmt: skip
 
 # Of a normal distribution: its standard deviation over its median absolute deviation and over its
 # interquartile range, and the full width at half maximum over its standard deviation.
@@ -44,14 +40,8 @@ def half_sample_mode(values):
 def median_and_deviation(values: np.ndarray) -> tuple[float, float]:
     """Median of a sample, and the standard deviation from its median absolute deviation.
 
-    Parameters
-    ----------
-    values : ndarray, (n,) float
-        At least one.
-
-    Returns
-    -------
-    median, deviation : float
+    ``values``: at least one.
+    Returns: ``median, deviation``.
     """
     center = np.median(values)
     return float(center), float(SIGMA_PER_MAD * np.median(np.abs(values - center)))

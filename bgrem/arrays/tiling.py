@@ -85,22 +85,10 @@ def tile_grid(
 ) -> tuple[tuple[int, int], int]:
     """Sides (down, across) of the tiles that `map_tiles` takes of an image, and their number.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape (ny, nx) of the image.
-    tile, overlap, multiple : int
-        As for `map_tiles`.
-
-    Returns
-    -------
-    sides : tuple of int
-    number : int
-
-    Raises
-    ------
-    ValueError
-        As for `map_tiles`.
+    ``shape``: shape (ny, nx) of the image. ``tile``, ``overlap`` and ``multiple``: as for
+    `map_tiles`.
+    Returns: ``sides``; ``number``.
+    Raises ValueError as for `map_tiles`.
     """
     down, across = (_Axis.cover(length, tile, overlap, multiple) for length in shape)
     return (down.size, across.size), down.count * across.count
@@ -301,15 +289,8 @@ def over_strips(
 ) -> None:
     """Call a function with the rows of each strip of an image, several at once with threads.
 
-    Parameters
-    ----------
-    function : callable
-        Takes a slice of rows; the calls may come in any order.
-    shape : tuple of int
-        Shape (ny, nx) of the image.
-    height : int
-        Rows of a strip.
-    threads : int
+    ``function``: takes a slice of rows; the calls may come in any order. ``shape``: shape (ny, nx)
+    of the image. ``height``: rows of a strip.
     """
     if threads == 1:
         for rows in row_strips(shape, height):

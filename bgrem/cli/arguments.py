@@ -12,15 +12,9 @@ from typing import NoReturn
 from bgrem import __version__
 
 __all__ = [
-    "Parser",
-    "add_common_options",
-    "complain",
-    "integer_from",
-    "number_from",
-    "positive_number",
-    "run_command",
-    "sentence",
-]
+    "Parser", "add_common_options", "complain", "integer_from", "number_from", "positive_number",
+    "run_command", "sentence",
+]  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,7 +71,6 @@ def run_command(
 
     Parameters
     ----------
-    parser : Parser
     function : callable
         Does the work, given the parsed options and the parser, and returns the exit code.
     argv : sequence of str or None

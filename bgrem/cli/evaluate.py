@@ -95,12 +95,7 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
     if not options.pair and not options.simulate and not options.inject:
         parser.error("give --pair SINGLE DEEP, --simulate N or --inject IMG")
     from bgrem.evaluate.comparison import evaluate_frames
-    from bgrem.evaluate.methods import (
-        benchmark_frames,
-        comparison_methods,
-        deep_enough,
-        pair_frame,
-    )
+    from bgrem.evaluate.methods import benchmark_frames, comparison_methods, deep_enough, pair_frame
 
     model = None
     if options.model != "none":

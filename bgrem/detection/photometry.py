@@ -7,14 +7,9 @@ from bgrem.arrays.stamps import moved_psf
 from bgrem.masks.areas import grown, inner, inside
 
 __all__ = [
-    "aperture_fluxes",
-    "aperture_uncertainties",
-    "auto_fluxes",
-    "circles_on_a_grid",
-    "median_and_scatter",
-    "psf_fluxes",
-    "sum_uncertainties",
-]
+    "aperture_fluxes", "aperture_uncertainties", "auto_fluxes", "circles_on_a_grid",
+    "median_and_scatter", "psf_fluxes", "sum_uncertainties",
+]  # fmt: skip
 
 #: SExtractor's PHOT_AUTOPARAMS: Kron factor, least radius.
 KRON_FACTOR, LEAST_KRON_RADIUS = 2.5, 3.5

@@ -6,13 +6,8 @@ import sep
 from bgrem.arrays.statistics import half_sample_mode
 
 __all__ = [
-    "GAUSSIAN_FWHM",
-    "gaussian_psf",
-    "matched_filter",
-    "measure_psf",
-    "noise_pixels",
-    "psf_fwhm",
-]
+    "GAUSSIAN_FWHM", "gaussian_psf", "matched_filter", "measure_psf", "noise_pixels", "psf_fwhm",
+]  # fmt: skip
 
 #: FWHM of a Gaussian in units of its standard deviation.
 GAUSSIAN_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))

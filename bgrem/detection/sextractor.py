@@ -12,19 +12,10 @@ from bgrem.arrays.filters import minimum_filter
 from bgrem.detection.peaks import DETECTION, detection_table
 
 __all__ = [
-    "DEFAULT_AREA",
-    "DEFAULT_CONV",
-    "DEFAULT_MESH",
-    "Subtracted",
-    "clean_input",
-    "detect_sextractor",
-    "detect_sextractor_default",
-    "extract",
-    "join_runs",
-    "scan_thresholds",
-    "subtract_sky",
-    "threshold_ladder",
-]
+    "DEFAULT_AREA", "DEFAULT_CONV", "DEFAULT_MESH", "Subtracted", "clean_input",
+    "detect_sextractor", "detect_sextractor_default", "extract", "join_runs", "scan_thresholds",
+    "subtract_sky", "threshold_ladder",
+]  # fmt: skip
 
 #: SExtractor's default.conv, the 3 x 3 "all-ground" filter.
 DEFAULT_CONV = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32)

@@ -35,17 +35,10 @@ from bgrem.detection.sextractor import (
 )
 
 __all__ = [
-    "NOISECHISEL_PROGRAMS",
-    "QUANTILES",
-    "denoise_wavelets",
-    "detect_noisechisel",
-    "detect_photutils",
-    "detect_sextractor_tuned",
-    "detect_source_extractor",
-    "detect_wavelets",
-    "source_extractor_program",
-    "starlet",
-]
+    "NOISECHISEL_PROGRAMS", "QUANTILES", "denoise_wavelets", "detect_noisechisel",
+    "detect_photutils", "detect_sextractor_tuned", "detect_source_extractor", "detect_wavelets",
+    "source_extractor_program", "starlet",
+]  # fmt: skip
 
 #: Box of photutils' Background2D, as in its documentation.
 PHOTUTILS_BOX = 50

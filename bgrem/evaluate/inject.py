@@ -63,13 +63,8 @@ from bgrem.evaluate.truth import Truth, matching_radius
 from bgrem.masks.areas import around, grown, inside
 
 __all__ = [
-    "beside",
-    "evaluate_injected",
-    "known_places",
-    "length_of_lists",
-    "truth_of",
-    "upside_down",
-]
+    "beside", "evaluate_injected", "known_places", "length_of_lists", "truth_of", "upside_down",
+]  # fmt: skip
 
 #: Injected sources that are enough, and the number of frames they may be spread over.
 ENOUGH_SOURCES, MOST_INJECTED_FRAMES = 600, 8

@@ -15,15 +15,9 @@ from bgrem.evaluate.tables import text_table, write_json
 from bgrem.evaluate.target import GALAXY, STAR
 
 __all__ = [
-    "DEPTH_REFERENCES",
-    "FLUX_BIN",
-    "InjectionReport",
-    "completeness_rows",
-    "flux_rows",
-    "method_rows",
-    "summary_rows",
-    "summary_table",
-]
+    "DEPTH_REFERENCES", "FLUX_BIN", "InjectionReport", "completeness_rows", "flux_rows",
+    "method_rows", "summary_rows", "summary_table",
+]  # fmt: skip
 
 #: Bins of S/N of the tables of completeness and flux.
 SNR_BINS = (1, 2, 3, 4, 5, 7, 10, 20, 50, 100, 1000)

@@ -23,21 +23,10 @@ from bgrem.evaluate.pair import read_pair, truth_of_pair
 from bgrem.evaluate.truth import Truth, known_defects, truth_of_sky
 
 __all__ = [
-    "BGREM",
-    "DEEP_ENOUGH",
-    "MATCHED_FILTER",
-    "SCANNED",
-    "SEXTRACTOR",
-    "BenchmarkFrame",
-    "benchmark_frames",
-    "comparison_methods",
-    "deep_enough",
-    "detect_with_bgrem",
-    "detections_of",
-    "has_false",
-    "pair_frame",
-    "simulated_frame",
-]
+    "BGREM", "DEEP_ENOUGH", "MATCHED_FILTER", "SCANNED", "SEXTRACTOR", "BenchmarkFrame",
+    "benchmark_frames", "comparison_methods", "deep_enough", "detect_with_bgrem", "detections_of",
+    "has_false", "pair_frame", "simulated_frame",
+]  # fmt: skip
 
 #: The methods that ratios refer to: SExtractor as it comes, the best that any threshold makes of
 #: it (the origin of depth gains), and the optimum of linear methods.

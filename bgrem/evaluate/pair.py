@@ -23,16 +23,9 @@ from bgrem.io.reading import read_image
 from bgrem.masks.areas import around, grown, inner, inside
 
 __all__ = [
-    "Pair",
-    "PairTruth",
-    "filtered_stack",
-    "find_ghosts",
-    "lower_half",
-    "noise_of_single",
-    "read_pair",
-    "registration",
-    "truth_of_pair",
-]
+    "Pair", "PairTruth", "filtered_stack", "find_ghosts", "lower_half", "noise_of_single",
+    "read_pair", "registration", "truth_of_pair",
+]  # fmt: skip
 
 #: A summit of the filtered stack is a source from this many sigma on ...
 SOURCE_SIGMA = 5.0

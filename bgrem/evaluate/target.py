@@ -26,19 +26,9 @@ from bgrem.simulate.light import add_light, light_of_stars
 from bgrem.simulate.scene import GALAXY, STAR
 
 __all__ = [
-    "GALAXY",
-    "INJECTED",
-    "SEEN_SIGMA",
-    "SNR_LIMITS",
-    "STAR",
-    "Injection",
-    "Target",
-    "gain_of_header",
-    "inject",
-    "make_target",
-    "middle_of",
-    "read_target",
-]
+    "GALAXY", "INJECTED", "SEEN_SIGMA", "SNR_LIMITS", "STAR", "Injection", "Target",
+    "gain_of_header", "inject", "make_target", "middle_of", "read_target",
+]  # fmt: skip
 
 #: Longest side of what is looked at of a frame, pixels: the middle of larger ones.
 LONGEST_SIDE = 2048

@@ -12,13 +12,9 @@ from bgrem.masks.areas import around, grown, inner, inside
 from bgrem.simulate.scene import DEFECT_BIT, FULL_WELL_BIT, GAP_BIT
 
 __all__ = [
-    "COUNTED_SNR",
-    "Truth",
-    "known_defects",
-    "matching_radius",
-    "truth_of_catalogue",
+    "COUNTED_SNR", "Truth", "known_defects", "matching_radius", "truth_of_catalogue",
     "truth_of_sky",
-]
+]  # fmt: skip
 
 
 #: A source must be found from this matched-filter S/N on ...

@@ -106,7 +106,6 @@ def frame_vector(frame: Frame, card) -> tuple[np.ndarray, list[str]]:
 
     Parameters
     ----------
-    frame : `~bgrem.detection.frame.Frame`
     card : ModelCard
 
     Returns

@@ -9,18 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "INPUT_NAMES",
-    "Channels",
-    "Engine",
-    "EngineUnavailable",
-    "EngineWarning",
-    "ModelError",
-    "ModelFile",
-    "choose_channels",
-    "cores",
-    "first_line",
-    "import_library",
-]
+    "INPUT_NAMES", "Channels", "Engine", "EngineUnavailable", "EngineWarning", "ModelError",
+    "ModelFile", "choose_channels", "cores", "first_line", "import_library",
+]  # fmt: skip
 
 INPUT_NAMES = ("x", "rate", "frame")
 
@@ -125,17 +116,8 @@ def choose_channels(found: np.ndarray, channels: Channels) -> np.ndarray:
 def import_library(name: str, extra: str | None = None) -> Any:
     """Import a module that an extra of the package installs.
 
-    Parameters
-    ----------
-    name : str
-        Dotted name of the module.
-    extra : str, optional
-        Default: the first part of ``name``.
-
-    Raises
-    ------
-    EngineUnavailable
-        If it cannot be imported.
+    ``name``: dotted name of the module. ``extra``: default: the first part of ``name``.
+    Raises EngineUnavailable if it cannot be imported.
     """
     try:
         return import_module(name)

@@ -29,15 +29,9 @@ from bgrem.inference.openvino_engine import OpenVino
 from bgrem.inference.torch_engine import Torch
 
 __all__ = [
-    "DEVICES",
-    "ENGINES",
-    "Engine",
-    "EngineWarning",
-    "ModelError",
-    "ModelFile",
-    "cores",
+    "DEVICES", "ENGINES", "Engine", "EngineWarning", "ModelError", "ModelFile", "cores",
     "start_engine",
-]
+]  # fmt: skip
 
 ENGINES: dict[str, type[Engine]] = {
     engine.name: engine for engine in (OnnxRuntime, OpenVino, Torch)
@@ -52,17 +46,12 @@ def start_engine(
 
     Parameters
     ----------
-    file : ModelFile
     engine : str
         One of `ENGINES`, or "auto"; see `bgrem.inference.engines` for the rule.
     device : str
         One of `DEVICES`, or "auto".
     threads : int, optional
         Number of threads on the CPU. Default: the number of cores.
-
-    Returns
-    -------
-    Engine
 
     Raises
     ------

@@ -22,22 +22,10 @@ def least_memory(
 ) -> float:
     """Least number of bytes of memory that an image takes.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape (ny, nx) of the image.
-    card : `~bgrem.inference.model.ModelCard`
-        Of the model.
-    maps : tuple of str
-        Maps in addition to the parts, as for `~bgrem.background.separate`.
-    libraries : float
-        Bytes that the libraries of the network's engine take in addition to those of onnxruntime.
-    calls : int
-        Number of tiles that are in the network at the same time.
-
-    Returns
-    -------
-    float
+    ``shape``: shape (ny, nx) of the image. ``card``: of the model. ``maps``: maps in addition to
+    the parts, as for `~bgrem.background.separate`. ``libraries``: bytes that the libraries of the
+    network's engine take in addition to those of onnxruntime. ``calls``: number of tiles that are
+    in the network at the same time.
     """
     ny, nx = shape
     (height, width), _ = _grid(shape, card)
@@ -61,18 +49,9 @@ def check_limit(
 ) -> None:
     """Refuse an image that needs more memory than the limit of a store.
 
-    Parameters
-    ----------
-    store : `~bgrem.arrays.rows.Scratch`
-    shape, card, maps, libraries
-        As for `least_memory`.
-    label : str
-        Name of the image in the message.
-
-    Raises
-    ------
-    ValueError
-        If the limit is too low.
+    ``shape``, ``card``, ``maps`` and ``libraries``: as for `least_memory`. ``label``: name of the
+    image in the message.
+    Raises ValueError if the limit is too low.
     """
     least = least_memory(shape, card, maps, libraries) + _kept(store, shape)
     if least > store.limit:
@@ -91,21 +70,10 @@ def calls_within(
 ) -> int:
     """Number of tiles of an image that the network may take at the same time.
 
-    Parameters
-    ----------
-    store : `~bgrem.arrays.rows.Memory`
-        With a limit or without.
-    shape, maps
-        As for `least_memory`.
-    model : `~bgrem.inference.model.Model`
-    tile : int, optional
-        As for `~bgrem.background.separate`.
-
-    Returns
-    -------
-    int
-        The largest that the engine prefers, the image has tiles for, and the limit allows; at
-        least 1.
+    ``store``: with a limit or without. ``shape`` and ``maps``: as for `least_memory`. ``tile``: as
+    for `~bgrem.background.separate`.
+    Returns: the largest that the engine prefers, the image has tiles for, and the limit allows; at
+    least 1.
     """
     engine, card = model.engine, model.card
     calls = min(engine.at_once, _grid(shape, card, tile)[1])

@@ -13,14 +13,9 @@ from bgrem.inference.engine import ModelError, ModelFile
 from bgrem.inference.engines import start_engine
 
 __all__ = [
-    "INCLUDED",
-    "Model",
-    "ModelCard",
-    "ModelError",
-    "ModelNotFoundError",
-    "available_models",
+    "INCLUDED", "Model", "ModelCard", "ModelError", "ModelNotFoundError", "available_models",
     "load_model",
-]
+]  # fmt: skip
 
 INCLUDED = Path(__file__).parents[1] / "models"
 
@@ -171,10 +166,6 @@ def load_model(
         ``$BGREM_MODELS`` takes precedence over one of the same name in the package.
     threads, engine, device
         As for `Model`.
-
-    Returns
-    -------
-    Model
 
     Raises
     ------

@@ -97,10 +97,7 @@ def differs_from_onnxruntime(engine: Engine, reference: OnnxRuntime) -> bool:
 
     A runtime may be wrong, and the weights of torch come from another file.
 
-    Raises
-    ------
-    EngineUnavailable
-        If the engine cannot run the model at all.
+    Raises EngineUnavailable if the engine cannot run the model at all.
     """
     try:
         side = 2 * int(reference.metadata["multiple"])

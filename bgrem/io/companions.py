@@ -65,15 +65,7 @@ class _Found:
 def with_companions(image: FitsImage, given: GivenMaps) -> GivenMaps:
     """Add the companions of an image to the maps that the user gave, which take precedence.
 
-    Parameters
-    ----------
-    image : FitsImage
-    given : GivenMaps
-
-    Returns
-    -------
-    GivenMaps
-        With a note for each companion that is used.
+    Returns: with a note for each companion that is used.
     """
     found = _in_the_file(image) or _lsst(image) or _decam(image)
     if found is None:

@@ -19,20 +19,10 @@ from bgrem.arrays.rows import release
 from bgrem.io.opening import FitsError, advice, sentence
 
 __all__ = [
-    "CHUNK_PIXELS",
-    "PRINTABLE",
-    "Unit",
-    "checked_header",
-    "choose_unit",
-    "copy_bytes",
-    "copy_unit",
-    "find_units",
-    "header_end",
-    "lengths",
-    "ones_complement_sum",
-    "padded",
+    "CHUNK_PIXELS", "PRINTABLE", "Unit", "checked_header", "choose_unit", "copy_bytes",
+    "copy_unit", "find_units", "header_end", "lengths", "ones_complement_sum", "padded",
     "words_of",
-]
+]  # fmt: skip
 
 FITS_BLOCK = 2880  # bytes
 FITS_CARD = 80  # bytes
@@ -183,7 +173,6 @@ def choose_unit(units: list[Unit], hdu, path: Path) -> tuple[Unit, list[str]]:
 
     Parameters
     ----------
-    units : list of Unit
     hdu : int or str, optional
         As for `bgrem.io.reading.read_image`.
     path : `~pathlib.Path`
@@ -256,16 +245,7 @@ def copy_bytes(stream, contents, start: int, stop: int) -> None:
 def checked_header(header: fits.Header, datasum: int) -> bytes:
     """The header's bytes with DATASUM and CHECKSUM, so that the whole HDU sums to minus 0.
 
-    Parameters
-    ----------
-    header : `~astropy.io.fits.Header`
-        Both cards are set in it.
-    datasum : int
-        `ones_complement_sum` of the data.
-
-    Returns
-    -------
-    bytes
+    ``header``: both cards are set in it. ``datasum``: `ones_complement_sum` of the data.
     """
     header["DATASUM"] = (str(datasum), "sum of the data, ones' complement")
     header["CHECKSUM"] = ("0" * 16, "makes the sum of the HDU zero")
@@ -278,16 +258,7 @@ def checked_header(header: fits.Header, datasum: int) -> bytes:
 def ones_complement_sum(words: np.ndarray, start: int = 0) -> int:
     """Ones' complement sum of 32-bit words (Standard, appendix J).
 
-    Parameters
-    ----------
-    words : `~numpy.ndarray`
-        uint32.
-    start : int
-        The sum of the words before them.
-
-    Returns
-    -------
-    int
+    ``words``: uint32. ``start``: the sum of the words before them.
     """
     total = start + int(words.sum(dtype=np.uint64))
     while total >> 32:

@@ -70,26 +70,11 @@ def maps_for(
 ) -> GivenMaps:
     """Read the maps that a user gives with an image.
 
-    Parameters
-    ----------
-    image : FitsImage
-    mask, weight : str, path or array_like, optional
-        FILE, FILE[HDU] or an HDU of the image's file; or an array.
-    mask_bits : int, optional
-        The bits of the mask that are bad. Default: any value but 0.
-    weight_type : str
-        "inverse", "variance" or "rms".
-    saturate : float, "header" or None
-        Level in data units; "header" uses the card SATURATE if there is one.
-
-    Returns
-    -------
-    GivenMaps
-
-    Raises
-    ------
-    FitsError
-        If a map cannot be read, has another shape or no bits.
+    ``mask`` and ``weight``: FILE, FILE[HDU] or an HDU of the image's file; or an array.
+    ``mask_bits``: the bits of the mask that are bad. Default: any value but 0. ``weight_type``:
+    "inverse", "variance" or "rms". ``saturate``: level in data units; "header" uses the card
+    SATURATE if there is one.
+    Raises FitsError if a map cannot be read, has another shape or no bits.
     """
     if mask_bits is not None and mask is None:
         raise FitsError(f"{image.label}: --mask-bits needs a --mask whose bits they are")
@@ -116,20 +101,9 @@ def saturation_level(image: FitsImage) -> float | None:
 def parse_bits(text: str) -> int:
     """Read the bits of a mask from decimal or hexadecimal numbers.
 
-    Parameters
-    ----------
-    text : str
-        Values separated by commas: ``4096,16`` and ``0x1010`` both stand for bits 12 and 4.
-
-    Returns
-    -------
-    int
-        The bits of all of them.
-
-    Raises
-    ------
-    ValueError
-        If a value is not a whole number above 0, or has more than 52 bits.
+    ``text``: values separated by commas: ``4096,16`` and ``0x1010`` both stand for bits 12 and 4.
+    Returns: the bits of all of them.
+    Raises ValueError if a value is not a whole number above 0, or has more than 52 bits.
     """
     bits = 0
     for word in text.split(","):
@@ -148,24 +122,9 @@ def parse_bits(text: str) -> int:
 def bits_set(flags: np.ndarray, label: str, bits: int | None, store: Memory = MEMORY) -> np.ndarray:
     """True where any of the bits is set; without bits, where the value is not 0 or is NaN.
 
-    Parameters
-    ----------
-    flags : ndarray
-        Values of a mask, of any type.
-    label : str
-        Their origin, for messages.
-    bits : int or None
-    store : `~bgrem.arrays.rows.Memory`
-        Where the result is kept.
-
-    Returns
-    -------
-    bool ndarray of the same shape
-
-    Raises
-    ------
-    FitsError
-        If bits are given and the values are not whole numbers.
+    ``flags``: values of a mask, of any type. ``label``: their origin, for messages. ``store``:
+    where the result is kept.
+    Raises FitsError if bits are given and the values are not whole numbers.
     """
     if bits is None or flags.dtype == bool:
         return worked_out(flags, lambda part: part != 0, bool, store)
@@ -185,26 +144,11 @@ def read_map(
 ) -> tuple[np.ndarray, str]:
     """Read a map for an image.
 
-    Parameters
-    ----------
-    source : str, path or array_like
-        FILE, FILE[HDU], or an HDU of the image's own file; or an array.
-    image : FitsImage
-        The image that it is for.
-    kind : str
-        Its kind, for messages.
-
-    Returns
-    -------
-    values : ndarray
-        Of the image's shape, or (ny, nx) for all its planes.
-    label : str
-        Their origin, for the beginning of a message.
-
-    Raises
-    ------
-    FitsError
-        If it cannot be read or has another shape.
+    ``source``: FILE, FILE[HDU], or an HDU of the image's own file; or an array. ``image``: the
+    image that it is for. ``kind``: its kind, for messages.
+    Returns: ``values``: of the image's shape, or (ny, nx) for all its planes; ``label``: their
+    origin, for the beginning of a message.
+    Raises FitsError if it cannot be read or has another shape.
     """
     if not isinstance(source, str | os.PathLike):
         return _fitted(as_rows(source), image, kind, "the array"), f"the {kind}"

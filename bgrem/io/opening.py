@@ -45,20 +45,8 @@ class FitsError(ValueError):
 def read_contents(path: Path, store: Memory) -> bytes | mmap.mmap:
     """The uncompressed bytes of a file; memory-mapped where it is not compressed.
 
-    Parameters
-    ----------
-    path : `~pathlib.Path`
-    store : `~bgrem.arrays.rows.Memory`
-        Where it is unpacked.
-
-    Returns
-    -------
-    bytes or `~mmap.mmap`
-
-    Raises
-    ------
-    FitsError
-        Where the file is missing, empty, truncated or corrupt, or cannot be read.
+    ``store``: where it is unpacked.
+    Raises FitsError where the file is missing, empty, truncated or corrupt, or cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -92,17 +80,9 @@ def _unpacked(stream, kind: str, path: Path, store: Memory) -> bytes | mmap.mmap
 def advice(start: bytes, name: str) -> str:
     """What to add to the message "not a FITS file".
 
-    Parameters
-    ----------
-    start : bytes
-        The first 64 bytes of the file, or fewer.
-    name : str
-        Its name, used where the first bytes do not identify the format.
-
-    Returns
-    -------
-    str
-        " but ..." with the format and how to convert it; empty for an unknown format.
+    ``start``: the first 64 bytes of the file, or fewer. ``name``: its name, used where the first
+    bytes do not identify the format.
+    Returns: " but ..." with the format and how to convert it; empty for an unknown format.
     """
     for place, signature, known in SIGNATURES:
         if start[place:].startswith(signature):

@@ -24,15 +24,9 @@ from bgrem.io.opening import FitsError, read_contents
 from bgrem.io.tile_compression import decompress_tiles
 
 __all__ = [
-    "FitsError",
-    "FitsImage",
-    "as_planes",
-    "image_hdus",
-    "is_fits_name",
-    "read_image",
-    "sibling",
+    "FitsError", "FitsImage", "as_planes", "image_hdus", "is_fits_name", "read_image", "sibling",
     "stored_pixels",
-]
+]  # fmt: skip
 
 FLOAT32_INTEGERS = 2**24  # float32 holds every integer up to here
 
@@ -122,10 +116,6 @@ def read_image(
     store : `~bgrem.arrays.rows.Memory`
         Where the pixels and the uncompressed file are kept.
 
-    Returns
-    -------
-    FitsImage
-
     Raises
     ------
     FitsError
@@ -144,20 +134,8 @@ def read_image(
 def sibling(image: FitsImage, hdu: int | str) -> FitsImage:
     """Read another image of the file of ``image``, without opening the file again.
 
-    Parameters
-    ----------
-    image : FitsImage
-    hdu : int or str
-        As for `read_image`.
-
-    Returns
-    -------
-    FitsImage
-
-    Raises
-    ------
-    FitsError
-        As `read_image` does.
+    ``hdu``: as for `read_image`.
+    Raises FitsError as `read_image` does.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)

@@ -38,19 +38,10 @@ CHANGED_CARDS = ("BITPIX", "NEXTEND", "EXTEND", *STALE_CARDS)
 def kept_cards(image: FitsImage, history: Sequence[str]) -> list[tuple[str, object, str]]:
     """The cards of an image that its product cannot hold, encoded in cards that it can.
 
-    Parameters
-    ----------
-    image : FitsImage
-        As read.
-    history : sequence of str
-        The new HISTORY lines of the product.
-
-    Returns
-    -------
-    list of (keyword, value, comment)
-        ``BGR_NHDU``, the number of HDUs of the file; ``BGR_HIST``, the number of new HISTORY cards;
-        ``BGR_C1``, ``BGR_C2`` ..., each with the position and the text of a card, or with + and the
-        rest of the text.
+    ``image``: as read. ``history``: the new HISTORY lines of the product.
+    Returns: ``BGR_NHDU``, the number of HDUs of the file; ``BGR_HIST``, the number of new HISTORY
+    cards; ``BGR_C1``, ``BGR_C2`` ..., each with the position and the text of a card, or with + and
+    the rest of the text.
     """
     pieces = [
         piece
@@ -76,21 +67,10 @@ def lost_pixels(
     Integers must be restored bit for bit, floats within one unit in the last place of the largest
     of data, sources and background.
 
-    Parameters
-    ----------
-    image : FitsImage
-    sources : ndarray
-        As written.
-    planes : mapping of EXTNAME to ndarray
-        With BACKGROUND and NOISE.
-    levels : sequence of float
-        The level that was added to each plane of the sources.
-
-    Returns
-    -------
-    ndarray or None
-        Structured, (PIXEL, STORED): the index in the flattened image and the stored value; None if
-        all pixels can be restored.
+    ``sources``: as written. ``planes``: with BACKGROUND and NOISE. ``levels``: the level that was
+    added to each plane of the sources.
+    Returns: structured, (PIXEL, STORED): the index in the flattened image and the stored value;
+    None if all pixels can be restored.
     """
     raw, data = stored_pixels(image).reshape(-1), image.data.reshape(-1)
     parts = [part.reshape(-1) for part in (sources, *(planes[name] for name in UNDO_PLANES))]
@@ -115,10 +95,7 @@ def lost_pixels(
 
 
 def undo(
-    path: str | os.PathLike,
-    output: str | os.PathLike | None = None,
-    *,
-    overwrite: bool = False,
+    path: str | os.PathLike, output: str | os.PathLike | None = None, *, overwrite: bool = False
 ) -> Path:
     """Restore the file that bgrem read from the file that it wrote.
 

@@ -15,14 +15,7 @@ def temporary_path(path: Path) -> Path:
 
     The suffix is kept, so that other programs recognise the format.
 
-    Parameters
-    ----------
-    path : Path
-        The final name.
-
-    Returns
-    -------
-    Path
+    ``path``: the final name.
     """
     token = f"{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f"{_beginning(path)}{token}{''.join(path.suffixes[-2:])}")

@@ -93,7 +93,6 @@ def write_mosaic(
 
     Parameters
     ----------
-    path : path
     image : FitsImage
         Any image of the file.
     hdus : sequence of int
@@ -139,22 +138,10 @@ def write_restored(
 ) -> None:
     """Write the first HDUs of the file of ``image`` again, some of them restored.
 
-    Parameters
-    ----------
-    path : path
-    image : FitsImage
-        Any image of the file.
-    restored : mapping of int to callable
-        Return the stored pixels and the header of the HDU at an index; the others are copied.
-    count : int
-        Number of HDUs that are written.
-    overwrite : bool
-        Replace an existing file.
-
-    Raises
-    ------
-    FitsError
-        As `write_mosaic` does.
+    ``image``: any image of the file. ``restored``: return the stored pixels and the header of the
+    HDU at an index; the others are copied. ``count``: number of HDUs that are written.
+    ``overwrite``: replace an existing file.
+    Raises FitsError as `write_mosaic` does.
     """
     with _rewriting(Path(path), image, overwrite) as stream:
         for unit in image.units[:count]:

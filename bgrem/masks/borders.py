@@ -40,16 +40,9 @@ def zero_border(data: Rows, run: Run = IN_MEMORY) -> np.ndarray | None:
     Resampled frames and mosaics are filled so outside their field. In a map of few counts zeros
     reach the edges as well, but there they lie between all other pixels, and nothing is a border.
 
-    Parameters
-    ----------
-    data : `~numpy.ndarray`
-        Image of shape (ny, nx), real numbers.
-    run : `~bgrem.options.Run`
-
-    Returns
-    -------
-    `~numpy.ndarray` or None
-        bool of shape (ny, nx), True where there are no data; None where there is no such border.
+    ``data``: image of shape (ny, nx), real numbers.
+    Returns: bool of shape (ny, nx), True where there are no data; None where there is no such
+    border.
     """
     ny, nx = data.shape
     sides = data[:, :: max(nx - 1, 1)]
@@ -151,15 +144,8 @@ class Edges:
 def unlit_border(data: np.ndarray) -> Edges | None:
     """Strips along the edges that saw no light: overscan, or rows that a detector covers.
 
-    Parameters
-    ----------
-    data : `~numpy.ndarray`
-        Image of shape (ny, nx), real numbers; those that are not finite are ignored.
-
-    Returns
-    -------
-    Edges or None
-        None where there is no such strip.
+    ``data``: image of shape (ny, nx), real numbers; those that are not finite are ignored.
+    Returns: None where there is no such strip.
     """
     middle = tuple(slice(n // 4, -(-3 * n // 4)) for n in data.shape)
     step = int(np.ceil(np.sqrt(data.shape[0] * data.shape[1] / 4 / MIDDLE_SAMPLES))) | 1

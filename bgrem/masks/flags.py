@@ -8,7 +8,8 @@ from bgrem.masks.borders import unlit_border, zero_border
 from bgrem.options import IN_MEMORY, Run
 
 __all__ = [
-    "ARTEFACT", "MASKED", "MEANINGS", "NOT_FINITE", "NO_DATA", "SATURATED", "UNSEEN", "count_unseen", "flag_pixels", "unseen_pixels",
+    "ARTEFACT", "MASKED", "MEANINGS", "NOT_FINITE", "NO_DATA", "SATURATED", "UNSEEN",
+    "count_unseen", "flag_pixels", "unseen_pixels",
 ]  # fmt: skip
 
 NOT_FINITE, MASKED, ARTEFACT, SATURATED, NO_DATA = 1, 2, 4, 8, 16
@@ -39,7 +40,6 @@ def flag_pixels(
     no_data : Rows of bool, optional
         True where the weight map has no data. Borders that are filled with zeros, or saw no
         light, are found here.
-    run : `~bgrem.options.Run`
 
     Returns
     -------

@@ -15,12 +15,8 @@ def keep_saturated(sources: np.ndarray, data: Rows, background: Rows, flags: np.
     A model has seen few plateaus and may take a part of one for noise. Where it sees an artefact,
     and no neighbour is saturated, it is right: that is a hot pixel, and stars are wider.
 
-    Parameters
-    ----------
-    sources, data, background : Rows
-        Of shape (ny, nx), in data units.
-    flags : `~numpy.ndarray`
-        uint8 of shape (ny, nx), bits as in `bgrem.masks.flags`.
+    ``sources``, ``data`` and ``background``: of shape (ny, nx), in data units. ``flags``: uint8 of
+    shape (ny, nx), bits as in `bgrem.masks.flags`.
     """
     for rows in row_strips(data.shape):
         if not (flags[rows] & SATURATED).any():

@@ -41,12 +41,9 @@ from bgrem.network.star_filter import StarFilter, correlation_of, fwhm_of, match
 from bgrem.network.unet import CHANNELS
 
 __all__ = [
-    "MODEL_CHANNELS",
-    "WithSignificance",
-    "combined_significance",
-    "compressed_snr",
+    "MODEL_CHANNELS", "WithSignificance", "combined_significance", "compressed_snr",
     "gathered_chance",
-]
+]  # fmt: skip
 
 #: Channels of `WithSignificance`: those of the network, with the significance instead of the centre.
 MODEL_CHANNELS = (*CHANNELS[:-1], "significance")

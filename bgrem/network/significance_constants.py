@@ -61,12 +61,8 @@ class SignificanceConstants:
     def from_json(cls, text: str) -> "SignificanceConstants":
         """Read what `to_json` wrote; a constant that is missing has its default.
 
-        Raises
-        ------
-        TypeError
-            If there is another constant.
-        ValueError
-            If the text is no JSON object of numbers.
+        Raises TypeError if there is another constant; ValueError if the text is no JSON object of
+        numbers.
         """
         return cls(**{name: float(value) for name, value in json.loads(text).items()})
 

@@ -9,16 +9,9 @@ from bgrem.arrays.statistics import FWHM_PER_SIGMA
 from bgrem.detection.frame import CORRELATION_UNIT, FRAME_NAMES, TYPICAL_FWHM
 
 __all__ = [
-    "StarFilter",
-    "correlation_of",
-    "filter_stars",
-    "filtered_noise",
-    "fwhm_of",
-    "local_level",
-    "matched_kernel",
-    "separable",
-    "spread_blocks",
-]
+    "StarFilter", "correlation_of", "filter_stars", "filtered_noise", "fwhm_of", "local_level",
+    "matched_kernel", "separable", "spread_blocks",
+]  # fmt: skip
 
 # The entries of the frame vector that hold the noise correlation.
 CORRELATION_ENTRIES = [FRAME_NAMES.index(f"correlation_{axis}") for axis in "xy"]

@@ -191,14 +191,7 @@ class AttentionUNet(nn.Module):
     def _planes(self, x, frame):
         """Input planes (n, 3, y, x): the image, compressed and clipped, and its filtered S/N."""
         filtered = StarFilter(frame).snr(x)
-        return torch.cat(
-            [
-                _compressed(x),
-                x.clamp(-6, 10) / 4,
-                filtered.clamp(-6, 14) / 4,
-            ],
-            dim=1,
-        )
+        return torch.cat([_compressed(x), x.clamp(-6, 10) / 4, filtered.clamp(-6, 14) / 4], dim=1)
 
     def _body(self, planes, embedded):
         """The U-Net: (n, 3, y, x) -> (n, 24, y / 2, x / 2), 2 x 2 pixels of each plane."""

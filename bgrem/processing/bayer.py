@@ -84,16 +84,7 @@ def is_bayer(data: np.ndarray, header: Mapping[str, Any]) -> bool:
     red and blue. Their medians differ by a good part of the noise, with the same sign in every part
     of the image; the odd and even rows and columns of a detector do not make the diagonals differ.
 
-    Parameters
-    ----------
-    data : `~numpy.ndarray`
-        Image of shape (ny, nx).
-    header : mapping
-        Its header.
-
-    Returns
-    -------
-    bool
+    ``data``: image of shape (ny, nx). ``header``: its header.
     """
     if data.ndim != 2 or min(data.shape) < SMALLEST_MOSAIC:
         return False
@@ -140,19 +131,10 @@ def separate_mosaic(
 ) -> Separation:
     """Separate the four planes of a Bayer mosaic and interleave their parts.
 
-    Parameters
-    ----------
-    separate : callable
-        `bgrem.background.separate`.
-    data : `~numpy.ndarray`
-        Image of shape (ny, nx).
-    mask, weight, saturate, options, run, **more
-        As for ``separate``; lengths in pixels of the mosaic.
-
-    Returns
-    -------
-    Separation
-        Of the mosaic; its sky is a `BayerSky`.
+    ``separate``: `bgrem.background.separate`. ``data``: image of shape (ny, nx). ``mask``,
+    ``weight``, ``saturate``, ``options``, ``run`` and ``more``: as for ``separate``; lengths in
+    pixels of the mosaic.
+    Returns: of the mosaic; its sky is a `BayerSky`.
     """
     options = replace(
         options,

@@ -40,30 +40,12 @@ def process_on_cluster(
     The workers must see the files and the model under the same names as this process. If a worker
     dies, the scheduler gives its image to another one.
 
-    Parameters
-    ----------
-    paths : sequence of path
-        Files.
-    scheduler : str
-        Address of the scheduler, ``tcp://host:port``.
-    model : str
-        Name or path of the model; each worker loads it once.
-    engine, device : str
-        As for `~bgrem.inference.model.load_model`, on the worker.
-    **options
-        As for `~bgrem.processing.files.process_file`.
-
-    Yields
-    ------
-    Result or Failure
-        One for each image, in the order in which they finish.
-
-    Raises
-    ------
-    ValueError
-        If no scheduler answers at this address.
-    ImportError
-        If Dask is not installed.
+    ``paths``: files. ``scheduler``: address of the scheduler, ``tcp://host:port``. ``model``: name
+    or path of the model; each worker loads it once. ``engine`` and ``device``: as for
+    `~bgrem.inference.model.load_model`, on the worker. ``options``: as for
+    `~bgrem.processing.files.process_file`.
+    Yields: one for each image, in the order in which they finish.
+    Raises ValueError if no scheduler answers at this address; ImportError if Dask is not installed.
     """
     from distributed import Client, as_completed
 

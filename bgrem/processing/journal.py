@@ -37,16 +37,8 @@ class Journal:
     def result(self, output: Path, key: str) -> dict | None:
         """The result that was noted for an output; None if it is not done.
 
-        Parameters
-        ----------
-        output : Path
-        key : str
-            `fingerprint` of the input and the options.
-
-        Returns
-        -------
-        dict or None
-            Also None if the file has changed since.
+        ``key``: `fingerprint` of the input and the options.
+        Returns: also None if the file has changed since.
         """
         entry = self._entry(output)
         done = entry.get("key") == key and "result" in entry
@@ -90,24 +82,11 @@ class Journal:
 def fingerprint(path: Path, options: Mapping, *, version: str, model: str) -> str:
     """A hash of an input and of all that its output depends on.
 
-    Parameters
-    ----------
-    path : Path
-        The input, identified by its size and modification time.
-    options : mapping
-        Files named in it are also identified by size and modification time.
-    version, model : str
-        Version of bgrem, and the hash of the model.
-
-    Returns
-    -------
-    str
-        Hexadecimal.
-
-    Raises
-    ------
-    OSError
-        If the input cannot be found.
+    ``path``: the input, identified by its size and modification time. ``options``: files named in
+    it are also identified by size and modification time. ``version`` and ``model``: version of
+    bgrem, and the hash of the model.
+    Returns: hexadecimal.
+    Raises OSError if the input cannot be found.
     """
     used = {
         name: (_option_text(value), _state(named_file(value))) for name, value in options.items()

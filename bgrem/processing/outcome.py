@@ -95,15 +95,8 @@ class Log(AbstractContextManager):
 def record(outcome: Result | Failure) -> dict:
     """The outcome of an image as values that JSON can hold.
 
-    Parameters
-    ----------
-    outcome : Result or Failure
-
-    Returns
-    -------
-    dict
-        file, output, status ("done", "failed", or "skipped" if an earlier run did it), seconds, model,
-        sky, rms, norm, warnings, error, report; None for values that do not exist.
+    Returns: file, output, status ("done", "failed", or "skipped" if an earlier run did it),
+    seconds, model, sky, rms, norm, warnings, error, report; None for values that do not exist.
     """
     if isinstance(outcome, Failure):
         return {

@@ -16,18 +16,8 @@ def output_path(
 ) -> Path:
     """The path of the output of an input.
 
-    Parameters
-    ----------
-    path : path
-        The input.
-    prefix : str
-    output_dir : path, optional
-        Default: the input's folder.
-
-    Returns
-    -------
-    Path
-        ``prefix`` + the name of the input, in that folder.
+    ``path``: the input. ``output_dir``: default: the input's folder.
+    Returns: ``prefix`` + the name of the input, in that folder.
     """
     path = Path(path)
     return (path.parent if output_dir is None else Path(output_dir)) / (prefix + path.name)
@@ -36,17 +26,9 @@ def output_path(
 def check_output(output: Path, path: Path, overwrite: bool) -> None:
     """Check before the work that the output can be written after it.
 
-    Parameters
-    ----------
-    output, path : Path
-        Paths of the output and of the input.
-    overwrite : bool
-        Whether an existing output may be replaced.
-
-    Raises
-    ------
-    FitsError
-        If the output cannot be written.
+    ``output`` and ``path``: paths of the output and of the input. ``overwrite``: whether an
+    existing output may be replaced.
+    Raises FitsError if the output cannot be written.
     """
     if not path.exists():
         raise FitsError(f"{path}: no such file")
@@ -66,16 +48,7 @@ def check_output(output: Path, path: Path, overwrite: bool) -> None:
 
 
 def existing_folder(folder: Path) -> Path:
-    """A folder, or its nearest parent that exists.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    Path
-    """
+    """A folder, or its nearest parent that exists."""
     while not folder.exists():
         folder = folder.parent
     return folder
@@ -84,17 +57,9 @@ def existing_folder(folder: Path) -> Path:
 def expanded_paths(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[Path | Failure]:
     """The files that the paths stand for, without duplicates.
 
-    Parameters
-    ----------
-    paths : path or iterable of path
-        Files, folders and globs.
-    prefix : str
-        Files whose names begin with it are left out in folders and globs.
-
-    Yields
-    ------
-    Path or Failure
-        A failure for each path that stands for no file.
+    ``paths``: files, folders and globs. ``prefix``: files whose names begin with it are left out in
+    folders and globs.
+    Yields: A failure for each path that stands for no file.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]

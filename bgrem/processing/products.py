@@ -13,12 +13,7 @@ from bgrem.io.restore import UNDO_PLANES, UNDO_TABLE, kept_cards, lost_pixels
 from bgrem.io.writing import Product
 from bgrem.masks.flags import flag_pixels
 from bgrem.options import Run
-from bgrem.processing.provenance import (
-    LeftAlone,
-    PlaneFacts,
-    provenance_cards,
-    provenance_history,
-)
+from bgrem.processing.provenance import LeftAlone, PlaneFacts, provenance_cards, provenance_history
 from bgrem.separation import Provenance, Separation
 
 __all__ = ["SAVED_PLANES", "product_of", "separate_planes"]
@@ -44,17 +39,8 @@ def product_of(
 ) -> Product:
     """What is written of an image, and what undoes it where its planes are saved.
 
-    Parameters
-    ----------
-    image : FitsImage
-    products, planes
-        From `separate_planes`.
-    nonnegative, keep_level : bool
-        As for `bgrem.process_file`.
-
-    Returns
-    -------
-    Product
+    ``products`` and ``planes``: from `separate_planes`. ``nonnegative`` and ``keep_level``: as for
+    `bgrem.process_file`.
     """
     sources, saved = products.pop("SOURCES"), products
     levels = [
@@ -96,30 +82,11 @@ def separate_planes(
 
     A plane of a cube that cannot be separated (a constant one) is left alone, with a warning.
 
-    Parameters
-    ----------
-    image : FitsImage
-    maps : GivenMaps
-        Mask, weight and saturation.
-    separate : callable
-        `bgrem.background.separate` with its model and options.
-    save : sequence of str
-        Keys of `SAVED_PLANES`.
-    nonnegative : bool
-        Move what is negative in the sources to the noise.
-    run : `~bgrem.options.Run`
-    watch : callable
-        Is shown each plane's parts.
-
-    Returns
-    -------
-    products : dict of str to `~numpy.ndarray`
-    facts : list of Provenance or LeftAlone
-
-    Raises
-    ------
-    FitsError
-        If no plane can be separated, or the model does not give what is to be saved.
+    ``maps``: mask, weight and saturation. ``separate``: `bgrem.background.separate` with its model
+    and options. ``save``: keys of `SAVED_PLANES`. ``nonnegative``: move what is negative in the
+    sources to the noise. ``watch``: is shown each plane's parts.
+    Returns: ``products``; ``facts``.
+    Raises FitsError if no plane can be separated, or the model does not give what is to be saved.
     """
     planes = as_planes(image.data)
     products: dict[str, np.ndarray] = {}

@@ -50,17 +50,9 @@ def provenance_cards(
 ) -> list[tuple[str, object, str]]:
     """Provenance as cards; the level and rms of each plane of a cube have numbered ones.
 
-    Parameters
-    ----------
-    planes : sequence of Provenance or LeftAlone
-        At least one was separated.
-    nonnegative, keep_level : bool
-        As for `bgrem.processing.files.process_file`.
-
-    Returns
-    -------
-    list of tuple
-        Keyword, value and comment.
+    ``planes``: at least one was separated. ``nonnegative`` and ``keep_level``: as for
+    `bgrem.processing.files.process_file`.
+    Returns: keyword, value and comment.
     """
     first = _first(planes)
     cards = [

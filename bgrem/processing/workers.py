@@ -38,23 +38,10 @@ def process_locally(
 ) -> Iterator[Result | Failure]:
     """Process images in several processes, each with its share of the cores.
 
-    Parameters
-    ----------
-    paths : sequence of path
-        Files.
-    workers : int
-        Number of processes.
-    model : str
-        Name or path of the model; each process loads it once.
-    engine, device : str
-        As for `~bgrem.inference.model.load_model`.
-    **options
-        As for `~bgrem.processing.files.process_file`.
-
-    Yields
-    ------
-    Result or Failure
-        One for each image, in the order in which they finish.
+    ``paths``: files. ``workers``: number of processes. ``model``: name or path of the model; each
+    process loads it once. ``engine`` and ``device``: as for `~bgrem.inference.model.load_model`.
+    ``options``: as for `~bgrem.processing.files.process_file`.
+    Yields: one for each image, in the order in which they finish.
     """
     placing = {name: options[name] for name in ("prefix", "output_dir") if name in options}
     waiting = deque((path, 1) for path in paths)

@@ -54,16 +54,7 @@ class Census:
 
 
 def take_census(parts: Separation) -> Census:
-    """Detect on an image before and after, and compare.
-
-    Parameters
-    ----------
-    parts : `~bgrem.separation.Separation`
-
-    Returns
-    -------
-    Census
-    """
+    """Detect on an image before and after, and compare."""
     window = _middle(parts.data.shape)
     bad = (parts.mask[window] & (NOT_FINITE | MASKED)) != 0
     fwhm = parts.provenance["fwhm"]

@@ -32,15 +32,8 @@ class Axis:
 def noise_chart(pull: np.ndarray) -> str:
     """Histogram of noise / rms, with a unit Gaussian for comparison.
 
-    Parameters
-    ----------
-    pull : (n,) array
-        Noise / rms of pixels, finite.
-
-    Returns
-    -------
-    str
-        An SVG.
+    ``pull``: noise / rms of pixels, finite.
+    Returns: an SVG.
     """
     edges = np.linspace(-WIDEST, WIDEST, NOISE_BINS + 1)
     density = np.histogram(np.clip(pull, -WIDEST, WIDEST), edges)[0] / (
@@ -74,15 +67,9 @@ def noise_chart(pull: np.ndarray) -> str:
 def flux_chart(snr: np.ndarray, ratio: np.ndarray) -> str:
     """Flux on the sources over flux on data - background, with the running median.
 
-    Parameters
-    ----------
-    snr, ratio : (n,) array
-        Sources whose ratio is not finite, or whose S/N is at most 1, are left out.
-
-    Returns
-    -------
-    str
-        An SVG.
+    ``snr`` and ``ratio``: sources whose ratio is not finite, or whose S/N is at most 1, are left
+    out.
+    Returns: an SVG.
     """
     good = np.isfinite(ratio) & (snr > 1)
     snr, ratio = snr[good], ratio[good]

@@ -121,17 +121,9 @@ def image_page(
 def index_page(pages: Sequence[Path], folder: Path) -> str:
     """The index of several images' pages.
 
-    Parameters
-    ----------
-    pages : sequence of path
-        Made by `image_page`; each holds its own thumbnail and its line of the index.
-    folder : path
-        The folder of the index; the links are relative to it.
-
-    Returns
-    -------
-    str
-        HTML.
+    ``pages``: made by `image_page`; each holds its own thumbnail and its line of the index.
+    ``folder``: the folder of the index; the links are relative to it.
+    Returns: HTML.
     """
     images = [
         json.loads(SUMMARY.search(page.read_text(encoding="utf-8"))[1])

@@ -61,12 +61,8 @@ class Pages:
     def write(self, name: str, **facts) -> None:
         """Write the page and the picture.
 
-        Parameters
-        ----------
-        name : str
-            Of the image.
-        **facts
-            ``header``, ``cards`` and ``warnings`` of `bgrem.report.document.image_page`.
+        ``name``: of the image. ``facts``: ``header``, ``cards`` and ``warnings`` of
+        `bgrem.report.document.image_page`.
         """
         if self._planes > 1:
             name += f" (the first of {self._planes} planes)"
@@ -106,13 +102,8 @@ def index_path(pages: Sequence[Path], prefix: str) -> Path:
 
     Parameters
     ----------
-    pages : sequence of path
     prefix : str
         Of the outputs.
-
-    Returns
-    -------
-    Path
     """
     folder = os.path.commonpath([page.absolute().parent for page in pages])
     return Path(folder, f"{prefix}index.html")
@@ -127,10 +118,6 @@ def write_index(pages: Sequence[Path], prefix: str) -> Path:
         As `Pages` wrote them.
     prefix : str
         Of the outputs.
-
-    Returns
-    -------
-    Path
     """
     from bgrem.report.document import index_page
 
@@ -141,13 +128,7 @@ def write_index(pages: Sequence[Path], prefix: str) -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears complete under its name or not at all.
-
-    Parameters
-    ----------
-    path : path
-    content : bytes
-    """
+    """Write a file that appears complete under its name or not at all."""
     temporary = temporary_path(path)
     try:
         temporary.write_bytes(content)

@@ -26,10 +26,6 @@ def block_factor(shape, side: int) -> int:
         (ny, nx) in pixels.
     side : int
         Pixels of the picture.
-
-    Returns
-    -------
-    int
     """
     return max(1, -(-max(shape) // side))
 
@@ -37,16 +33,8 @@ def block_factor(shape, side: int) -> int:
 def averaged(part: Rows, factor: int) -> np.ndarray:
     """Means of blocks of `factor` x `factor` pixels; blocks at the upper edges may be narrower.
 
-    Parameters
-    ----------
-    part : Rows
-        Of shape (ny, nx). Only a strip of it is in memory at a time.
-    factor : int
-
-    Returns
-    -------
-    2-D float32 array
-        NaN where a block holds no finite pixel.
+    ``part``: of shape (ny, nx). Only a strip of it is in memory at a time.
+    Returns: naN where a block holds no finite pixel.
     """
     ny, nx = part.shape
     small = np.empty((-(-ny // factor), -(-nx // factor)), np.float32)
@@ -110,16 +98,8 @@ class AsinhCodes:
 def stretched(values: np.ndarray, *, black: float = -2.0, white: float = 30.0) -> np.ndarray:
     """Grey levels by an asinh stretch; pixels without a value are black.
 
-    Parameters
-    ----------
-    values : array
-        In units of the sky rms, the sky at 0.
-    black, white : float
-        Values that become black and white.
-
-    Returns
-    -------
-    uint8 array
+    ``values``: in units of the sky rms, the sky at 0. ``black`` and ``white``: values that become
+    black and white.
     """
     low, high = np.arcsinh(black), np.arcsinh(white)
     grey = 255 * (np.arcsinh(np.nan_to_num(values, nan=black)) - low) / (high - low)
@@ -133,26 +113,13 @@ def before_after(before: np.ndarray, after: np.ndarray) -> bytes:
     ----------
     before, after : (ny, nx) array
         In units of the sky rms, the sky at 0; the first row is the lowest, as in DS9.
-
-    Returns
-    -------
-    bytes
     """
     gap = np.full((before.shape[0], PICTURE_GAP), 255, np.uint8)
     return png(np.hstack([stretched(before), gap, stretched(after)]))
 
 
 def png(grey: np.ndarray) -> bytes:
-    """A grey PNG, the first row lowest.
-
-    Parameters
-    ----------
-    grey : (ny, nx) uint8 array
-
-    Returns
-    -------
-    bytes
-    """
+    """A grey PNG, the first row lowest."""
     rows = grey[::-1]
     ny, nx = rows.shape
     # Smooth pictures are smaller as differences between rows (filter 2), noisy ones without (0).

@@ -7,17 +7,9 @@ import numpy as np
 from scipy.ndimage import convolve1d
 
 __all__ = [
-    "amplifier_pattern",
-    "cosmic_rays",
-    "defects",
-    "edge_strips",
-    "line_pattern",
-    "photon_noise",
-    "read_noise",
-    "resampled",
-    "saturate",
-    "trails",
-]
+    "amplifier_pattern", "cosmic_rays", "defects", "edge_strips", "line_pattern", "photon_noise",
+    "read_noise", "resampled", "saturate", "trails",
+]  # fmt: skip
 
 
 def photon_noise(expected, rng):

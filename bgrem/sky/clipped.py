@@ -45,22 +45,12 @@ def clipped_modes(
     are those of few counts, whose noise is skewed: the mode is not its mean, and
     the clipped mean is the estimate that is left.
 
-    Parameters
-    ----------
-    strip : `~numpy.ndarray`
-        Rows of an image, float32 of shape (rows, nx).
-    bad : `~numpy.ndarray` or None
-        bool of that shape, True for pixels that do not count; they may hold anything.
-    edges : `~numpy.ndarray`
-        int of shape (cells + 1,): the columns between cells, 0 and nx included.
-    step : float
-        Distance of the values that the image can take; 0 if they are continuous.
-
-    Returns
-    -------
-    level, spread, seen : `~numpy.ndarray`
-        float64 of shape (cells,); ``seen`` is the part of the pixels that count. Where none does,
-        all three are 0.
+    ``strip``: rows of an image, float32 of shape (rows, nx). ``bad``: bool of that shape, True for
+    pixels that do not count; they may hold anything. ``edges``: int of shape (cells + 1,): the
+    columns between cells, 0 and nx included. ``step``: distance of the values that the image can
+    take; 0 if they are continuous.
+    Returns: ``level, spread, seen``: float64 of shape (cells,); ``seen`` is the part of the pixels
+    that count. Where none does, all three are 0.
     """
     seen = _seen(bad, edges, len(strip))
     median, spread = _quartiles(strip, bad, edges)
@@ -84,16 +74,9 @@ def clipped_modes(
 def clipped_mean(values: np.ndarray, step: float) -> tuple[float, float]:
     """Mean and standard deviation within 3 sigma, and within 2 steps at the least.
 
-    Parameters
-    ----------
-    values : `~numpy.ndarray`
-        At least one.
-    step : float
-        Distance of the values that there can be; 0 if they are continuous.
-
-    Returns
-    -------
-    mean, deviation : float
+    ``values``: at least one. ``step``: distance of the values that there can be; 0 if they are
+    continuous.
+    Returns: ``mean, deviation``.
     """
     values = values.astype(np.float64)
     mean, spread = np.mean(values), np.std(values)

@@ -208,15 +208,7 @@ class _Hidden(NamedTuple):
 def fill_cells(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Interpolate the cells that are not good: each is the mean of its neighbours.
 
-    Parameters
-    ----------
-    values : (my, mx) `~numpy.ndarray`
-    good : (my, mx) `~numpy.ndarray` of bool
-
-    Returns
-    -------
-    (my, mx) `~numpy.ndarray`
-        ``values`` themselves where all cells are good, or none.
+    Returns: ``values`` themselves where all cells are good, or none.
     """
     if good.all() or not good.any():
         return values

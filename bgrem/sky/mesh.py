@@ -104,16 +104,8 @@ class Interpolated:
 def cell_edges(length: int, cells: int) -> np.ndarray:
     """Borders of cells that share an axis evenly: no sliver is left at the end.
 
-    Parameters
-    ----------
-    length : int
-        Pixels along the axis.
-    cells : int
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        ``cells`` + 1 integers, from 0 to ``length``.
+    ``length``: pixels along the axis.
+    Returns: ``cells`` + 1 integers, from 0 to ``length``.
     """
     return np.round(np.linspace(0, length, cells + 1)).astype(int)
 

@@ -13,14 +13,9 @@ from bgrem.options import IN_MEMORY, Run
 from bgrem.sky.mesh import Mesh
 
 __all__ = [
-    "SKY_BLOCK",
-    "Blocks",
-    "absorbed_light",
-    "average_blocks",
-    "expand",
-    "object_blocks",
+    "SKY_BLOCK", "Blocks", "absorbed_light", "average_blocks", "expand", "object_blocks",
     "object_mask",
-]
+]  # fmt: skip
 
 SKY_BLOCK = 4  # px: side of a block
 STRIP_HEIGHT = 64 * SKY_BLOCK  # rows that are averaged at once
@@ -61,17 +56,7 @@ def strips_of(shape: tuple[int, int], rows: int = STRIP_HEIGHT) -> Iterator[tupl
 def average_blocks(x: Rows, bad: Rows | None, run: Run = IN_MEMORY) -> Blocks:
     """Averages over blocks; a block counts where at least a quarter of it is good.
 
-    Parameters
-    ----------
-    x : Rows
-        Image of shape (ny, nx).
-    bad : Rows of bool, or None
-        True where a pixel is bad.
-    run : `~bgrem.options.Run`
-
-    Returns
-    -------
-    Blocks
+    ``x``: image of shape (ny, nx). ``bad``: True where a pixel is bad.
     """
     shape = tuple(-(-n // SKY_BLOCK) for n in x.shape)
     mean, known, flat = (np.empty(shape, kind) for kind in (np.float32, bool, bool))
@@ -148,16 +133,8 @@ def _in_square(flat: np.ndarray) -> np.ndarray:
 def object_blocks(blocks: Blocks, mesh: Mesh) -> np.ndarray:
     """Blocks that belong to objects, at the size of a block and of a halo.
 
-    Parameters
-    ----------
-    blocks : Blocks
-    mesh : Mesh
-        Level and noise of the same image.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        bool, of the shape of ``blocks.mean``.
+    ``mesh``: level and noise of the same image.
+    Returns: bool, of the shape of ``blocks.mean``.
     """
     count = mesh.quantisation
     significance = _block_significance(blocks, mesh)
@@ -177,19 +154,9 @@ def object_mask(x: Rows, bad: Rows | None, mesh: Mesh) -> np.ndarray:
     and slightly smoothed; what stands out of the noise of these averages is
     widened by one block.
 
-    Parameters
-    ----------
-    x : Rows
-        Image of shape (ny, nx).
-    bad : Rows of bool, or None
-        True where a pixel is bad.
-    mesh : Mesh
-        Sky level and noise, in the units of ``x``.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        bool of shape (ny, nx).
+    ``x``: image of shape (ny, nx). ``bad``: True where a pixel is bad. ``mesh``: sky level and
+    noise, in the units of ``x``.
+    Returns: bool of shape (ny, nx).
     """
     ny, nx = x.shape
     return expand(object_blocks(average_blocks(x, bad), mesh), SKY_BLOCK)[:ny, :nx]
@@ -288,15 +255,8 @@ def absorbed_light(mesh: Mesh) -> tuple[int, int] | None:
     it. A cell that is higher than its neighbourhood, where an object covers most of it or of the
     next one, has absorbed a part of that object's light.
 
-    Parameters
-    ----------
-    mesh : `~bgrem.sky.mesh.Mesh`
-        As `~bgrem.sky.estimate.estimate_mesh` gives it.
-
-    Returns
-    -------
-    tuple of int or None
-        Pixel (x, y), from 0, at the centre of the cell; None where nothing stands out.
+    ``mesh``: as `~bgrem.sky.estimate.estimate_mesh` gives it.
+    Returns: pixel (x, y), from 0, at the centre of the cell; None where nothing stands out.
     """
     if mesh.hidden is None or min(mesh.rms_mesh.shape) < 3:
         return None

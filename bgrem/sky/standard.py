@@ -43,24 +43,9 @@ def standardise(
 ) -> StandardImage:
     """Bring an image to numbers that single precision can hold, whatever its unit and bias level.
 
-    Parameters
-    ----------
-    data : Rows
-        Image of shape (ny, nx).
-    bad : Rows of bool, or None
-        True where a pixel is bad.
-    minpix : float, "auto" or None
-        As for `bgrem.options.Options`.
-    run : `~bgrem.options.Run`
-
-    Returns
-    -------
-    StandardImage
-
-    Raises
-    ------
-    ValueError
-        If the image has no good pixel, or is constant.
+    ``data``: image of shape (ny, nx). ``bad``: True where a pixel is bad. ``minpix``: as for
+    `bgrem.options.Options`.
+    Raises ValueError if the image has no good pixel, or is constant.
     """
     center, scale = center_and_scale(_raised(data, minpix), bad)
     if minpix == "auto":
@@ -103,27 +88,11 @@ def measure_sky(
 ) -> Mesh:
     """Level and noise of the sky.
 
-    Parameters
-    ----------
-    image : StandardImage
-    bad : Rows of bool, or None
-        True where a pixel is bad.
-    rms : `~numpy.ndarray` or None
-        The rms map of a weight map (`bgrem.sky.weights.rms_of_weight`); it is changed in place.
-    options : `~bgrem.options.Options`
-    box : int
-        Side of a cell in pixels, where the options have none.
-    run : `~bgrem.options.Run`
-
-    Returns
-    -------
-    Mesh
-        In units of ``image.scale``.
-
-    Raises
-    ------
-    ValueError
-        If the normalisation factor is far from the noise.
+    ``bad``: True where a pixel is bad. ``rms``: the rms map of a weight map
+    (`bgrem.sky.weights.rms_of_weight`); it is changed in place. ``box``: side of a cell in pixels,
+    where the options have none.
+    Returns: in units of ``image.scale``.
+    Raises ValueError if the normalisation factor is far from the noise.
     """
     mesh = estimate_mesh(image.pixels, bad, box=options.box or box, run=run)
     if options.norm:

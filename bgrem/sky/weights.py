@@ -36,7 +36,6 @@ def rms_of_weight(weight, kind: str, shape: tuple[int, int], run: Run = IN_MEMOR
         "inverse" for inverse variance, as SExtractor's MAP_WEIGHT; "variance"; or "rms".
     shape : tuple of int
         That of the image.
-    run : `~bgrem.options.Run`
 
     Returns
     -------
@@ -83,23 +82,11 @@ def _rms(weight: np.ndarray, kind: str) -> np.ndarray:
 def weighted_mesh(mesh: Mesh, x: Rows, bad: Rows | None, rms: np.ndarray) -> Mesh:
     """Give a mesh the rms map of a weight map.
 
-    Parameters
-    ----------
-    mesh : `~bgrem.sky.mesh.Mesh`
-        As measured in ``x``.
-    x : Rows
-        The image, of shape (ny, nx).
-    bad : Rows of bool, or None
-        True where a pixel is bad.
-    rms : `~numpy.ndarray`
-        As `rms_of_weight` gives it; it is changed in place.
-
-    Returns
-    -------
-    Mesh
-        Its rms is ``rms`` without the photon noise of sources, where the map contains it (the
-        model expects the noise of the sky), times the factor that makes it agree with ``mesh``; at
-        pixels without data it is that of ``mesh``.
+    ``mesh``: as measured in ``x``. ``x``: the image, of shape (ny, nx). ``bad``: True where a pixel
+    is bad. ``rms``: as `rms_of_weight` gives it; it is changed in place.
+    Returns: its rms is ``rms`` without the photon noise of sources, where the map contains it (the
+    model expects the noise of the sky), times the factor that makes it agree with ``mesh``; at
+    pixels without data it is that of ``mesh``.
     """
     slope = _photon_slope(mesh, x, bad, rms)
     if slope:

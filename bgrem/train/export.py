@@ -184,11 +184,7 @@ def export_onnx(network, path, card):
     """
     network = network.eval().cpu().float()
     side = 2 * network.multiple
-    example = (
-        torch.zeros(1, 1, side, side),
-        torch.ones(1),
-        torch.zeros(1, len(FRAME_NAMES)),
-    )
+    example = (torch.zeros(1, 1, side, side), torch.ones(1), torch.zeros(1, len(FRAME_NAMES)))
     torch.onnx.export(
         _with_significance(network, card),
         example,

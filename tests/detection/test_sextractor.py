@@ -8,12 +8,7 @@ from skies import FWHM, RMS, SKY, isolated_stars
 from bgrem.detection.peaks import detection_table
 from bgrem.detection.point_sources import detect_matched_filter
 from bgrem.detection.psf import gaussian_psf
-from bgrem.detection.sextractor import (
-    detect_sextractor,
-    join_runs,
-    scan_thresholds,
-    subtract_sky,
-)
+from bgrem.detection.sextractor import detect_sextractor, join_runs, scan_thresholds, subtract_sky
 from bgrem.evaluate.froc import froc
 
 

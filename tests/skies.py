@@ -1,6 +1,7 @@
 """Skies, stars and frames that several tests draw."""
 
 import numpy as np
+from astropy.io import fits
 
 # --- flat skies and stars
 
@@ -126,3 +127,12 @@ def control_frame(data, truth):
 
     bad = np.zeros(data.shape, bool)
     return BenchmarkFrame("control", data, bad, gaussian_psf(FWHM), 1.0, truth)
+
+
+# --- frames in files
+
+
+def write_frame(path, seed=0):
+    """A small frame of nothing but noise."""
+    fits.PrimaryHDU(flat_sky((64, 80), 200, 3, seed=seed)).writeto(path)
+    return path

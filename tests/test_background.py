@@ -8,11 +8,11 @@ from astropy import units as u
 from astropy.nddata import CCDData, NDData, StdDevUncertainty
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
-from conftest import toy_card, toy_onnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skies import star_field
+from toy_models import toy_card, toy_onnx
 
 import bgrem
 from bgrem.background import separate

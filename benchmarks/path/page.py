@@ -116,7 +116,7 @@ def visit(driver, page):
 
 
 def processor_seconds(driver):
-    """What the browser and its processes have used so far; NaN where /proc does not tell."""
+    """What the browser and its processes have used so far; NaN where /proc does not have it."""
     parents, ticks = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

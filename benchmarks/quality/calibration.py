@@ -34,7 +34,7 @@ from bgrem.simulate import draw, random_scene
 from bgrem.simulate.scene import FULL_WELL_BIT, GAP_BIT
 
 OUTLIER = 10.0  # sigma
-LEAST = 100  # a bin with fewer pixels or circles tells nothing
+LEAST = 100  # pixels or circles: bins with fewer are left out
 LEAST_IN_FRAME = 20  # nor does a frame with fewer in it
 UNCERTAINTY_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, np.inf)
 BRIGHTNESS_EDGES = (-np.inf, -0.1, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0, np.inf)

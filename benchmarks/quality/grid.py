@@ -131,7 +131,7 @@ def read_grid(path, *, side=None):
             values = {name: _value_at(name, value, i)
                       for name, value in {**settings["scene"], **changes}.items()}  # fmt: skip
             scene = make_scene({**values, "fwhm": fwhm, "shape": shape}, str(path))
-            # A cell's stream hangs on its name alone: other cells may come and go.
+            # The stream of a cell depends on its name alone: other cells do not change it.
             stream = (settings["seed"], zlib.crc32(f"{sky} {fwhm:g}".encode()))
             cells.append(Cell(sky, fwhm, scene, settings["frames"], stream))
     return cells

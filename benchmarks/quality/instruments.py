@@ -63,7 +63,7 @@ def judged(options):
 def judge(path, *, model, side, seed):
     """One frame; a loaded model cannot travel to another process."""
     model = load_model(model, threads=1)
-    # The frame's own name, not its place, tells its sources: other frames may come and go.
+    # The sources depend on the name of the frame, not on its place in the list.
     rng = np.random.default_rng([seed, *Path(path).name.encode()])
     try:
         return evaluate_injected(read_target(path, largest=side), model=model, rng=rng)

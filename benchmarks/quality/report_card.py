@@ -47,7 +47,7 @@ def make_parser(description):
 
 
 def add_threshold(parser, rate=ADVISED_RATE):
-    """The option of commands that take detections: by default those of so many false ones per Mpix."""
+    """The option of commands that take detections: by default those at one rate of false detections per Mpix."""
     parser.add_argument(
         "--threshold", type=float,
         help="significance from which a detection counts (default: what the model's card says for "

@@ -112,7 +112,7 @@ def row_of(name, seconds, size, products, rates):
 
 
 def least_seconds(size, products, rates):
-    """Seconds per Mpix that memory and processor take for so many bytes and products per pixel."""
+    """Seconds per Mpix of memory and processor, for numbers of bytes and products per pixel."""
     return 1e-3 * size / rates["GB/s copied"], 1e-3 * products / rates["G multiply-adds/s"]
 
 
@@ -190,7 +190,7 @@ def products_of(node, shapes):
 
 
 def measure_rates(threads, matrix=MATRIX, size=COPY):
-    """What the machine can do, measured by an interpreter that has so many threads.
+    """The speed of the machine, measured by an interpreter with this number of threads.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def measure(command, *, cores=None, folder=None, environment=None):
     command : sequence
         Program and arguments, as strings or paths.
     cores : int, optional
-        The first so many that this process may use are all that the command sees. Default: all.
+        Number of cores that the command may use, the first of this process. Default: all.
     folder : path, optional
         In which it runs.
     environment : dict, optional

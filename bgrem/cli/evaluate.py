@@ -55,7 +55,7 @@ def make_parser() -> Parser:
     parser.add_argument("--hdu", help="HDU of the images of --inject, number or EXTNAME")
     parser.add_argument(
         "--gain", type=positive_number, metavar="ELECTRONS",
-        help="electrons per data unit of --inject (default: the header's, or the sky's noise tells)",
+        help="electrons per data unit of --inject (default: from the header, else from the noise of the sky)",
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=integer_from(0), default=0, help="of the sources of --inject (default: 0)"

@@ -1,8 +1,8 @@
-"""What the whole frame knows and one tile cannot: seeing, noise correlation, quantisation.
+"""Measurements on the whole frame that one tile cannot give: seeing, noise correlation, quantisation.
 
-A sharp pixel is a star where the seeing is 1.5 pixels and a defect where it is 4: the network
-takes these few numbers beside the tile. The same code measures them in
-training and in use, so that the network learns how far each can be trusted.
+A sharp pixel is a star where the seeing is 1.5 pixels and a defect where it is 4: the network takes
+these numbers with each tile. The same code measures them in training and in use, so that the network
+learns their reliability.
 """
 
 from dataclasses import dataclass

@@ -1,20 +1,20 @@
-"""What is found, and how right its flux is, on a frame of one's own: sources of known flux in it.
+"""Detections and flux errors on a user's frame, of sources of known flux that are drawn into it.
 
 Stars and galaxies are drawn into the frame with its own PSF and noise (`bgrem.evaluate.target`), and every
 method runs on the frame as it is, on frames with sources, and on the frame turned upside down.
 
-**Equal lists.** A detection that is no injected source may be real: nobody knows which of a real
-frame's detections are false. So methods are not compared at a number of false detections, which
-cannot be counted, but at a number of *all* detections, which can: in each frame with sources a
-method's threshold is the one at which it lists N of them away from the injected ones. Of N detections
+**Equal lists.** A detection that is no injected source may be real: which detections of a real frame
+are false is not known. So methods are compared at equal numbers of *all* detections: in each frame
+with sources the threshold of a method is the one at which it lists N of them away from the injected
+ones. Of N detections
 those that are not true are false. If the injected sources stand for the real ones, then of two
 methods with lists of one length the one that finds more of the injected sources holds more true and
 therefore fewer false ones; lowering its threshold until it has as many false ones as the other can
 only add to what it finds. So **the sign of a difference in depth at equal lists is that at equal false
 detections, and its size is a lower limit of it.** Cosmic rays, hot pixels, fragments of galaxies and
-halos, which make most of the false detections of real frames, count in full, and no method is asked
-which they are. What the rule does not see: a method that lists real things of another kind than those
-injected (nebulae, say) pays for them.
+halos, which make most of the false detections of real frames, count in full. A limit of the rule: real
+objects of another kind than the injected ones (nebulae, for example) count against the method that
+lists them.
 
 N is how many the matched filter lists in the original at the threshold at which it has 10 peaks of
 pure noise per megapixel (or the next of `bgrem.evaluate.froc.FALSE_RATES` that the area allows), which are

@@ -191,7 +191,7 @@ def _without_cosmic_rays(frame):
 
 
 def deep_enough(frame, found):
-    """Whether a list holds so many false detections that lower thresholds add nothing.
+    """Whether a list holds enough false detections, so that lower thresholds add nothing.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A frame of one's own, and sources of known flux drawn into it with its own PSF.
+"""A user's frame, and sources of known flux drawn into it with the PSF of the frame.
 
 What is needed is measured on the frame: the PSF from its bright stars (their width alone where they
 are few), the noise of a point source's flux from the matched filter's own values (their lower half:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bgrem.arrays.statistics import FWHM_PER_SIGMA
 from bgrem.masks.areas import around, grown, inner, inside
 from bgrem.simulate.scene import DEFECT_BIT, FULL_WELL_BIT, GAP_BIT
 
@@ -138,7 +139,7 @@ def _prominence(sky):
     """S/N of the noiseless sources above their surroundings of three FWHM, in a Gaussian of one."""
     from scipy.ndimage import gaussian_filter
 
-    sigma = sky.scene.fwhm / 2.3548
+    sigma = sky.scene.fwhm / FWHM_PER_SIGMA
     light = sky.sources / sky.rms
     above = gaussian_filter(light, sigma) - gaussian_filter(light, 3.0 * sigma)
     # A Gaussian of unit sum leaves 1 / sqrt(4 pi sigma^2) of white noise.

@@ -1,4 +1,4 @@
-"""What the detector adds: photon and read noise, its own pattern, defects and cosmic rays.
+"""The detector: photon and read noise, pattern, defects and cosmic rays.
 
 All images are in electrons unless a name says otherwise.
 """

@@ -4,6 +4,8 @@ import numpy as np
 
 from bgrem.arrays.stamps import add_stamp, moved_psf
 
+__all__ = ["add_light", "light_of_stars"]
+
 #: Electrons below which photons are counted one by one.
 FEW = 1e3
 

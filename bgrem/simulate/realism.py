@@ -78,7 +78,7 @@ class BlankSky:
         Parameters
         ----------
         patches : int, optional
-            Use no more than so many patches, evenly chosen: a small frame is uncertain, and must
+            Use at most this number of patches, evenly chosen: a small frame is uncertain, and must
             be compared with frames that are as uncertain.
 
         Returns

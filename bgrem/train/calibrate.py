@@ -17,7 +17,7 @@ from bgrem.train.validate import SCORED_BORDER
 __all__ = ["calibrate", "fit_factors"]
 
 STREAM = 3  # of random numbers: 0 are the training's scenes, 1 its tiles, 2 the validation
-# Errors beyond so many corrected deviations are artefacts that were taken for sources, or
+# Errors beyond OUTLYING_ERROR corrected deviations are artefacts that were taken for sources, or
 # sources for artefacts; no Gaussian uncertainty describes them.
 OUTLYING_ERROR = 10.0
 LEAST_IN_BIN = 2000  # pixels in a bin that is used
@@ -85,9 +85,8 @@ def _separated(model, seed, index, size, draw_sky):
 def _usual(detections, truths):
     """Which frames are not of the `UNUSUAL` part with the most false detections.
 
-    The training sky holds many frames that nobody would keep, on which a hundred times as many false
-    detections are made as on a sound one, and larger errors. With them the tables would tell of their
-    artefacts only.
+    The training sky holds many bad frames, with a hundred times the false detections of a sound one and
+    larger errors. With them the tables would describe their artefacts only.
 
     Returns
     -------

@@ -13,7 +13,7 @@ __all__ = ["EXTENDABLE", "LABELS", "TrainingConfig", "fine_tuning_config", "load
 
 LABELS = {"name", "description", "licence", "inference"}  # say how a model is used, not what it is
 EXTENDABLE = {"steps", "decay"}  # have no effect before the learning rate falls
-MOST_OWN_FRAMES = 16  # of one's own: each process that draws keeps them in memory
+MOST_OWN_FRAMES = 16  # of a user: each process that draws keeps them in memory
 FINE_TUNING = {
     "seed": 11,
     "steps": 1500,
@@ -74,7 +74,7 @@ class TrainingConfig:
         the loss, and their mean is steadier than either (Wortsman et al. 2022,
         arXiv:2203.05482). With 0 steps it is exported as it is.
     frames : tuple of str
-        FITS files of one's own telescope (`bgrem.train.own_sky`); none for simulated skies only.
+        FITS files of a telescope (`bgrem.train.own_sky`); none for simulated skies only.
     own : float
         Share of the skies that are made of them.
     """
@@ -142,15 +142,15 @@ def load_config(path):
 
 
 def fine_tuning_config(frames, *, name="own"):
-    """The training that makes the shipped model one for the frames of one's own telescope.
+    """The training of the shipped model on frames of one telescope.
 
-    Short, at a low learning rate; half of the skies are the general ones, so that what frames of the
-    one telescope do not show is not forgotten.
+    It is short, at a low learning rate. Half of the skies are the general ones, so that the network does
+    not forget what the frames of one telescope do not contain.
 
     Parameters
     ----------
     frames : sequence of path-like
-        FITS files; of more than `MOST_OWN_FRAMES`, so many evenly spread ones are taken.
+        FITS files; of more than `MOST_OWN_FRAMES`, an evenly spread selection is taken.
     name : str
         Of the model.
 

@@ -313,7 +313,7 @@ def train(
 
 
 def _held_out(config, count):
-    """Frames to validate on; with frames of one's own, skies made of these alone."""
+    """Frames to validate on; with a user's frames, skies made of these alone."""
     skies = skies_of(config, share=1.0)
     return draw_validation(config.seed, count=count, box=config.box, draw_sky=skies)
 

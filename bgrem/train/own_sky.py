@@ -1,15 +1,15 @@
 """Training skies made of a telescope's own frames, which have no truth.
 
-Of a frame are taken: the noise between its sources, with its correlation, pattern and defects; the
-large-scale background; the point-spread function, measured on its stars; how many stars of each
-brightness there are. Into such a sky sources are drawn whose truth is known.
+A frame gives the noise between its sources, with its correlation, pattern and defects; the
+large-scale background; the PSF, measured on its stars; and the number of stars at each brightness.
+Sources of known truth are drawn into such a sky.
 
-The noise is taken **mirrored** at the sky level. Sources that are too faint to be seen lie between
-those that are, and a network that was shown them as noise would learn not to see them. Mirrored they
-are faint holes, of which it need learn nothing, while a positive fluctuation of the mirrored sky
-is a negative one of the real sky and holds no source. Noise is symmetric but for photons that are
-counted one by one and for defects and particles: pixels that the model takes for these are not
-mirrored. Where sources were seen, the noise of another place of the frame takes their place.
+The noise is taken **mirrored** at the sky level. Undetected sources lie between the detected
+ones, and a network trained with them as noise would learn to remove them. Mirrored they are faint
+holes, while a positive fluctuation of the mirrored sky is a negative one of the real sky and holds
+no source. Noise is symmetric except for few photons, defects and particles: pixels that the model
+takes for artefacts are not mirrored. Detected sources are replaced by the noise of another place of
+the frame.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from bgrem.train.parents import simulated_sky
 
 __all__ = ["OwnSkies", "OwnSky", "draw_own", "make_own_sky", "read_own_sky", "skies_of"]
 
-PACKAGED = INCLUDED / "optical.onnx"  # tells sources from artefacts
+PACKAGED = INCLUDED / "optical.onnx"  # distinguishes sources from artefacts
 MULTIPLE = 64  # px: sides of skies are multiples of it, as networks ask for
 SMALLEST_OWN = 192  # px: a narrower frame holds no training tile
 LARGEST_OWN = 2048  # px: of a larger frame the middle
@@ -46,7 +46,7 @@ SEEN_LIGHT = 0.5  # sky rms: pixels with more light of sources are none of the s
 SATURATED_PART = 0.8
 LEAST_SKY = 0.05  # part of a frame that must lie between its sources
 FILLINGS = 40  # places that are tried to fill what sources covered; each fills most of the rest
-COUNTED = (8.0, 40.0)  # S/N of the peaks whose numbers tell the counts
+COUNTED = (8.0, 40.0)  # S/N of the peaks from which the counts are measured
 FEWEST_COUNTED = 10
 USUAL_SLOPE = 0.8  # of cumulative counts; see `bgrem.simulate.Scene`
 SLOPES = (0.4, 1.4)

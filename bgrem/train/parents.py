@@ -1,8 +1,8 @@
-"""Training examples: simulated scenes seen through the very code that a user's frame goes through.
+"""Training examples: simulated scenes, processed by the same code as a user's frame.
 
 A *parent* is a scene of 768 pixels, normalised by the shipped sky mesh and described by the shipped
-frame statistics. What the mesh does wrong (bowls around galaxies, light taken from crowded
-fields) is then part of the background that the network learns to give back.
+frame statistics. The errors of the mesh (bowls around galaxies, light of crowded fields) are then part
+of the background that the network learns to estimate.
 """
 
 import multiprocessing
@@ -40,7 +40,7 @@ class Parent:
     sources : ndarray, (ny, nx) float32
         True sources over the estimated rms.
     artefact : ndarray, (ny, nx) bool
-        Defects, particles, trails, gaps that nobody has masked.
+        Defects, particles, trails, gaps that are not masked.
     centre : ndarray, (ny, nx) int8
         1 near the centre of a source that counts, 0 elsewhere, -1 not scored.
     weight : ndarray, (ny, nx) bool

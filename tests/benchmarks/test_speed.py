@@ -229,7 +229,7 @@ def test_engines_that_are_not_here_say_so(command, monkeypatch):
 
 def test_what_is_missing_is_told_once(command, tmp_path):
     suite = command("suite")
-    options = suite.command_parser().parse_args(["--sides", "64", "128", "--steps", "1", "4"])
+    options = suite.make_parser().parse_args(["--sides", "64", "128", "--steps", "1", "4"])
     method = suite.Method("toy", lambda *_: [], True, "no toy")
     frames = {64: tmp_path / "64.fits", 128: tmp_path / "128.fits"}
     for path in frames.values():
@@ -242,7 +242,7 @@ def test_what_is_missing_is_told_once(command, tmp_path):
 
 def test_a_method_that_fails_leaves_the_others(command, tmp_path):
     suite = command("suite")
-    options = suite.command_parser().parse_args(["--quick"])
+    options = suite.make_parser().parse_args(["--quick"])
     path = tmp_path / "64.fits"
     path.touch()
     good = suite.Method("good", lambda *_: [sys.executable, "-S", "-c", "pass"])

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from astropy.io import fits
-from conftest import toy_card
+from toy_models import toy_card
 
 from bgrem.background import separate
 from bgrem.cli.bgrem import make_parser

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import toy_card
+from toy_models import toy_card
 
 from bgrem.arrays.tiling import tile_grid
 from bgrem.inference.memory import least_memory

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from conftest import write_frame
+from skies import write_frame
 
 from bgrem.inference.model import load_model
 from bgrem.processing.batch import process_batch

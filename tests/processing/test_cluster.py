@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from conftest import write_frame
-from skies import flat_sky
+from skies import flat_sky, write_frame
 
 distributed = pytest.importorskip("distributed")
 da = pytest.importorskip("dask.array")

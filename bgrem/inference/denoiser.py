@@ -19,7 +19,7 @@ __all__ = ["MAP_OF_CHANNEL", "Denoiser", "frame_vector"]
 # Which channel of a network becomes which map; the others belong to every separation.
 MAP_OF_CHANNEL = {"log_variance": "uncertainty", "significance": "significance"}
 ALWAYS_WANTED = ("residual", "artefact")
-NOTABLE_DISTANCE = 0.15  # from the range of the training frames, from which a user is warned
+NOTABLE_DISTANCE = 0.15  # chosen by hand: a user is warned farther from the range of the training
 CACHED_STRIP = 16  # rows that fit in the processor's cache in double precision
 
 

@@ -16,6 +16,7 @@ from bgrem.options import IN_MEMORY, Run
 
 __all__ = ["Edges", "unlit_border", "zero_border"]
 
+# Chosen by hand on real frames with filled borders and overscan, tested in tests/masks/test_borders.py.
 RUN = 8  # zeros in a row along an edge: chance does not bring as many in a frame with noise
 SMALLEST_REGION = 64  # pixels of a filled region
 SOLID_PART = 0.8  # part of the other pixels that stands in blocks without a filled one

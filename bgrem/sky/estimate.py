@@ -20,6 +20,7 @@ from bgrem.sky.objects import SKY_BLOCK, average_blocks, expand, object_blocks
 
 __all__ = ["center_and_scale", "estimate_mesh", "fill_cells"]
 
+# Chosen by hand, tested in tests/sky; `python benchmarks/quality/level.py` measures what they give.
 # A mesh cell with a smaller part of good pixels is interpolated from its neighbours.
 MINIMUM_GOOD = 0.3
 # Cells that deviate from their neighbours by more than this many sigma are replaced.

@@ -17,10 +17,9 @@ __all__ = [
     "object_mask",
 ]  # fmt: skip
 
+# Chosen by hand, tested in tests/sky; `python benchmarks/quality/level.py` measures what they give.
 SKY_BLOCK = 4  # px: side of a block
 STRIP_HEIGHT = 64 * SKY_BLOCK  # rows that are averaged at once
-
-
 # Faint halos are looked for on averages of HALO x HALO blocks.
 HALO = 4
 # Thresholds in units of the noise of the smoothed averages.
@@ -32,11 +31,9 @@ SMOOTHING_GAIN = 0.375
 AVERAGES = 1 << 20
 # This number of counts in a block is no object, however rare counts are.
 CHANCE_COUNTS = 3
-
-
 NEIGHBOURS = 9  # cells: side of the neighbourhood that a cell is compared with
 EXCESS = 1.0  # sky rms: what a cell must stand above its neighbourhood
-HIDDEN = 0.5  # an object that is so wide hides half of a cell, or of one beside it
+HIDDEN = 0.5  # part of a cell, or of one beside it, that an object of this width hides
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,10 @@ from bgrem.sky.weights import weighted_mesh
 
 __all__ = ["SkyMap", "StandardImage", "measure_sky", "standardise"]
 
-BRIGHTEST = 1e10  # scales: a stray 1e300 must not become infinite in single precision
-RAW_LEVEL = 5.0  # scales: a frame with a higher level is raw, and has no true pixel below 0
+BRIGHTEST = 1e10  # scales, a limit of safety: 1e300 would be infinite in single precision
+RAW_LEVEL = (
+    5.0  # scales, chosen by hand: a frame with a higher level is raw, without true pixels below 0
+)
 THIN_STRIP = 16  # rows, each of which takes several numbers in double precision
 
 

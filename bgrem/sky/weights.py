@@ -16,7 +16,8 @@ from bgrem.sky.mesh import Mesh
 __all__ = ["WEIGHT_TYPES", "rms_of_weight", "weighted_mesh"]
 
 WEIGHT_TYPES = ("inverse", "variance", "rms")
-# Beyond these ratios to the median a weight means that there are no data.
+# Chosen by hand, tested in tests/sky/test_weights.py.
+# Beyond this ratio to the median, or its inverse, a weight means that there are no data.
 LARGEST_RATIO = 1e6
 # From pixels of sources brighter than this, in sky rms, if there are as many as this, is determined whether
 # the map contains the photon noise of sources.

@@ -17,6 +17,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+# Packages that every command needs (dependencies of pyproject.toml).
+CORE_PACKAGES = {"astropy", "numpy", "onnxruntime", "sep", "tqdm"}
+
+
 class Parser(argparse.ArgumentParser):
     """The parser of a command.
 
@@ -110,10 +114,12 @@ def run_command(
         complain(parser.prog, sentence(error))
         return 1
     except ImportError as error:
-        if extra is None:
+        package = str(error.name).split(".")[0]
+        if extra is None and package not in CORE_PACKAGES:
             raise
         missing = isinstance(error, ModuleNotFoundError)
-        advice = f"{error.name} is not installed (pip install 'bgrem[{extra}]')"
+        needed = "bgrem" if package in CORE_PACKAGES else f"bgrem[{extra}]"
+        advice = f"{error.name} is not installed (pip install '{needed}')"
         complain(parser.prog, advice if missing else sentence(error))
         return 1
     finally:

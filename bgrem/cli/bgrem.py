@@ -25,9 +25,9 @@ examples:
   bgrem -f night1/ 'night2/*.fits.fz' --output-dir clean
   bgrem -f mosaic.fits -h SCI -s 4 --save background,noise,rms,mask
   bgrem -f night1/ --workers 4 --log night1.jsonl
-  bgrem -f stack.fits --mask stack.weight.fits[1] --overwrite
+  bgrem -f stack.fits --mask 'stack.mask.fits[1]' --overwrite
 
-Sources + background + noise equal the image in every pixel. One line is printed per image. Exit
+Sources + background + noise equal the image, to rounding. One line is printed per image. Exit
 code: 0 all images written, 1 some failed (the others are written), 2 wrong usage.
 """
 

@@ -8,7 +8,7 @@ from bgrem.cli.arguments import Parser, add_common_options, complain, run_comman
 
 EPILOG = """\
 FILE must contain the planes of `bgrem --save background,noise`. Integer images are restored bit for
-bit, with their headers; float images to the last digit of their precision. Exit code: 0 all files
+bit, with their headers; float images to the rounding of their largest part. Exit code: 0 all files
 written, 1 some failed (the others are written), 2 wrong usage.
 """
 

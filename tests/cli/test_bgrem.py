@@ -262,3 +262,15 @@ def test_progress_is_shown_on_a_terminal_only(frame, toy_model_path):
     os.close(writer)
     os.close(reader)
     assert b"img.fits" in shown
+
+
+def test_a_missing_dependency_is_named():
+    code = (
+        "import sys; sys.modules['astropy'] = None;"
+        "from bgrem.cli.bgrem import main; sys.exit(main(['-f', 'a.fits']))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("bgrem: astropy")
+    assert done.stderr.endswith("is not installed (pip install 'bgrem')\n")

@@ -20,5 +20,7 @@ PYTHON
 "$folder/bin/pip" install --quiet -r "$folder/oldest.txt" pytest hypothesis onnx
 "$folder/bin/pip" install --quiet --no-deps -e .
 "$folder/bin/python" -m pytest -q \
-    tests/test_background.py tests/arrays tests/masks tests/sky tests/io tests/report \
+    tests/test_background.py tests/arrays/test_filters.py tests/arrays/test_tiling.py \
+    tests/masks/test_borders.py tests/sky/test_estimate.py tests/io/test_companions.py \
+    tests/io/test_reading.py tests/report/test_document.py tests/report/test_pictures.py \
     tests/cli/test_bgrem.py tests/processing/test_files.py tests/inference/test_model.py

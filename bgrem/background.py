@@ -71,6 +71,10 @@ def separate(
         Values of the options, which take precedence over those of ``options``: ``steps``,
         ``norm``, ``minpix``, ``fwhm``, ``box``, ``tile``, ``maps``, ``calibrated``.
 
+    Returns
+    -------
+    Separation
+
     Raises
     ------
     ValueError

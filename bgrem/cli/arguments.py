@@ -73,24 +73,12 @@ def run_command(
     A reader that closes the pipe ends the command without a message. Open files are cleaned up after
     an interrupt or a termination.
 
-    Parameters
-    ----------
-    function : callable
-        Does the work, given the parsed options and the parser, and returns the exit code.
-    argv : sequence of str or None
-        Arguments; None for those of the process.
-    extra : str, optional
-        The extra of the package that installs the optional dependencies of the command.
-    help_for : sequence of list of str
-        Arguments for which the help is printed.
-    prepare : callable, optional
-        Changes the arguments before they are parsed.
-
-    Returns
-    -------
-    int
-        Exit code: that of the function; 1 if the command fails, 130 if it is interrupted. Wrong usage
-        exits with code 2, a termination with 143.
+    ``function``: does the work, given the parsed options and the parser, and returns the exit code.
+    ``argv``: arguments; None for those of the process. ``extra``: the extra of the package that
+    installs the optional dependencies of the command. ``help_for``: arguments for which the help is
+    printed. ``prepare``: changes the arguments before they are parsed.
+    Returns: exit code: that of the function; 1 if the command fails, 130 if it is interrupted.
+    Wrong usage exits with code 2, a termination with 143.
     """
     before = signal.getsignal(signal.SIGTERM)
     argv = list(sys.argv[1:] if argv is None else argv)

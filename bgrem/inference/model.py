@@ -167,6 +167,10 @@ def load_model(
     threads, engine, device
         As for `Model`.
 
+    Returns
+    -------
+    Model
+
     Raises
     ------
     ModelNotFoundError

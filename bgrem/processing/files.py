@@ -200,6 +200,10 @@ def process_file(
         Called with the file's name; gives a context manager that gives a callable, which is called
         with the finished fraction (0 to 1).
 
+    Returns
+    -------
+    Result
+
     Raises
     ------
     FitsError

@@ -37,24 +37,11 @@ def center_and_scale(
     They only bring the image to numbers that single precision can hold, whatever
     the unit and the bias level; the mesh measures the sky.
 
-    Parameters
-    ----------
-    data : Rows
-        Image of shape (ny, nx), any numeric type.
-    bad : Rows of bool, optional
-        True where a pixel is bad. Pixels that are not finite are always left out.
-    samples : int
-        About the largest number of pixels that are looked at, evenly spaced.
-
-    Returns
-    -------
-    center, scale : float
-        In data units; ``scale`` is above 0.
-
-    Raises
-    ------
-    ValueError
-        If the image has no good pixel, or is constant.
+    ``data``: image of shape (ny, nx), any numeric type. ``bad``: True where a pixel is bad. Pixels
+    that are not finite are always left out. ``samples``: about the largest number of pixels that
+    are looked at, evenly spaced.
+    Returns: ``center, scale``: in data units; ``scale`` is above 0.
+    Raises ValueError if the image has no good pixel, or is constant.
     """
     values = _sample(data, bad, samples)
     if values.size == 0:

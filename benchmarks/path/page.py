@@ -5,7 +5,7 @@
 Runs `bgrem -f FRAME --report` on a frame of 4096 x 4096 pixels and opens the page without a network.
 "opens" is from the request until all is drawn, "reacts" from a control's change until the picture that
 it asks for is drawn. At most 8 MB and 2 s; the processor time of all of
-the browser tells when something else was running. Chromium, its driver and `pip install selenium` are needed;
+the browser shows when something else was running. Chromium, its driver and `pip install selenium` are needed;
 --page measures a page that is there, --screenshot keeps what was seen.
 """
 

@@ -3,8 +3,8 @@
     python benchmarks/path/speed.py
 
 Wall time from start to end, Mpix/s, processor time and peak memory for 1 and for 4 steps. At least
-3 Mpix/s on two cores and at most 1.5 GB; 4 steps at most 4.3 times one. The processor time tells when
-something else was running. `benchmarks/speed` tells where the time goes.
+3 Mpix/s on two cores and at most 1.5 GB; 4 steps at most 4.3 times one. The processor time shows when
+something else was running. `benchmarks/speed` measures where the time goes.
 """
 
 import os

@@ -7,7 +7,7 @@ warm pixels wrong. True are the pixels in which the artefact exceeds twice the l
 the part of them that is found, in all and by their height in units of the sky's rms. Precision: the
 part of the found pixels that are true; `with neighbours`: that are true or touch a true one (the
 faint rim of a cosmic ray). The last column counts found pixels that are not true within one FWHM of
-stars of S/N 20 or more, per megapixel of the frame. `astroscrappy` is told the PSF's width and the
+stars of S/N 20 or more, per megapixel of the frame. `astroscrappy` is given the width of the PSF and the
 noise map, as for the matched filter; `astroscrappy default` is run as it comes, with the true gain,
 read noise and sky. Saturated pixels and gaps are left out.
 """

@@ -7,7 +7,7 @@ never uses), the pull is (true - measured sources) / uncertainty of a pixel. By 
 and by predicted brightness, in units of the sky's rms: the mean squared pull, which should be 1; the
 share of the pixels within one sigma, which should be 68 %; and the share beyond ten sigma, which is
 left out of the mean: these are artefacts taken for sources, or the reverse, and no error bar's width
-tells of them. The mean squared pull of the median frame is what a model is calibrated to; in all frames
+shows them. The mean squared pull of the median frame is what a model is calibrated to; in all frames
 together those count most that have most pixels, or circles, in a bin. The same for sums in circles of
 radius 1 and 2 FWHM around the points of a regular grid, with the uncertainty of
 `bgrem.detection.photometry.sum_uncertainties`. Saturated pixels and gaps are left out. Last, false detections per

@@ -7,7 +7,7 @@ cell's area allows), bgrem's true detections over those of SExtractor's best con
 scanned, cleaned or tuned, chosen by the truth in each cell) and over those of the matched filter
 that knows the PSF; and by how much fainter the sources are that it finds half of, in magnitudes.
 Intervals (68 %) are a bootstrap over blocks of 128 pixels. The sky `empty` holds no source: its row
-tells the false detections per megapixel of each method at a usual threshold.
+gives the false detections per megapixel of each method at a usual threshold.
 """
 
 import tomllib

@@ -6,7 +6,7 @@ One row a frame, as `bgrem-evaluate --inject` measures it: the S/N at which half
 are found, with lists of equal length, by each method; how much fainter, in magnitudes, that is for
 bgrem than for SExtractor's default and for the matched filter; bgrem's measured over true flux. The
 last row is the median instrument. Of large frames the middle is taken. What cannot be judged (no
-stars, too small) is told, and left out.
+stars, too small) is reported and left out.
 """
 
 from concurrent.futures import ProcessPoolExecutor, as_completed

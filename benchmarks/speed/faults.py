@@ -11,7 +11,7 @@ and a batch of frames, all of which differ. At a moment that is drawn, something
 - late: there is one worker at first, and the others join in mid-run;
 - both: the others join, and then the first is killed.
 
-A frame is lost if it did not come out, twice if it was told more than once, different if what was
+A frame is lost if it did not come out, twice if it was reported more than once, different if what was
 written is not, bit by bit, what one process writes; half-written files are those under temporary names.
 The exit code is 1 if there is any.
 """

@@ -4,7 +4,7 @@
     python benchmarks/speed/memory.py --side 40000 --memory 2GB
 
 The frame is made of one block of noise and stars, repeated, and written a strip at a time. The
-operating system tells the peak of the command's memory, the limit's keeping included. With
+operating system reports the peak memory of the command, temporary files included. With
 `--compare` the same frame goes through once without the limit, and the outputs must be equal.
 """
 

@@ -9,7 +9,7 @@ program that was published with it (`bgrem.py`, read, not copied):
 
 - an attention U-Net of widths 16, 32, 64, 128 and 256 at full resolution, two 3 x 3 convolutions per
   level with symmetric padding and leaky ReLU, transposed 3 x 3 convolutions upwards, additive gates
-  (Oktay et al. 2018, arXiv:1804.03999) on the two deepest skips; it is told the noise variance by 32
+  (Oktay et al. 2018, arXiv:1804.03999) on the two deepest skips; it takes the noise variance by 32
   sines and cosines, repeated over the image and joined to 32 channels of it;
 - tiles of 256 pixels on a grid of 200, of which the inner 200 are kept; the median of each tile is
   subtracted; ten tiles at a time; images and tiles in double precision;
@@ -38,7 +38,7 @@ SLOPE = 0.2  # of the leaky ReLU
 EPSILON = 1e-3  # of Keras's batch normalisation
 TILE, STEP, BATCH = 256, 200, 10
 SIGNAL_RATES = 0.98, 0.01  # of an image without noise, and of the one observed
-KEPT = 0.9  # of the positive pixels, the lowest, that tell the deviation
+KEPT = 0.9  # of the positive pixels, the lowest, from which the deviation is measured
 SEED = 2025
 
 

@@ -83,8 +83,8 @@ def separate(
     """
     data, mask, _ = unwrap(data, mask)
     _check(data)
-    model = model if isinstance(model, Model) else load_model(model)
     options = replace(options, **changes)
+    model = model if isinstance(model, Model) else load_model(model)
     denoiser = Denoiser(model, data.shape, options, run)
     run = replace(run, threads=denoiser.calls, progress=progress or run.progress)
 

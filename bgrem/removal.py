@@ -47,7 +47,7 @@ def remove_background(
     *,
     mask: ArrayLike | None = None,
     model: ModelLike = "optical",
-    steps: int = 1,
+    steps: int | None = None,
     **options: Any,
 ) -> Any:
     """Remove the background and the noise from an image: its sources are left.
@@ -60,11 +60,11 @@ def remove_background(
         True where a pixel is bad, in addition to the mask that ``data`` may have.
     model : str, path or `~bgrem.inference.model.Model`
         A model's name, its ``.onnx`` file, or a loaded one.
-    steps : int
-        Number of diffusion steps.
+    steps : int, optional
+        Number of diffusion steps. Default: 1.
     **options
         ``weight``, ``weight_type``, ``saturate``, ``norm``, ``minpix``, ``fwhm``, ``box``,
-        ``tile`` and ``progress``, as for `separate`.
+        ``tile``, ``calibrated``, ``progress``, ``options`` and ``run``, as for `separate`.
 
     Returns
     -------
@@ -101,7 +101,9 @@ def remove_background(
     """
     _, _, wrap = unwrap(data, None)
     maps = ("uncertainty",) if hasattr(data, "uncertainty") else ()
-    parts = separate(data, mask=mask, model=model, steps=steps, maps=maps, **options)
+    if steps is not None:
+        options["steps"] = steps
+    parts = separate(data, mask=mask, model=model, **options, maps=maps)
     warn_of(parts)
     return wrap(parts.sources, parts.uncertainty)
 

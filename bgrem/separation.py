@@ -20,9 +20,9 @@ __all__ = ["Parts", "Provenance", "Separation"]
 LARGEST_LOG_VARIANCE = 60.0  # a limit of safety: the exponential of more overflows
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Provenance(Mapping):
-    """How the parts of an image came about; its values are also found by their names, as in a dict.
+    """How the parts of an image came about, a mapping; ``dict(provenance)`` makes a plain dict.
 
     Attributes
     ----------

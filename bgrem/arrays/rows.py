@@ -224,13 +224,14 @@ class Computed:
 
     def __getitem__(self, key) -> np.ndarray:
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
-        rows = slice(*rows.indices(self.shape[0])[:2])
+        start, stop, step = rows.indices(self.shape[0])
+        rows = slice(start, stop)
         if self._kept is None or rows != self._kept[0]:
             strip = self._function(rows)
             if not self._keep:
-                return strip[:, columns]
+                return strip[::step, columns]
             self._kept = rows, strip
-        return self._kept[1][:, columns]
+        return self._kept[1][::step, columns]
 
 
 def as_rows(values) -> Rows:

@@ -77,8 +77,8 @@ def run_command(
     ``argv``: arguments; None for those of the process. ``extra``: the extra of the package that
     installs the optional dependencies of the command. ``help_for``: arguments for which the help is
     printed. ``prepare``: changes the arguments before they are parsed.
-    Returns: exit code: that of the function; 1 if the command fails, 130 if it is interrupted.
-    Wrong usage exits with code 2, a termination with 143.
+    The exit code is that of the function, 1 if the command fails, 130 if it is interrupted. Wrong
+    usage exits with code 2, a termination with 143.
     """
     before = signal.getsignal(signal.SIGTERM)
     argv = list(sys.argv[1:] if argv is None else argv)

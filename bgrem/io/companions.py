@@ -63,10 +63,7 @@ class _Found:
 
 
 def with_companions(image: FitsImage, given: GivenMaps) -> GivenMaps:
-    """Add the companions of an image to the maps that the user gave, which take precedence.
-
-    Returns: with a note for each companion that is used.
-    """
+    """Add the companions of an image, with a note for each, to the maps of the user, which precede."""
     found = _in_the_file(image) or _lsst(image) or _decam(image)
     if found is None:
         return given

@@ -29,10 +29,8 @@ LABELLED_HEIGHT = 256 * SOLID_BLOCK  # rows that are labelled at once
 # lower, but which sees the sky, has as much. Overscan of real frames has 0.2.
 DARK_PART, BELOW, DEPTH, ONSET, QUIET = 0.9, 1.0, 5.0, 4, 0.6
 LARGEST_STRIP = 4  # part of the frame that a strip may take: a quarter
-MIDDLE_SAMPLES, LINE_SAMPLES = (
-    1 << 16,
-    1 << 11,
-)  # pixels of the middle, and of a line, that are looked at
+# Pixels of the middle, and of a line, that are looked at.
+MIDDLE_SAMPLES, LINE_SAMPLES = 1 << 16, 1 << 11
 
 
 def zero_border(data: Rows, run: Run = IN_MEMORY) -> np.ndarray | None:

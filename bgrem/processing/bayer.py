@@ -124,17 +124,15 @@ def separate_mosaic(
     *,
     mask: np.ndarray | None = None,
     weight: np.ndarray | None = None,
+    weight_type: str = "inverse",
     saturate: Any = None,
     options: Options = DEFAULTS,
     run: Run = IN_MEMORY,
-    **more: Any,
 ) -> Separation:
     """Separate the four planes of a Bayer mosaic and interleave their parts.
 
-    ``separate``: `bgrem.background.separate`. ``data``: image of shape (ny, nx). ``mask``,
-    ``weight``, ``saturate``, ``options``, ``run`` and ``more``: as for ``separate``; lengths in
-    pixels of the mosaic.
-    Returns: of the mosaic; its sky is a `BayerSky`.
+    ``separate`` is `bgrem.separate` with its model, and the others are as for it, with lengths in pixels of the
+    mosaic. The sky of what is returned is a `BayerSky`.
     """
     options = replace(
         options,
@@ -149,7 +147,7 @@ def separate_mosaic(
             saturate=_plane(saturate, phase, run) if np.ndim(saturate) else saturate,
             options=options,
             run=replace(run, progress=run.share(i, len(BAYER_PHASES))),
-            **more,
+            weight_type=weight_type,
         )
         for i, phase in enumerate(BAYER_PHASES)
     ]

@@ -120,8 +120,11 @@ class FileOptions:
     @classmethod
     def gathered(cls, **options: Any) -> "FileOptions":
         """The options of `process_file`; those of `bgrem.options.Options` go to ``image``."""
-        names = [field.name for field in fields(Options) if field.name != "maps"]
-        image = {name: options.pop(name) for name in names if name in options}
+        names = {field.name for field in fields(Options)} - {"maps", "calibrated"}
+        known = names | {field.name for field in fields(cls)} - {"image"}
+        if unknown := options.keys() - known:
+            raise TypeError(f"process_file() has no option {min(unknown)!r}")
+        image = {name: options.pop(name) for name in names & options.keys()}
         asked = cls(**options)
         drawn = ("significance",) if asked.report else ()
         maps = tuple(key for key in MAPS if key in (*asked.save, *drawn))
@@ -294,9 +297,10 @@ class _Work:
         mosaic = asked.bayer == "yes" or (
             asked.bayer == "auto" and is_bayer(image.data, image.header)
         )
-        separated = partial(separate_mosaic, separate) if mosaic else separate
+        separated = partial(separate, model=self._model)
+        separated = partial(separate_mosaic, separated) if mosaic else separated
         products, planes = separate_planes(
-            image, maps, partial(separated, model=self._model, options=asked.image),
+            image, maps, partial(separated, options=asked.image),
             save=asked.save, nonnegative=asked.nonnegative, run=run, watch=self._watch,
         )  # fmt: skip
         self._done.extend(plane for plane in planes if isinstance(plane, Provenance))

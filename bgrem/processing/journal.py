@@ -35,10 +35,9 @@ class Journal:
         return self._entry(output).get("key") == key
 
     def result(self, output: Path, key: str) -> dict | None:
-        """The result that was noted for an output; None if it is not done.
+        """The result that was noted for an output; None if it is not done or has changed since.
 
         ``key``: `fingerprint` of the input and the options.
-        Returns: also None if the file has changed since.
         """
         entry = self._entry(output)
         done = entry.get("key") == key and "result" in entry

@@ -59,7 +59,7 @@ def expanded_paths(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[
 
     ``paths``: files, folders and globs. ``prefix``: files whose names begin with it are left out in
     folders and globs.
-    Yields: A failure for each path that stands for no file.
+    Yields a failure for each path that stands for no file.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]

@@ -34,7 +34,7 @@ def averaged(part: Rows, factor: int) -> np.ndarray:
     """Means of blocks of `factor` x `factor` pixels; blocks at the upper edges may be narrower.
 
     ``part``: of shape (ny, nx). Only a strip of it is in memory at a time.
-    Returns: naN where a block holds no finite pixel.
+    NaN where a block holds no finite pixel.
     """
     ny, nx = part.shape
     small = np.empty((-(-ny // factor), -(-nx // factor)), np.float32)

@@ -92,9 +92,9 @@ class Interpolated:
         self.shape = shape
         self._function, self._along_x = function, along_x
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        start, stop, _ = rows.indices(self.shape[0])
-        return self.at(np.arange(start, stop))
+    def __getitem__(self, key) -> np.ndarray:
+        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        return self.at(np.arange(*rows.indices(self.shape[0])))[:, columns]
 
     def at(self, places: np.ndarray) -> np.ndarray:
         """At ascending places along y, which may lie between two rows."""

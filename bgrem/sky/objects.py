@@ -38,7 +38,7 @@ HIDDEN = 0.5  # part of a cell, or of one beside it, that an object of this widt
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """Averages of SKY_BLOCK x SKY_BLOCK pixels: their mean, which have one, and filled gaps."""
+    """Averages of SKY_BLOCK x SKY_BLOCK pixels: the mean, where it is known, and filled gaps."""
 
     mean: np.ndarray
     known: np.ndarray

@@ -13,10 +13,9 @@ from bgrem.sky.weights import weighted_mesh
 
 __all__ = ["SkyMap", "StandardImage", "measure_sky", "standardise"]
 
-BRIGHTEST = 1e10  # scales, a limit of safety: 1e300 would be infinite in single precision
-RAW_LEVEL = (
-    5.0  # scales, chosen by hand: a frame with a higher level is raw, without true pixels below 0
-)
+# In scales. A limit of safety, as 1e300 would be infinite in single precision; and, chosen by hand, the
+# level above which a frame is raw and has no true pixel below 0.
+BRIGHTEST, RAW_LEVEL = 1e10, 5.0
 THIN_STRIP = 16  # rows, each of which takes several numbers in double precision
 
 
@@ -34,7 +33,7 @@ class StandardImage:
         The level to which lower pixels were raised, in data units.
     """
 
-    pixels: np.ndarray
+    pixels: Rows
     center: float
     scale: float
     minpix: float | None
@@ -88,12 +87,11 @@ def measure_sky(
     box: int,
     run: Run = IN_MEMORY,
 ) -> Mesh:
-    """Level and noise of the sky.
+    """Level and noise of the sky, in units of ``image.scale``.
 
     ``bad``: True where a pixel is bad. ``rms``: the rms map of a weight map
     (`bgrem.sky.weights.rms_of_weight`); it is changed in place. ``box``: side of a cell in pixels,
     where the options have none.
-    Returns: in units of ``image.scale``.
     Raises ValueError if the normalisation factor is far from the noise.
     """
     mesh = estimate_mesh(image.pixels, bad, box=options.box or box, run=run)

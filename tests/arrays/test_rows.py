@@ -62,3 +62,9 @@ def test_what_is_computed_stays_so():
     assert derived.dtype == bool
     assert as_rows(image) is image
     assert type(as_rows([[1, 2]])) is np.ndarray
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_steps_and_columns_are_heeded(tmp_path, kind):
+    rows = KINDS[kind](flat_sky(SHAPE), tmp_path)
+    np.testing.assert_array_equal(rows[5:80:7, 3:60:4], rows[:][5:80:7, 3:60:4])

@@ -1,5 +1,7 @@
 """Bayer mosaics are found, separated plane by plane and put back."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -67,7 +69,7 @@ def test_the_parts_add_up_and_nan_stays(toy_model, shape, dtype, lost):
     data = mosaic(shape).astype(dtype)
     if dtype != "u2":
         data.flat[lost] = np.nan
-    parts = separate_mosaic(separate, data, model=toy_model)
+    parts = separate_mosaic(partial(separate, model=toy_model), data)
     total = parts.sources.astype(float) + parts.background + parts.noise
     np.testing.assert_allclose(total, data, rtol=1e-6)
     np.testing.assert_array_equal(np.isnan(parts.sources), np.isnan(data.astype(float)))
@@ -81,7 +83,7 @@ def test_each_plane_is_as_alone(toy_model):
     mask[5, 6:9] = True
     seen = []
     parts = separate_mosaic(
-        separate, data, mask=mask, saturate=3000.0, model=toy_model,
+        partial(separate, model=toy_model), data, mask=mask, saturate=3000.0,
         options=Options(fwhm=5.0, box=64), run=Run(progress=seen.append),
     )  # fmt: skip
     for phase in BAYER_PHASES:

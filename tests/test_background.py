@@ -21,6 +21,7 @@ from bgrem.detection.frame import HIGHEST_ENTRIES, LOWEST_ENTRIES, Frame
 from bgrem.inference.calibration import Calibration
 from bgrem.inference.denoiser import frame_vector
 from bgrem.inference.model import load_model
+from bgrem.options import Options
 from bgrem.removal import remove_background
 
 
@@ -480,3 +481,13 @@ def test_threads_make_no_difference(toy_model_path):
     for parts in found[1:]:
         np.testing.assert_array_equal(parts.sources, found[0].sources)
         np.testing.assert_array_equal(parts.mask, found[0].mask)
+
+
+def test_options_and_keywords_reach_the_path(toy_model):
+    options = Options(steps=2, fwhm=3.0)
+    assert separate(field(), model=toy_model, options=options, fwhm=4.0).provenance.fwhm == 4.0
+    one, two = (
+        remove_background(field(), model=toy_model, **chosen)
+        for chosen in ({"options": options}, {"steps": 2, "fwhm": 3.0})
+    )
+    np.testing.assert_array_equal(one, two)

@@ -373,3 +373,9 @@ def test_what_is_written_is_logged(frame, run, caplog):
         result = run(frame)
     assert [record.name for record in caplog.records] == ["bgrem.processing.files"]
     assert str(result.output) in caplog.text
+
+
+def test_unknown_options_are_refused(frame, toy_model):
+    for name in ("imgae", "image", "maps"):
+        with pytest.raises(TypeError, match=name):
+            process_file(frame, model=toy_model, **{name: 1})

@@ -8,11 +8,7 @@ __all__ = ["lazy_names"]
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable, Callable]:
-    """The ``__getattr__`` and ``__dir__`` of a package.
-
-    ``package``: its name. ``homes``: the module, below the package, of each name.
-    Returns: ``getattr, dir``.
-    """
+    """The ``__getattr__`` and ``__dir__`` of a package, by the module below it in which each name is."""
 
     def getattr_of_package(name: str) -> Any:
         if name not in homes:

@@ -190,8 +190,8 @@ class Parts:
     def put(self, rows: slice, strip: np.ndarray, rms: np.ndarray) -> None:
         """Take the channels of some rows, which are in units of the rms.
 
-        ``strip``: float32 of shape (c, rows, nx), in the order of the channels. ``rms``: of the sky
-        in these rows, in data units, float64 of shape (rows, nx).
+        ``strip`` is float32 of shape (c, rows, nx), in the order of the channels. ``rms`` is that of the sky in
+        these rows, in data units, float64 of shape (rows, nx).
         """
         for name, channel in zip(self._channels, strip, strict=True):
             if name == "residual":

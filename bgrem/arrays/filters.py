@@ -16,11 +16,9 @@ AT_ONCE = 1 << 22  # numbers that are sorted, or compared, at once
 
 
 def maximum_filter(values: np.ndarray, size: int) -> np.ndarray:
-    """Highest of the ``size`` x ``size`` pixels around each that the image has.
+    """Maximum of the ``size`` x ``size`` pixels around each, as far as the image has them.
 
-    ``values``: of shape (ny, nx); bool or real numbers without NaN. ``size``: odd side of the
-    window.
-    Returns: of the shape and type of ``values``.
+    ``values`` have the shape (ny, nx) and hold no NaN; ``size`` is odd. The type of the values is kept.
     """
     return _separable(values, size, np.maximum)
 
@@ -42,10 +40,9 @@ def _separable(values: np.ndarray, size: int, extreme: np.ufunc) -> np.ndarray:
 
 
 def median_filter(values: np.ndarray, size: int) -> np.ndarray:
-    """Median of the ``size`` x ``size`` pixels around each; the edge goes on outside.
+    """Median of the ``size`` x ``size`` pixels around each; the edge continues outside the image.
 
-    ``values``: of shape (ny, nx). ``size``: odd side of the window.
-    Returns: of the shape and type of ``values``.
+    ``values`` have the shape (ny, nx); ``size`` is odd. The type of the values is kept.
     """
     windows = sliding_window_view(np.pad(values, size // 2, mode="edge"), (size, size))
     median = np.empty_like(values)
@@ -57,11 +54,10 @@ def median_filter(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def gaussian_filter(values: np.ndarray, sigma: float, *, outside: str = "zero") -> np.ndarray:
-    """Smooth with a Gaussian of unit sum that ends at 4 sigma.
+    """Smooth with a Gaussian of unit sum and a standard deviation of ``sigma`` pixels, cut at 4 sigma.
 
-    ``values``: of shape (ny, nx), float32 or float64. ``sigma``: standard deviation in pixels.
-    ``outside``: "zero" beyond the image, or "mirror": the image goes on as its reflection.
-    Returns: of the shape and type of ``values``.
+    ``values`` have the shape (ny, nx), float32 or float64, and their type is kept. ``outside`` is "zero"
+    beyond the image, or "mirror" for its reflection.
     """
     reach = int(TRUNCATED * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
@@ -93,10 +89,9 @@ def _weighted(padded: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
 
 
 def nearest_good(good: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the good cell that is nearest to each cell.
+    """Rows and columns of the good cell that is nearest to each cell, both int of shape (ny, nx).
 
-    ``good``: bool of shape (ny, nx), True somewhere.
-    Returns: rows and columns, int of shape (ny, nx).
+    ``good`` is bool of shape (ny, nx) and True somewhere.
     """
     rows, columns = np.indices(good.shape)
     above = _nearest_in_columns(good)
@@ -127,9 +122,8 @@ def _nearest_in_columns(good: np.ndarray) -> np.ndarray:
 def label(where: np.ndarray) -> tuple[np.ndarray, int]:
     """Number the regions of pixels that are True and share sides.
 
-    ``where``: bool of shape (ny, nx).
-    Returns: ``labels``: int32 of shape (ny, nx), from 1 in the regions, else 0; ``count``: how many
-    regions there are.
+    Of ``where``, bool of shape (ny, nx), it gives the labels, int32 of that shape, from 1 in the regions
+    and 0 elsewhere, and the number of regions.
     """
     ny, nx = where.shape
     # A column that is False between the rows, so that no run goes on in the next one.
@@ -145,11 +139,9 @@ def label(where: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def lowest_joined(count: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The lowest number that each is joined with, through others or not.
+    """For each number from 0 to ``count`` - 1 the lowest one to which pairs join it, directly or not.
 
-    ``count``: how many there are, from 0. ``one`` and ``other``: int of shape (n,), the pairs that
-    are joined.
-    Returns: int of shape (count,).
+    ``one`` and ``other``, int of shape (n,), are the joined pairs. The result is int of shape (count,).
     """
     whole = np.arange(count)
     while len(one):
@@ -171,11 +163,9 @@ def _touching(starts: np.ndarray, stops: np.ndarray, width: int) -> tuple[np.nda
 
 
 def members(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers in ranges, and of which range each is.
+    """The integers in ranges, and the range to which each belongs, both int of shape (m,), ranges first.
 
-    ``first`` and ``last``: int of shape (n,); the last ones are left out, and no range is shorter
-    than 0.
-    Returns: ``range, number``: int of shape (m,), with m the sum of the lengths.
+    ``first`` and ``last``, int of shape (n,), limit the ranges; the last integer is left out.
     """
     count = last - first
     which = np.repeat(np.arange(len(count)), count)

@@ -9,10 +9,9 @@ __all__ = ["cubic", "curvature_of", "linear", "spline"]
 
 
 def spline(nodes: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Natural cubic spline along the first axis, straight outside its nodes.
+    """Natural cubic spline along the first axis, straight outside its nodes, float32.
 
-    ``nodes``: ascending. ``values``: at the nodes. ``at``: ascending places.
-    Returns: float32.
+    ``nodes``, with ``values`` at them, and the places ``at`` ascend.
     """
     return cubic(nodes, values, curvature_of(nodes, values), at)
 
@@ -75,10 +74,10 @@ def linear(nodes, values, at) -> np.ndarray:
 
 
 def _between(nodes: np.ndarray, at: np.ndarray) -> Iterator[tuple]:
-    """Places in order by the nodes they lie between, or nearest to.
+    """Places in order, grouped by the nodes that they lie between or nearest to.
 
-    Yields: ``rows``: of the places; ``k``: the node before them; ``gap``: distance to the next
-    node; ``t``: the part of it gone; below 0 and above 1 outside the nodes.
+    Yields the slice of the places, the number of the node before them, the gap to the next node, and the
+    distance from the node in units of the gap, (n, 1) float32: below 0 and above 1 outside the nodes.
     """
     before = np.clip(np.searchsorted(nodes, at, side="right") - 1, 0, nodes.size - 2)
     starts = np.flatnonzero(np.diff(before, prepend=-1))

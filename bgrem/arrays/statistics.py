@@ -38,10 +38,6 @@ def half_sample_mode(values):
 
 
 def median_and_deviation(values: np.ndarray) -> tuple[float, float]:
-    """Median of a sample, and the standard deviation from its median absolute deviation.
-
-    ``values``: at least one.
-    Returns: ``median, deviation``.
-    """
+    """Median of a sample, and the standard deviation from its median absolute deviation."""
     center = np.median(values)
     return float(center), float(SIGMA_PER_MAD * np.median(np.abs(values - center)))

@@ -83,12 +83,9 @@ def map_tiles(
 def tile_grid(
     shape: tuple[int, int], *, tile: int, overlap: int, multiple: int = 32
 ) -> tuple[tuple[int, int], int]:
-    """Sides (down, across) of the tiles that `map_tiles` takes of an image, and their number.
+    """Sides (down, across) of the tiles that `map_tiles` cuts an image of a shape into, and their number.
 
-    ``shape``: shape (ny, nx) of the image. ``tile``, ``overlap`` and ``multiple``: as for
-    `map_tiles`.
-    Returns: ``sides``; ``number``.
-    Raises ValueError as for `map_tiles`.
+    The parameters and the errors are those of `map_tiles`.
     """
     down, across = (_Axis.cover(length, tile, overlap, multiple) for length in shape)
     return (down.size, across.size), down.count * across.count
@@ -287,10 +284,9 @@ def over_strips(
     height: int = STRIP,
     threads: int = 1,
 ) -> None:
-    """Call a function with the rows of each strip of an image, several at once with threads.
+    """Call a function with the rows of each strip of an image, in any order.
 
-    ``function``: takes a slice of rows; the calls may come in any order. ``shape``: shape (ny, nx)
-    of the image. ``height``: rows of a strip.
+    Strips have ``height`` rows; ``threads`` of them are worked on at once.
     """
     if threads == 1:
         for rows in row_strips(shape, height):

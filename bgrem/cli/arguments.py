@@ -68,17 +68,16 @@ def run_command(
     help_for: Sequence[list[str]] = (),
     prepare: Callable[[list[str], Parser], list[str]] | None = None,
 ) -> int:
-    """Run a command as Unix programs run: what fails is one sentence on stderr.
+    """Run a command as Unix programs run: a failure is one sentence on stderr.
 
-    A reader that closes the pipe ends the command without a message. Open files are cleaned up after
-    an interrupt or a termination.
+    A reader that closes the pipe ends the command without a message. Open files are cleaned up after an
+    interrupt or a termination. ``function`` does the work: it takes the parsed options and the parser, and
+    returns the exit code. ``argv`` are the arguments, by default those of the process; ``prepare`` changes
+    them before they are parsed, and those in ``help_for`` print the help. ``extra`` names the extra of the
+    package that installs the optional dependencies.
 
-    ``function``: does the work, given the parsed options and the parser, and returns the exit code.
-    ``argv``: arguments; None for those of the process. ``extra``: the extra of the package that
-    installs the optional dependencies of the command. ``help_for``: arguments for which the help is
-    printed. ``prepare``: changes the arguments before they are parsed.
-    The exit code is that of the function, 1 if the command fails, 130 if it is interrupted. Wrong
-    usage exits with code 2, a termination with 143.
+    The exit code is 1 if the command fails and 130 if it is interrupted. Wrong usage exits with code 2, a
+    termination with 143.
     """
     before = signal.getsignal(signal.SIGTERM)
     argv = list(sys.argv[1:] if argv is None else argv)

@@ -114,9 +114,8 @@ def choose_channels(found: np.ndarray, channels: Channels) -> np.ndarray:
 
 
 def import_library(name: str, extra: str | None = None) -> Any:
-    """Import a module that an extra of the package installs.
+    """Import a module of which an extra of the package, by default of its own name, brings the library.
 
-    ``name``: dotted name of the module. ``extra``: default: the first part of ``name``.
     Raises EngineUnavailable if it cannot be imported.
     """
     try:

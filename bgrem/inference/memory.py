@@ -22,10 +22,9 @@ def least_memory(
 ) -> float:
     """Least number of bytes of memory that an image takes.
 
-    ``shape``: shape (ny, nx) of the image. ``card``: of the model. ``maps``: maps in addition to
-    the parts, as for `~bgrem.background.separate`. ``libraries``: bytes that the libraries of the
-    network's engine take in addition to those of onnxruntime. ``calls``: number of tiles that are
-    in the network at the same time.
+    It has the shape (ny, nx) and the ``maps`` of `bgrem.options.Options`. ``libraries`` are the bytes that
+    the libraries of the engine take beyond those of onnxruntime, ``calls`` the tiles that are in the
+    network at once.
     """
     ny, nx = shape
     (height, width), _ = _grid(shape, card)
@@ -47,11 +46,9 @@ def check_limit(
     label: str,
     libraries: float = 0.0,
 ) -> None:
-    """Refuse an image that needs more memory than the limit of a store.
+    """Refuse an image that needs more memory than the limit of a store, with a ValueError.
 
-    ``shape``, ``card``, ``maps`` and ``libraries``: as for `least_memory`. ``label``: name of the
-    image in the message.
-    Raises ValueError if the limit is too low.
+    ``label`` names the image in the message; the other parameters are those of `least_memory`.
     """
     least = least_memory(shape, card, maps, libraries) + _kept(store, shape)
     if least > store.limit:
@@ -68,12 +65,10 @@ def calls_within(
     maps: tuple[str, ...],
     tile: int | None = None,
 ) -> int:
-    """Number of tiles of an image that the network may take at the same time.
+    """Number of tiles of an image that may be in the network at once, at least 1.
 
-    ``store``: with a limit or without. ``shape`` and ``maps``: as for `least_memory`. ``tile``: as
-    for `~bgrem.background.separate`.
-    Returns: the largest that the engine prefers, the image has tiles for, and the limit allows; at
-    least 1.
+    It is limited by what the engine prefers, by the number of tiles, and by the store, if that has a
+    limit. ``tile`` is the largest side of a tile, by default the model's.
     """
     engine, card = model.engine, model.card
     calls = min(engine.at_once, _grid(shape, card, tile)[1])

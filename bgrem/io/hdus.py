@@ -243,9 +243,9 @@ def copy_bytes(stream, contents, start: int, stop: int) -> None:
 
 
 def checked_header(header: fits.Header, datasum: int) -> bytes:
-    """The header's bytes with DATASUM and CHECKSUM, so that the whole HDU sums to minus 0.
+    """The bytes of a header with DATASUM and CHECKSUM, which are set in it.
 
-    ``header``: both cards are set in it. ``datasum``: `ones_complement_sum` of the data.
+    ``datasum`` is the `ones_complement_sum` of the data; the whole HDU then sums to minus 0.
     """
     header["DATASUM"] = (str(datasum), "sum of the data, ones' complement")
     header["CHECKSUM"] = ("0" * 16, "makes the sum of the HDU zero")
@@ -258,7 +258,7 @@ def checked_header(header: fits.Header, datasum: int) -> bytes:
 def ones_complement_sum(words: np.ndarray, start: int = 0) -> int:
     """Ones' complement sum of 32-bit words (Standard, appendix J).
 
-    ``words``: uint32. ``start``: the sum of the words before them.
+    ``words`` are uint32; ``start`` is the sum of the words before them.
     """
     total = start + int(words.sum(dtype=np.uint64))
     while total >> 32:

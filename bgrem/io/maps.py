@@ -70,11 +70,9 @@ def maps_for(
 ) -> GivenMaps:
     """Read the maps that a user gives with an image.
 
-    ``mask`` and ``weight``: FILE, FILE[HDU] or an HDU of the image's file; or an array.
-    ``mask_bits``: the bits of the mask that are bad. Default: any value but 0. ``weight_type``:
-    "inverse", "variance" or "rms". ``saturate``: level in data units; "header" uses the card
-    SATURATE if there is one.
-    Raises FitsError if a map cannot be read, has another shape or no bits.
+    A ``mask`` or ``weight`` is FILE, FILE[HDU], an HDU of the file of the image, or an array. Of the mask
+    the ``mask_bits`` are bad, by default any value but 0. A ``saturate`` of "header" takes the card
+    SATURATE, if there is one. Raises FitsError if a map cannot be read, has another shape or no bits.
     """
     if mask_bits is not None and mask is None:
         raise FitsError(f"{image.label}: --mask-bits needs a --mask whose bits they are")
@@ -99,10 +97,8 @@ def saturation_level(image: FitsImage) -> float | None:
 
 
 def parse_bits(text: str) -> int:
-    """Read the bits of a mask from decimal or hexadecimal numbers.
+    """The bits of a mask as one number, of a text such as ``4096,16`` or ``0x1010``, bits 12 and 4 both.
 
-    ``text``: values separated by commas: ``4096,16`` and ``0x1010`` both stand for bits 12 and 4.
-    Returns: the bits of all of them.
     Raises ValueError if a value is not a whole number above 0, or has more than 52 bits.
     """
     bits = 0
@@ -120,11 +116,10 @@ def parse_bits(text: str) -> int:
 
 
 def bits_set(flags: np.ndarray, label: str, bits: int | None, store: Memory = MEMORY) -> np.ndarray:
-    """True where any of the bits is set; without bits, where the value is not 0 or is NaN.
+    """Where any of the bits is set in the values of a mask; without bits, where a value is not 0 or is NaN.
 
-    ``flags``: values of a mask, of any type. ``label``: their origin, for messages. ``store``:
-    where the result is kept.
-    Raises FitsError if bits are given and the values are not whole numbers.
+    ``label`` is the origin of the mask, for messages. Raises FitsError if bits are given and the values
+    are not whole numbers.
     """
     if bits is None or flags.dtype == bool:
         return worked_out(flags, lambda part: part != 0, bool, store)
@@ -142,13 +137,11 @@ def bits_set(flags: np.ndarray, label: str, bits: int | None, store: Memory = ME
 def read_map(
     source: str | os.PathLike | np.ndarray, image: FitsImage, kind: str
 ) -> tuple[np.ndarray, str]:
-    """Read a map for an image.
+    """Read a map of an image: its values, and its origin, with which a message begins.
 
-    ``source``: FILE, FILE[HDU], or an HDU of the image's own file; or an array. ``image``: the
-    image that it is for. ``kind``: its kind, for messages.
-    Returns: ``values``: of the image's shape, or (ny, nx) for all its planes; ``label``: their
-    origin, for the beginning of a message.
-    Raises FitsError if it cannot be read or has another shape.
+    ``source`` is FILE, FILE[HDU], an HDU of the file of the image, or an array; ``kind`` names the map in
+    messages. The values have the shape of the image, or (ny, nx) for all its planes. Raises FitsError if
+    the map cannot be read or has another shape.
     """
     if not isinstance(source, str | os.PathLike):
         return _fitted(as_rows(source), image, kind, "the array"), f"the {kind}"

@@ -43,10 +43,9 @@ class FitsError(ValueError):
 
 
 def read_contents(path: Path, store: Memory) -> bytes | mmap.mmap:
-    """The uncompressed bytes of a file; memory-mapped where it is not compressed.
+    """The uncompressed bytes of a file; memory-mapped if it is not compressed, else kept in the store.
 
-    ``store``: where it is unpacked.
-    Raises FitsError where the file is missing, empty, truncated or corrupt, or cannot be read.
+    Raises FitsError if the file is missing, empty, truncated or corrupt, or cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -78,11 +77,10 @@ def _unpacked(stream, kind: str, path: Path, store: Memory) -> bytes | mmap.mmap
 
 
 def advice(start: bytes, name: str) -> str:
-    """What to add to the message "not a FITS file".
+    """The end of the message "not a FITS file": " but ..." with the format and how to convert it.
 
-    ``start``: the first 64 bytes of the file, or fewer. ``name``: its name, used where the first
-    bytes do not identify the format.
-    Returns: " but ..." with the format and how to convert it; empty for an unknown format.
+    ``start`` holds the first 64 bytes of the file, or fewer. The name is used where they do not identify
+    the format. The text is empty for an unknown format.
     """
     for place, signature, known in SIGNATURES:
         if start[place:].startswith(signature):

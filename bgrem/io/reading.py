@@ -134,8 +134,7 @@ def read_image(
 def sibling(image: FitsImage, hdu: int | str) -> FitsImage:
     """Read another image of the file of ``image``, without opening the file again.
 
-    ``hdu``: as for `read_image`.
-    Raises FitsError as `read_image` does.
+    ``hdu`` and the errors are those of `read_image`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)

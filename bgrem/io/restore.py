@@ -38,10 +38,9 @@ CHANGED_CARDS = ("BITPIX", "NEXTEND", "EXTEND", *STALE_CARDS)
 def kept_cards(image: FitsImage, history: Sequence[str]) -> list[tuple[str, object, str]]:
     """The cards of an image that its product cannot hold, encoded in cards that it can.
 
-    ``image``: as read. ``history``: the new HISTORY lines of the product.
-    Returns: ``BGR_NHDU``, the number of HDUs of the file; ``BGR_HIST``, the number of new HISTORY
-    cards; ``BGR_C1``, ``BGR_C2`` ..., each with the position and the text of a card, or with + and
-    the rest of the text.
+    ``history`` are the new HISTORY lines of the product. The cards are ``BGR_NHDU``, the number of HDUs of
+    the file; ``BGR_HIST``, the number of new HISTORY cards; and ``BGR_C1``, ``BGR_C2`` ..., each with the
+    position and the text of a card, or with + and the rest of the text.
     """
     pieces = [
         piece
@@ -62,15 +61,11 @@ def kept_cards(image: FitsImage, history: Sequence[str]) -> list[tuple[str, obje
 def lost_pixels(
     image: FitsImage, sources: np.ndarray, planes: Mapping[str, np.ndarray], levels: Sequence[float]
 ) -> np.ndarray | None:
-    """The pixels that the sum of the planes would not restore.
+    """The pixels that the sum of the planes would not restore, a table (PIXEL, STORED); None if there are none.
 
-    Integers must be restored bit for bit, floats within one unit in the last place of the largest
-    of data, sources and background.
-
-    ``sources``: as written. ``planes``: with BACKGROUND and NOISE. ``levels``: the level that was
-    added to each plane of the sources.
-    Returns: structured, (PIXEL, STORED): the index in the flattened image and the stored value;
-    None if all pixels can be restored.
+    Integers must be restored bit for bit, floats within one unit in the last place of the largest of
+    data, sources and background. ``sources`` and ``planes`` are as written, ``levels`` what was added to
+    each plane of the sources. PIXEL is the index in the flattened image.
     """
     raw, data = stored_pixels(image).reshape(-1), image.data.reshape(-1)
     parts = [part.reshape(-1) for part in (sources, *(planes[name] for name in UNDO_PLANES))]

@@ -14,8 +14,6 @@ def temporary_path(path: Path) -> Path:
     """A temporary name, in the same folder, for a file that is not complete yet.
 
     The suffix is kept, so that other programs recognise the format.
-
-    ``path``: the final name.
     """
     token = f"{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f"{_beginning(path)}{token}{''.join(path.suffixes[-2:])}")

@@ -136,12 +136,10 @@ def write_restored(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write the first HDUs of the file of ``image`` again, some of them restored.
+    """Write the first ``count`` HDUs of the file of ``image`` again, some of them restored.
 
-    ``image``: any image of the file. ``restored``: return the stored pixels and the header of the
-    HDU at an index; the others are copied. ``count``: number of HDUs that are written.
-    ``overwrite``: replace an existing file.
-    Raises FitsError as `write_mosaic` does.
+    ``restored`` has, by index of the HDU, functions that give its stored pixels and header; the other HDUs
+    are copied. The errors are those of `write_mosaic`.
     """
     with _rewriting(Path(path), image, overwrite) as stream:
         for unit in image.units[:count]:

@@ -34,14 +34,10 @@ MIDDLE_SAMPLES, LINE_SAMPLES = 1 << 16, 1 << 11
 
 
 def zero_border(data: Rows, run: Run = IN_MEMORY) -> np.ndarray | None:
-    """Pixels of exactly 0 that fill the image from its edges inwards.
+    """Where pixels of exactly 0 fill the image from its edges inwards, bool; None if nowhere.
 
     Resampled frames and mosaics are filled so outside their field. In a map of few counts zeros
     reach the edges as well, but there they lie between all other pixels, and nothing is a border.
-
-    ``data``: image of shape (ny, nx), real numbers.
-    Returns: bool of shape (ny, nx), True where there are no data; None where there is no such
-    border.
     """
     ny, nx = data.shape
     sides = data[:, :: max(nx - 1, 1)]
@@ -141,10 +137,9 @@ class Edges:
 
 
 def unlit_border(data: np.ndarray) -> Edges | None:
-    """Strips along the edges that saw no light: overscan, or rows that a detector covers.
+    """Strips along the edges that saw no light: overscan, or rows that a detector covers; None without one.
 
-    ``data``: image of shape (ny, nx), real numbers; those that are not finite are ignored.
-    Returns: None where there is no such strip.
+    Pixels that are not finite are ignored.
     """
     middle = tuple(slice(n // 4, -(-3 * n // 4)) for n in data.shape)
     step = int(np.ceil(np.sqrt(data.shape[0] * data.shape[1] / 4 / MIDDLE_SAMPLES))) | 1

@@ -13,10 +13,8 @@ def keep_saturated(sources: np.ndarray, data: Rows, background: Rows, flags: np.
     """Give saturated pixels all their light above the sky as sources, in place.
 
     A model has seen few plateaus and may take a part of one for noise. Where it sees an artefact,
-    and no neighbour is saturated, it is right: that is a hot pixel, and stars are wider.
-
-    ``sources``, ``data`` and ``background``: of shape (ny, nx), in data units. ``flags``: uint8 of
-    shape (ny, nx), bits as in `bgrem.masks.flags`.
+    and no neighbour is saturated, it is right: that is a hot pixel, and stars are wider. The images have
+    the shape (ny, nx), in data units; the flags are those of `bgrem.masks.flags`.
     """
     for rows in row_strips(data.shape):
         if not (flags[rows] & SATURATED).any():

@@ -61,8 +61,7 @@ class SignificanceConstants:
     def from_json(cls, text: str) -> "SignificanceConstants":
         """Read what `to_json` wrote; a constant that is missing has its default.
 
-        Raises TypeError if there is another constant; ValueError if the text is no JSON object of
-        numbers.
+        Raises TypeError for an unknown constant, and ValueError if the text is no JSON object of numbers.
         """
         return cls(**{name: float(value) for name, value in json.loads(text).items()})
 

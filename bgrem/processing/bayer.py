@@ -78,13 +78,11 @@ class BayerSky:
 
 
 def is_bayer(data: np.ndarray, header: Mapping[str, Any]) -> bool:
-    """Whether an image is the mosaic of a Bayer filter.
+    """Whether an image of shape (ny, nx) is the mosaic of a Bayer filter.
 
-    So says a card BAYERPAT, or the pixels: the two diagonals of the 2 x 2 cell hold the greens, and
-    red and blue. Their medians differ by a good part of the noise, with the same sign in every part
-    of the image; the odd and even rows and columns of a detector do not make the diagonals differ.
-
-    ``data``: image of shape (ny, nx). ``header``: its header.
+    The card BAYERPAT decides, or the pixels: one diagonal of the 2 x 2 cell holds the greens, the other red
+    and blue. Their medians differ by a good part of the noise, with the same sign in every part of the
+    image; odd and even rows and columns of a detector do not make the diagonals differ.
     """
     if data.ndim != 2 or min(data.shape) < SMALLEST_MOSAIC:
         return False
@@ -131,8 +129,8 @@ def separate_mosaic(
 ) -> Separation:
     """Separate the four planes of a Bayer mosaic and interleave their parts.
 
-    ``separate`` is `bgrem.separate` with its model, and the others are as for it, with lengths in pixels of the
-    mosaic. The sky of what is returned is a `BayerSky`.
+    ``separate`` is `bgrem.separate` with its model. The other parameters are as for it, with lengths in
+    pixels of the mosaic. The sky of the result is a `BayerSky`.
     """
     options = replace(
         options,

@@ -35,17 +35,12 @@ def process_on_cluster(
     device: str = "auto",
     **options,
 ) -> Iterator[Result | Failure]:
-    """Process images on an existing cluster.
+    """Process images on the workers of a Dask cluster, and yield the outcomes as they finish.
 
-    The workers must see the files and the model under the same names as this process. If a worker
-    dies, the scheduler gives its image to another one.
-
-    ``paths``: files. ``scheduler``: address of the scheduler, ``tcp://host:port``. ``model``: name
-    or path of the model; each worker loads it once. ``engine`` and ``device``: as for
-    `~bgrem.inference.model.load_model`, on the worker. ``options``: as for
-    `~bgrem.processing.files.process_file`.
-    Yields: one for each image, in the order in which they finish.
-    Raises ValueError if no scheduler answers at this address; ImportError if Dask is not installed.
+    The workers must see the files and the model under the same names as this process. If a worker dies,
+    the scheduler gives its image to another one. ``scheduler`` is an address, ``tcp://host:port``. Each
+    worker loads the model once, for the engine and the device. The options are those of `process_file`.
+    Raises ValueError if no scheduler answers, and ImportError if Dask is not installed.
     """
     from distributed import Client, as_completed
 

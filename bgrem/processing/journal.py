@@ -35,9 +35,9 @@ class Journal:
         return self._entry(output).get("key") == key
 
     def result(self, output: Path, key: str) -> dict | None:
-        """The result that was noted for an output; None if it is not done or has changed since.
+        """The result that was noted for an output, None if it is not done or has changed since.
 
-        ``key``: `fingerprint` of the input and the options.
+        ``key`` is the `fingerprint` of the input and the options.
         """
         entry = self._entry(output)
         done = entry.get("key") == key and "result" in entry
@@ -79,13 +79,10 @@ class Journal:
 
 
 def fingerprint(path: Path, options: Mapping, *, version: str, model: str) -> str:
-    """A hash of an input and of all that its output depends on.
+    """A hexadecimal hash of an input and of all that its output depends on.
 
-    ``path``: the input, identified by its size and modification time. ``options``: files named in
-    it are also identified by size and modification time. ``version`` and ``model``: version of
-    bgrem, and the hash of the model.
-    Returns: hexadecimal.
-    Raises OSError if the input cannot be found.
+    The input, and files that options name, are identified by size and modification time. ``version`` is
+    that of bgrem, ``model`` the hash of the model. Raises OSError if the input cannot be found.
     """
     used = {
         name: (_option_text(value), _state(named_file(value))) for name, value in options.items()

@@ -93,10 +93,10 @@ class Log(AbstractContextManager):
 
 
 def record(outcome: Result | Failure) -> dict:
-    """The outcome of an image as values that JSON can hold.
+    """The outcome of an image as values that JSON can hold; None for those that do not exist.
 
-    Returns: file, output, status ("done", "failed", or "skipped" if an earlier run did it),
-    seconds, model, sky, rms, norm, warnings, error, report; None for values that do not exist.
+    They are file, output, status ("done", "failed", or "skipped" if an earlier run did it), seconds, model,
+    sky, rms, norm, warnings, error and report.
     """
     if isinstance(outcome, Failure):
         return {

@@ -14,22 +14,13 @@ __all__ = ["check_output", "existing_folder", "expanded_paths", "output_path"]
 def output_path(
     path: str | os.PathLike, *, prefix: str = "BGRem_", output_dir: str | os.PathLike | None = None
 ) -> Path:
-    """The path of the output of an input.
-
-    ``path``: the input. ``output_dir``: default: the input's folder.
-    Returns: ``prefix`` + the name of the input, in that folder.
-    """
+    """The path of an output: ``prefix`` + the name of the input, in ``output_dir`` or beside the input."""
     path = Path(path)
     return (path.parent if output_dir is None else Path(output_dir)) / (prefix + path.name)
 
 
 def check_output(output: Path, path: Path, overwrite: bool) -> None:
-    """Check before the work that the output can be written after it.
-
-    ``output`` and ``path``: paths of the output and of the input. ``overwrite``: whether an
-    existing output may be replaced.
-    Raises FitsError if the output cannot be written.
-    """
+    """Refuse before the work an output that could not be written after it, with a FitsError."""
     if not path.exists():
         raise FitsError(f"{path}: no such file")
     if output.absolute() == path.absolute() or (output.exists() and output.samefile(path)):
@@ -55,11 +46,10 @@ def existing_folder(folder: Path) -> Path:
 
 
 def expanded_paths(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[Path | Failure]:
-    """The files that the paths stand for, without duplicates.
+    """The files that files, folders and globs stand for, without duplicates.
 
-    ``paths``: files, folders and globs. ``prefix``: files whose names begin with it are left out in
-    folders and globs.
-    Yields a failure for each path that stands for no file.
+    In folders and globs, names that begin with ``prefix`` are left out. A path that stands for no file
+    gives a `Failure`.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]

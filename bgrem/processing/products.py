@@ -37,10 +37,9 @@ def product_of(
     nonnegative: bool,
     keep_level: bool,
 ) -> Product:
-    """What is written of an image, and what undoes it where its planes are saved.
+    """What is written of an image, and what undoes it if its planes are saved.
 
-    ``products`` and ``planes``: from `separate_planes`. ``nonnegative`` and ``keep_level``: as for
-    `bgrem.process_file`.
+    ``products`` and ``planes`` are those of `separate_planes`; the options are those of `process_file`.
     """
     sources, saved = products.pop("SOURCES"), products
     levels = [
@@ -78,15 +77,12 @@ def separate_planes(
     run: Run,
     watch: Callable[[Separation], None],
 ) -> tuple[dict[str, np.ndarray], list[PlaneFacts]]:
-    """The products by EXTNAME, each of the image's stored shape, and the facts of each plane.
+    """The products by EXTNAME, each of the stored shape of the image, and the facts of each plane.
 
-    A plane of a cube that cannot be separated (a constant one) is left alone, with a warning.
-
-    ``maps``: mask, weight and saturation. ``separate``: `bgrem.background.separate` with its model
-    and options. ``save``: keys of `SAVED_PLANES`. ``nonnegative``: move what is negative in the
-    sources to the noise. ``watch``: is shown each plane's parts.
-    Returns: ``products``; ``facts``.
-    Raises FitsError if no plane can be separated, or the model does not give what is to be saved.
+    A plane of a cube that cannot be separated (a constant one) is left alone, with a warning. ``separate``
+    is `bgrem.separate` with its model and options, ``save`` are keys of `SAVED_PLANES`. With
+    ``nonnegative`` the negative part of the sources goes to the noise. ``watch`` is called with the parts
+    of each plane. Raises FitsError if no plane can be separated, or the model gives no plane to save.
     """
     planes = as_planes(image.data)
     products: dict[str, np.ndarray] = {}

@@ -48,11 +48,9 @@ PlaneFacts = Provenance | LeftAlone
 def provenance_cards(
     planes: Sequence[PlaneFacts], *, nonnegative: bool, keep_level: bool
 ) -> list[tuple[str, object, str]]:
-    """Provenance as cards; the level and rms of each plane of a cube have numbered ones.
+    """Provenance as cards (keyword, value, comment); level and rms of the planes of a cube are numbered.
 
-    ``planes``: at least one was separated. ``nonnegative`` and ``keep_level``: as for
-    `bgrem.processing.files.process_file`.
-    Returns: keyword, value and comment.
+    At least one plane must have been separated.
     """
     first = _first(planes)
     cards = [

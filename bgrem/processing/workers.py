@@ -36,12 +36,10 @@ def process_locally(
     device: str = "auto",
     **options,
 ) -> Iterator[Result | Failure]:
-    """Process images in several processes, each with its share of the cores.
+    """Process images in several processes, each with its share of the cores; yield outcomes as they finish.
 
-    ``paths``: files. ``workers``: number of processes. ``model``: name or path of the model; each
-    process loads it once. ``engine`` and ``device``: as for `~bgrem.inference.model.load_model`.
-    ``options``: as for `~bgrem.processing.files.process_file`.
-    Yields: one for each image, in the order in which they finish.
+    Each process loads the model once, for the engine and the device. The options are those of
+    `process_file`.
     """
     placing = {name: options[name] for name in ("prefix", "output_dir") if name in options}
     waiting = deque((path, 1) for path in paths)

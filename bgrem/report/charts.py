@@ -30,11 +30,7 @@ class Axis:
 
 
 def noise_chart(pull: np.ndarray) -> str:
-    """Histogram of noise / rms, with a unit Gaussian for comparison.
-
-    ``pull``: noise / rms of pixels, finite.
-    Returns: an SVG.
-    """
+    """Histogram of noise / rms of pixels, all finite, with a unit Gaussian for comparison, as SVG."""
     edges = np.linspace(-WIDEST, WIDEST, NOISE_BINS + 1)
     density = np.histogram(np.clip(pull, -WIDEST, WIDEST), edges)[0] / (
         max(pull.size, 1) * (edges[1] - edges[0])
@@ -65,11 +61,9 @@ def noise_chart(pull: np.ndarray) -> str:
 
 
 def flux_chart(snr: np.ndarray, ratio: np.ndarray) -> str:
-    """Flux on the sources over flux on data - background, with the running median.
+    """Flux on the sources over flux on data - background against S/N, with the running median, as SVG.
 
-    ``snr`` and ``ratio``: sources whose ratio is not finite, or whose S/N is at most 1, are left
-    out.
-    Returns: an SVG.
+    Sources whose ratio is not finite, or whose S/N is at most 1, are left out.
     """
     good = np.isfinite(ratio) & (snr > 1)
     snr, ratio = snr[good], ratio[good]

@@ -119,11 +119,9 @@ def image_page(
 
 
 def index_page(pages: Sequence[Path], folder: Path) -> str:
-    """The index of several images' pages.
+    """The index of the pages of several images, as HTML, with links relative to ``folder``.
 
-    ``pages``: made by `image_page`; each holds its own thumbnail and its line of the index.
-    ``folder``: the folder of the index; the links are relative to it.
-    Returns: HTML.
+    Each page holds its own thumbnail and its line of the index.
     """
     images = [
         json.loads(SUMMARY.search(page.read_text(encoding="utf-8"))[1])

@@ -59,10 +59,9 @@ class Pages:
             self._parts = parts
 
     def write(self, name: str, **facts) -> None:
-        """Write the page and the picture.
+        """Write the page and the picture of the image of this name.
 
-        ``name``: of the image. ``facts``: ``header``, ``cards`` and ``warnings`` of
-        `bgrem.report.document.image_page`.
+        The facts are ``header``, ``cards`` and ``warnings`` of `bgrem.report.image_page`.
         """
         if self._planes > 1:
             name += f" (the first of {self._planes} planes)"

@@ -31,10 +31,9 @@ def block_factor(shape, side: int) -> int:
 
 
 def averaged(part: Rows, factor: int) -> np.ndarray:
-    """Means of blocks of `factor` x `factor` pixels; blocks at the upper edges may be narrower.
+    """Means of blocks of ``factor`` x ``factor`` pixels; NaN for a block without a finite pixel.
 
-    ``part``: of shape (ny, nx). Only a strip of it is in memory at a time.
-    NaN where a block holds no finite pixel.
+    Blocks at the upper edges may be narrower. Only a strip of the image is in memory at a time.
     """
     ny, nx = part.shape
     small = np.empty((-(-ny // factor), -(-nx // factor)), np.float32)
@@ -98,8 +97,7 @@ class AsinhCodes:
 def stretched(values: np.ndarray, *, black: float = -2.0, white: float = 30.0) -> np.ndarray:
     """Grey levels by an asinh stretch; pixels without a value are black.
 
-    ``values``: in units of the sky rms, the sky at 0. ``black`` and ``white``: values that become
-    black and white.
+    ``values`` are in units of the sky rms, the sky at 0; ``black`` and ``white`` are the limits.
     """
     low, high = np.arcsinh(black), np.arcsinh(white)
     grey = 255 * (np.arcsinh(np.nan_to_num(values, nan=black)) - low) / (high - low)

@@ -36,21 +36,18 @@ GOLDEN_RATIO = 0.6180339887498949
 def clipped_modes(
     strip: np.ndarray, bad: np.ndarray | None, edges: np.ndarray, step: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Level and standard deviation of the sky in cells side by side, of pixels that are mostly sky.
+    """Level, standard deviation and seen part of the sky in cells side by side, float64 of shape (cells,).
 
-    SExtractor's estimate (clipping about the median, mode = 2.5 median - 1.5 mean)
-    needs a continuous distribution: of values in steps of 0.3 to 1 sigma it is
-    wrong by as much as 0.6 sigma. So a step is first filled evenly, by a
-    sequence and not by chance, and its variance is taken off again. Coarser steps
-    are those of few counts, whose noise is skewed: the mode is not its mean, and
-    the clipped mean is the estimate that is left.
+    SExtractor's estimate (clipping about the median, mode = 2.5 median - 1.5 mean) needs a continuous
+    distribution: of values in steps of 0.3 to 1 sigma it is wrong by as much as 0.6 sigma. So a step is
+    first filled evenly, by a sequence and not by chance, and its variance is subtracted again. Coarser
+    steps are those of few counts, whose noise is skewed: the mode is not its mean, and the clipped mean is
+    the remaining estimate.
 
-    ``strip``: rows of an image, float32 of shape (rows, nx). ``bad``: bool of that shape, True for
-    pixels that do not count; they may hold anything. ``edges``: int of shape (cells + 1,): the
-    columns between cells, 0 and nx included. ``step``: distance of the values that the image can
-    take; 0 if they are continuous.
-    Returns: ``level, spread, seen``: float64 of shape (cells,); ``seen`` is the part of the pixels
-    that count. Where none does, all three are 0.
+    ``strip`` holds rows of an image, float32 of shape (rows, nx), ``bad`` is True for pixels that do not
+    count. ``edges``, int of shape (cells + 1,), are the columns between cells, 0 and nx included; ``step``
+    is the distance of the possible values, 0 if they are continuous. All three results are 0 for a cell
+    without a pixel that counts.
     """
     seen = _seen(bad, edges, len(strip))
     median, spread = _quartiles(strip, bad, edges)
@@ -72,11 +69,9 @@ def clipped_modes(
 
 
 def clipped_mean(values: np.ndarray, step: float) -> tuple[float, float]:
-    """Mean and standard deviation within 3 sigma, and within 2 steps at the least.
+    """Mean and standard deviation of values within 3 sigma, and within 2 steps at least.
 
-    ``values``: at least one. ``step``: distance of the values that there can be; 0 if they are
-    continuous.
-    Returns: ``mean, deviation``.
+    ``step`` is the distance of the possible values, 0 if they are continuous.
     """
     values = values.astype(np.float64)
     mean, spread = np.mean(values), np.std(values)

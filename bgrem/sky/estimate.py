@@ -32,16 +32,12 @@ MANY_CELLS, LARGE_BOX = 1000, 64
 def center_and_scale(
     data: Rows, bad: Rows | None = None, *, samples: int = 1 << 20
 ) -> tuple[float, float]:
-    """The global median of an image and its robust standard deviation.
+    """The global median of an image and its robust standard deviation, above 0, in data units.
 
-    They only bring the image to numbers that single precision can hold, whatever
-    the unit and the bias level; the mesh measures the sky.
-
-    ``data``: image of shape (ny, nx), any numeric type. ``bad``: True where a pixel is bad. Pixels
-    that are not finite are always left out. ``samples``: about the largest number of pixels that
-    are looked at, evenly spaced.
-    Returns: ``center, scale``: in data units; ``scale`` is above 0.
-    Raises ValueError if the image has no good pixel, or is constant.
+    They only bring the image to numbers that single precision can hold, whatever the unit and the bias
+    level; the mesh measures the sky. Pixels that are bad or not finite are left out. At most about
+    ``samples`` pixels, evenly spaced, are used. Raises ValueError if the image has no good pixel, or is
+    constant.
     """
     values = _sample(data, bad, samples)
     if values.size == 0:
@@ -196,7 +192,7 @@ class _Hidden(NamedTuple):
 def fill_cells(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Interpolate the cells that are not good: each is the mean of its neighbours.
 
-    Returns: ``values`` themselves where all cells are good, or none.
+    If all cells are good, or none, the values stay as they are.
     """
     if good.all() or not good.any():
         return values

@@ -102,11 +102,7 @@ class Interpolated:
 
 
 def cell_edges(length: int, cells: int) -> np.ndarray:
-    """Borders of cells that share an axis evenly: no sliver is left at the end.
-
-    ``length``: pixels along the axis.
-    Returns: ``cells`` + 1 integers, from 0 to ``length``.
-    """
+    """Borders of cells that share an axis of ``length`` pixels evenly, ``cells`` + 1 integers from 0."""
     return np.round(np.linspace(0, length, cells + 1)).astype(int)
 
 

@@ -51,10 +51,7 @@ def strips_of(shape: tuple[int, int], rows: int = STRIP_HEIGHT) -> Iterator[tupl
 
 
 def average_blocks(x: Rows, bad: Rows | None, run: Run = IN_MEMORY) -> Blocks:
-    """Averages over blocks; a block counts where at least a quarter of it is good.
-
-    ``x``: image of shape (ny, nx). ``bad``: True where a pixel is bad.
-    """
+    """Averages over blocks; a block counts if at least a quarter of its pixels is good."""
     shape = tuple(-(-n // SKY_BLOCK) for n in x.shape)
     mean, known, flat = (np.empty(shape, kind) for kind in (np.float32, bool, bool))
 
@@ -128,10 +125,9 @@ def _in_square(flat: np.ndarray) -> np.ndarray:
 
 
 def object_blocks(blocks: Blocks, mesh: Mesh) -> np.ndarray:
-    """Blocks that belong to objects, at the size of a block and of a halo.
+    """Blocks that belong to objects, at the size of a block and of a halo, bool.
 
-    ``mesh``: level and noise of the same image.
-    Returns: bool, of the shape of ``blocks.mean``.
+    The mesh is the level and the noise of the same image.
     """
     count = mesh.quantisation
     significance = _block_significance(blocks, mesh)
@@ -145,15 +141,11 @@ def object_blocks(blocks: Blocks, mesh: Mesh) -> np.ndarray:
 
 
 def object_mask(x: Rows, bad: Rows | None, mesh: Mesh) -> np.ndarray:
-    """Pixels that belong to objects, faint halos included.
+    """Pixels that belong to objects, faint halos included, bool of shape (ny, nx).
 
-    The image without its background is averaged over blocks of 4 and of 16 pixels
-    and slightly smoothed; what stands out of the noise of these averages is
-    widened by one block.
-
-    ``x``: image of shape (ny, nx). ``bad``: True where a pixel is bad. ``mesh``: sky level and
-    noise, in the units of ``x``.
-    Returns: bool of shape (ny, nx).
+    The image without its background is averaged over blocks of 4 and of 16 pixels and slightly smoothed;
+    what stands out of the noise of these averages is widened by one block. The mesh is in the units of
+    ``x``.
     """
     ny, nx = x.shape
     return expand(object_blocks(average_blocks(x, bad), mesh), SKY_BLOCK)[:ny, :nx]
@@ -246,14 +238,11 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def absorbed_light(mesh: Mesh) -> tuple[int, int] | None:
-    """Where the mesh stands out most under an object.
+    """Pixel (x, y), from 0, where the mesh stands out most under an object; None if it does nowhere.
 
-    The sky changes slowly from cell to cell, and an object that fits into a cell is left out of
-    it. A cell that is higher than its neighbourhood, where an object covers most of it or of the
-    next one, has absorbed a part of that object's light.
-
-    ``mesh``: as `~bgrem.sky.estimate.estimate_mesh` gives it.
-    Returns: pixel (x, y), from 0, at the centre of the cell; None where nothing stands out.
+    The sky changes slowly from cell to cell, and an object that fits into a cell is left out of it. A cell
+    that is higher than its neighbourhood, where an object covers most of it or of the next one, has
+    absorbed a part of that object's light. The pixel is the centre of the cell.
     """
     if mesh.hidden is None or min(mesh.rms_mesh.shape) < 3:
         return None

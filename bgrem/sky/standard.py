@@ -44,9 +44,8 @@ def standardise(
 ) -> StandardImage:
     """Bring an image to numbers that single precision can hold, whatever its unit and bias level.
 
-    ``data``: image of shape (ny, nx). ``bad``: True where a pixel is bad. ``minpix``: as for
-    `bgrem.options.Options`.
-    Raises ValueError if the image has no good pixel, or is constant.
+    ``minpix`` is that of `bgrem.options.Options`. Raises ValueError if the image has no good pixel, or is
+    constant.
     """
     center, scale = center_and_scale(_raised(data, minpix), bad)
     if minpix == "auto":
@@ -89,10 +88,9 @@ def measure_sky(
 ) -> Mesh:
     """Level and noise of the sky, in units of ``image.scale``.
 
-    ``bad``: True where a pixel is bad. ``rms``: the rms map of a weight map
-    (`bgrem.sky.weights.rms_of_weight`); it is changed in place. ``box``: side of a cell in pixels,
-    where the options have none.
-    Raises ValueError if the normalisation factor is far from the noise.
+    ``rms`` is the rms map of a weight map, which is changed in place. ``box`` is the side of a cell in
+    pixels, unless the options have one. Raises ValueError if the normalisation factor is far from the
+    noise.
     """
     mesh = estimate_mesh(image.pixels, bad, box=options.box or box, run=run)
     if options.norm:

@@ -81,13 +81,11 @@ def _rms(weight: np.ndarray, kind: str) -> np.ndarray:
 
 
 def weighted_mesh(mesh: Mesh, x: Rows, bad: Rows | None, rms: np.ndarray) -> Mesh:
-    """Give a mesh the rms map of a weight map.
+    """A mesh with the rms map of a weight map.
 
-    ``mesh``: as measured in ``x``. ``x``: the image, of shape (ny, nx). ``bad``: True where a pixel
-    is bad. ``rms``: as `rms_of_weight` gives it; it is changed in place.
-    Returns: its rms is ``rms`` without the photon noise of sources, where the map contains it (the
-    model expects the noise of the sky), times the factor that makes it agree with ``mesh``; at
-    pixels without data it is that of ``mesh``.
+    ``rms`` is that of `rms_of_weight` and is changed in place. The photon noise of sources is subtracted, if
+    the map contains it (the model expects the noise of the sky), and a factor makes the map agree with the
+    mesh. Pixels without data have the rms of the mesh.
     """
     slope = _photon_slope(mesh, x, bad, rms)
     if slope:

@@ -14,6 +14,7 @@ from bgrem.arrays.rows import Computed, Derived
 from bgrem.detection.frame import measure_frame
 from bgrem.inference.denoiser import Denoiser, frame_vector
 from bgrem.inference.model import Model, ModelCard, load_model
+from bgrem.masks.filling import fill_bad_pixels
 from bgrem.masks.flags import count_unseen, flag_pixels, unseen_pixels
 from bgrem.masks.saturation import keep_saturated
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
@@ -97,9 +98,11 @@ def separate(
     image = standardise(data, bad, options.minpix, run)
     sky = measure_sky(image, bad, rms_map, options, box=model.card.box, run=run)
 
+    if bad is not None:
+        fill_bad_pixels(image.pixels, bad, sky.background, sky.rms, run)
+
     def in_sky_rms(rows: slice) -> np.ndarray:
-        strip = (image.pixels[rows] - sky.background[rows]) / sky.rms[rows]
-        return strip if bad is None else np.where(bad[rows], np.float32(0), strip)
+        return (image.pixels[rows] - sky.background[rows]) / sky.rms[rows]
 
     x = Computed(data.shape, np.float32, in_sky_rms, keep=True)
     frame = measure_frame(x, bad, step=sky.quantisation, fwhm=options.fwhm)

@@ -17,7 +17,7 @@ from report_card import add_seed, finish, make_parser, model_of, show_progress, 
 from bgrem.background import separate
 from bgrem.sky import mesh
 
-SIDE, STARS, SIGMA = 512, 60, 1.5
+SIGMA = 1.5  # px
 SKIES = (5e-4, 5e-3, 0.02, 0.05, 0.2)
 COUNTS = (0.0, 60.0, 200.0)
 SEEN = 0.02  # counts
@@ -27,6 +27,8 @@ PARTS_OF_STEP = (0.0, 0.25, mesh.LEAST_OF_STEP)
 def main(argv=None):
     parser = make_parser(__doc__)
     add_seed(parser)
+    parser.add_argument("--side", type=int, default=512, help="of a map in pixels (default: 512)")
+    parser.add_argument("--stars", type=int, default=60, help="of a map (default: 60)")
     options = parser.parse_args(argv)
     began = perf_counter()
     model = model_of(options)
@@ -34,7 +36,8 @@ def main(argv=None):
     for i, counts in enumerate(COUNTS):
         for j, level in enumerate(SKIES):
             show_progress(options, f"{counts:g} counts on {level:g}")
-            light, data = count_map(counts, level, stream(options.seed, i, j))
+            rng = stream(options.seed, i, j)
+            light, data = count_map(options.side, options.stars, counts, level, rng)
             parts = separate(data, model=model, maps=())
             row = {"counts of a star": counts, "sky": level}
             rows.append(
@@ -51,11 +54,11 @@ def main(argv=None):
     finish(options, tables, model=model, began=began)
 
 
-def count_map(counts, level, rng):
+def count_map(side, stars, counts, level, rng):
     """Expected counts of the stars, and a map."""
-    y, x = np.indices((SIDE, SIDE)).astype(np.float64)
-    light = np.zeros((SIDE, SIDE))
-    for a, b in rng.uniform(10, SIDE - 10, (STARS, 2)):
+    y, x = np.indices((side, side)).astype(np.float64)
+    light = np.zeros((side, side))
+    for a, b in rng.uniform(10, side - 10, (stars, 2)):
         light += np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * SIGMA**2))
     light *= counts / (2 * np.pi * SIGMA**2)
     return light, rng.poisson(level + light).astype(np.float32)

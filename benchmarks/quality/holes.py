@@ -25,7 +25,7 @@ BETA = 3.0
 FWHM = (2.2, 3.0, 4.0, 5.5)
 SNR = (100.0, 5000.0)
 SKY, VARIANCE, GAIN = 1000.0, 100.0, 1.5
-GRID, PITCH = 7, 72  # stars along each axis, and pixels between them
+PITCH = 72  # pixels between stars
 REACH = 25  # half length of a column, a row and a border in pixels
 KINDS = ("none", "core", "column", "row", "border", "slanted border", "3 columns", "cross", "pixel",
          "scattered", "wide core", "outside")  # fmt: skip
@@ -35,6 +35,7 @@ FALSE_RATE = 10.0  # per Mpix
 def main(argv=None):
     parser = make_parser(__doc__)
     add_seed(parser)
+    parser.add_argument("--grid", type=int, default=7, help="stars along each axis (default: 7)")
     parser.add_argument("--side", type=int, default=1024, help="of an empty frame in pixels")
     options = parser.parse_args(argv)
     began = perf_counter()
@@ -43,7 +44,7 @@ def main(argv=None):
     for k, kind in enumerate(KINDS):
         show_progress(options, kind)
         rows += [
-            kept_light(kind, value, model, options.seed, k)
+            kept_light(kind, value, model, (options.seed, k), options.grid)
             for value in (("NaN", "masked") if kind not in ("none", "outside") else ("",))
         ]
     show_progress(options, "empty sky")
@@ -52,12 +53,12 @@ def main(argv=None):
     finish(options, tables, model=model, began=began)
 
 
-def kept_light(kind, value, model, seed, number):
+def kept_light(kind, value, model, streams, grid):
     """One line of the table: medians and least of the light that is kept, for each FWHM."""
     row = {"hole": kind, "bad pixels": value}
     for i, fwhm in enumerate(FWHM):
-        rng = stream(seed, number, i)
-        light, data, places = star_frame(kind, fwhm, rng)
+        rng = stream(*streams, i)
+        light, data, places = star_frame(kind, fwhm, rng, grid)
         bad = hole(kind, places, fwhm, light.shape, rng)
         mask = bad if value == "masked" else None
         data[bad] = 65535 if value == "masked" else np.nan
@@ -72,19 +73,19 @@ def kept_light(kind, value, model, seed, number):
     return row
 
 
-def star_frame(kind, fwhm, rng):
+def star_frame(kind, fwhm, rng, grid):
     """Light, data and places of stars on a grid, or along the left edge."""
-    side = GRID * PITCH
+    side = grid * PITCH
     y, x = np.indices((side, side)).astype(np.float64)
     core = fwhm / 2 / np.sqrt(2 ** (1 / BETA) - 1)
     places, light = [], np.zeros((side, side))
-    for i in range(GRID**2):
-        row, column = divmod(i, GRID)
+    for i in range(grid**2):
+        row, column = divmod(i, grid)
         a, b = ((place + 0.5) * PITCH + rng.uniform(-2, 2) for place in (column, row))
         if kind == "outside":
-            a, b = rng.uniform(-1.5, -0.5), (i + 0.5) * side / GRID**2
-            if i % 5:
-                continue
+            if i >= 2 * grid:
+                break
+            a, b = rng.uniform(-1.5, -0.5), (i + 0.5) * PITCH / 2
         snr = np.exp(rng.uniform(*np.log(SNR)))
         flux = snr * np.sqrt(VARIANCE * np.pi * fwhm**2 / (2 * np.log(2)))
         profile = (1 + ((x - a) ** 2 + (y - b) ** 2) / core**2) ** -BETA

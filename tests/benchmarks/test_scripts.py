@@ -426,7 +426,7 @@ def test_holes_and_few_counts_print_their_tables(command, tmp_path, toy_model_pa
     monkeypatch.setattr(holes, "KINDS", ("none", "core"))
     monkeypatch.setattr(holes, "false_detections", lambda *_: [])
     monkeypatch.setattr(few_counts, "SKIES", (0.2,))
-    tables = run(holes, toy_model_path, tmp_path, "--grid", "2")
+    tables = run(holes, toy_model_path, tmp_path, "--grid", "2")["tables"]
     assert [row["hole"] for row in tables["light kept beside holes"]] == ["none", "core", "core"]
-    tables = run(few_counts, toy_model_path, tmp_path, "--side", "96", "--stars", "3")
+    tables = run(few_counts, toy_model_path, tmp_path, "--side", "96", "--stars", "3")["tables"]
     assert [row["counts of a star"] for row in tables["few counts"]] == list(few_counts.COUNTS)

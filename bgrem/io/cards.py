@@ -144,5 +144,6 @@ def _card(keyword: str, value: bool | int | str, comment: bytes) -> bytes:
 
 
 def _comment(card: bytes) -> bytes:
-    """The comment of a card, with its slash."""
-    return card[VALUE.match(card, 10).end() : FITS_CARD].rstrip(b" \0")
+    """The comment of a card, with its slash; empty without one."""
+    rest = card[VALUE.match(card, 10).end() : FITS_CARD].rstrip(b" \0")
+    return rest if rest.startswith(b"/") else b""

@@ -214,7 +214,8 @@ def _advice(units: list[Unit]) -> str:
 def copy_unit(stream, contents, unit: Unit) -> None:
     """Write an HDU unchanged, with the padding that its end may lack."""
     copy_bytes(stream, contents, unit.start, unit.end)
-    stream.write(b"\0" * (padded(unit.end) - unit.end))
+    fill = b"\0" if unit.stop > unit.data else b" "  # of a header
+    stream.write(fill * (padded(unit.end) - unit.end))
 
 
 def copy_bytes(stream, contents, start: int, stop: int) -> None:

@@ -15,6 +15,7 @@ from astropy.io import fits
 from bgrem.arrays.tiling import row_strips
 from bgrem.io.cards import parsed_header
 from bgrem.io.hdus import CHUNK_PIXELS
+from bgrem.io.opening import sentence
 from bgrem.io.reading import (
     FitsError,
     FitsImage,
@@ -65,9 +66,10 @@ def undo(
 ) -> Path:
     """Restore the file that bgrem read from the file that it wrote.
 
-    Integer pixels are restored bit for bit, with BITPIX, BSCALE, BZERO, BLANK and the rest of the
-    header; float pixels within one unit in the last place of the largest of data, sources and
-    background. A tile-compressed image is tile-compressed again, by the lossless GZIP_2.
+    A file of integer pixels is restored byte for byte, before an outer gzip or bzip2. Float pixels are
+    restored within one unit in the last place of the largest of data, sources and background, and all
+    other bytes are the same. A tile-compressed image is tile-compressed again, by the lossless GZIP_2, with
+    the cards that it had.
 
     Parameters
     ----------
@@ -143,7 +145,12 @@ def _planes_of(
 def _kept(first: FitsImage, count: int, cleaned: Sequence[int]) -> dict[int, Kept]:
     """The rows of the table UNDO, by the index of the HDU."""
     tables = [unit for unit in first.units[count:] if unit.name == UNDO_TABLE]
-    rows = read_undo_table(first.contents, tables[-1]) if tables else []
+    try:
+        rows = read_undo_table(first.contents, tables[-1]) if tables else []
+    except (ValueError, TypeError, KeyError, IndexError, OSError, fits.VerifyError) as error:
+        raise FitsError(
+            f"{first.path}: {tables[-1].label} cannot be read ({sentence(error)})"
+        ) from None
     kept = {row.hdu: row for row in rows}
     if missing := [i for i in cleaned if i not in kept]:
         raise FitsError(

@@ -47,12 +47,14 @@ STALE_CARDS = re.compile(
 )
 # Those of the original in a tile-compressed image.
 STALE_TILE_CARDS = ("ZHECKSUM", "ZDATASUM")
+# Without these cards in order, no program can read the output.
+MANDATORY_CARDS = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS")
 # Cards of an image that do not describe the planes beside it: the structure and the name of its HDU, and
 # the levels of its saturated pixels.
 OWN_CARDS = re.compile(
-    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|GROUPS|EXTEND|BLOCKED|NEXTEND"
+    MANDATORY_CARDS.pattern + r"|GROUPS|EXTEND|BLOCKED|NEXTEND"
     r"|EXTNAME|EXTVER|EXTLEVEL|HDU(NAME|VER|LEVEL|CLAS\d)|(SCI|ERR|QUAL|CONF)DATA"
-    r"|SATURAT[EAB]|SATLEVEL|SATURATN"
+    r"|SATURAT[EAB]|SATLEVEL|SATURVAL"
 )
 # The planes that are not in the unit of the image.
 WITHOUT_UNIT = ("MASK", "SIGNIF")
@@ -268,6 +270,7 @@ def _product_cards(product: Product) -> Cards:
     cards.drop(STALE_CARDS.fullmatch)
     if image.compressed:
         cards.drop(STALE_TILE_CARDS.__contains__)
+    cards.without_nul(MANDATORY_CARDS.fullmatch)
     if product.planes and image.hdu == 0 and "EXTEND" not in cards:
         cards.insert_after(f"NAXIS{cards.value('NAXIS')}", ("EXTEND", True, "extensions follow"))
     header = fits.Header()

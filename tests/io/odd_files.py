@@ -77,6 +77,7 @@ def odd_files():
     whole = plain()
     table = fits.BinTableHDU.from_columns([fits.Column("A", "J", array=[1, 2])])
     other = table.header.tostring().encode() + table.data.tobytes().ljust(2880, b"\0")
+    empty = [card("XTENSION= 'IMAGE'"), *head(8, ())[1:], card("PCOUNT  = 0"), card("GCOUNT  = 1")]
     free = [card("BITPIX  = 16/ bits") if c.startswith(b"BITPIX") else c for c in head()]
     return files | {
         "END with NUL": plain(fill=b"\0"),
@@ -94,5 +95,6 @@ def odd_files():
         "trailing record": whole + b"SPECIAL RECORD".ljust(2880),
         "other HDU": whole + other,
         "other HDU, unpadded": whole + other[: -2880 + table.data.nbytes],
+        "unpadded header": whole + b"".join([*empty, b"END".ljust(80)]),
         "other HDU, trailing bytes": whole + other[:-1] + b"\1" + b"x" * 100,
     }

@@ -119,10 +119,10 @@ def _raw_cards(header: bytes) -> Iterator[bytes]:
 
 
 def _joined(cards: Iterable[bytes]) -> Iterator[bytes]:
-    """Cards with the CONTINUE cards of their long strings."""
+    """Cards with the CONTINUE cards after them, which readers join to any card."""
     whole = b""
     for card in cards:
-        if card[:8] == b"CONTINUE" and b"'" in whole:
+        if card[:8] == b"CONTINUE":
             whole += card
             continue
         if whole:

@@ -16,21 +16,15 @@ import numpy as np
 from astropy.io import fits
 
 from bgrem.arrays.rows import release
+from bgrem.io.cards import FITS_BLOCK, Cards, header_end, parsed_header
 from bgrem.io.opening import FitsError, advice, sentence
 
 __all__ = [
-    "CHUNK_PIXELS", "PRINTABLE", "Unit", "checked_header", "choose_unit", "copy_bytes",
-    "copy_unit", "find_units", "header_end", "lengths", "ones_complement_sum", "padded",
-    "words_of",
+    "CHUNK_PIXELS", "Unit", "checked_header", "choose_unit", "copy_bytes", "copy_unit", "data_sum",
+    "find_units", "lengths", "ones_complement_sum", "padded", "words_of",
 ]  # fmt: skip
 
-FITS_BLOCK = 2880  # bytes
-FITS_CARD = 80  # bytes
 CHUNK_PIXELS = 1 << 20  # converted at a time: a limit on the memory of temporary arrays
-
-# Headers are printable ASCII (Standard, section 3.2). Other bytes, such as tabs or degree signs, are
-# replaced, so that the file can still be read.
-PRINTABLE = bytes(i if 32 <= i < 127 else ord(" " if i < 32 else "?") for i in range(256))
 
 
 @dataclass(frozen=True)
@@ -111,7 +105,7 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
         if data is None:
             raise FitsError(f"{path}: truncated, the header of HDU {len(units)} has no END")
         try:
-            header = fits.Header.fromstring(contents[start:data].translate(PRINTABLE))
+            header = parsed_header(contents[start:data])
             stop = data + _data_length(header)
             unit = Unit(len(units), header, start, data, stop, min(size, padded(stop)))
             _ = unit.label, unit.complaint  # these read the cards that later steps rely on
@@ -129,15 +123,6 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
     rest = contents[start:size]
     notes = [f"ignored {len(rest)} bytes after the last HDU"] if rest.strip(b"\0 ") else []
     return units, notes
-
-
-def header_end(contents, start: int) -> int | None:
-    """Offset of the block after the one that holds the END card."""
-    for block in range(start, len(contents), FITS_BLOCK):
-        cards = contents[block : block + FITS_BLOCK]
-        if any(cards[i : i + 8] == b"END     " for i in range(0, len(cards), FITS_CARD)):
-            return min(block + FITS_BLOCK, len(contents))
-    return None
 
 
 def _axes(header: fits.Header, keyword: str) -> tuple[int, ...]:
@@ -242,17 +227,28 @@ def copy_bytes(stream, contents, start: int, stop: int) -> None:
 # --- sums (Standard, appendix J): they reveal a file that was damaged in transfer
 
 
-def checked_header(header: fits.Header, datasum: int) -> bytes:
-    """The bytes of a header with DATASUM and CHECKSUM, which are set in it.
+def checked_header(cards: Cards, datasum: int) -> bytes:
+    """The bytes of a header whose DATASUM and CHECKSUM are right, which are set in the cards if present.
 
     ``datasum`` is the `ones_complement_sum` of the data; the whole HDU then sums to minus 0.
     """
-    header["DATASUM"] = (str(datasum), "sum of the data, ones' complement")
-    header["CHECKSUM"] = ("0" * 16, "makes the sum of the HDU zero")
-    blank = header.tostring().encode("ascii")
-    total = ones_complement_sum(np.frombuffer(blank, ">u4"), datasum)
-    header["CHECKSUM"] = _encoded(~total & 0xFFFFFFFF)
-    return header.tostring().encode("ascii")
+    if "DATASUM" in cards:
+        cards.set("DATASUM", str(datasum))
+    if "CHECKSUM" in cards:
+        cards.set("CHECKSUM", "0" * 16)
+        total = ones_complement_sum(np.frombuffer(cards.tobytes(), ">u4"), datasum)
+        cards.set("CHECKSUM", _encoded(~total & 0xFFFFFFFF))
+    return cards.tobytes()
+
+
+def data_sum(contents, unit: Unit) -> int:
+    """The `ones_complement_sum` of the data of an HDU."""
+    total = 0
+    for start in range(unit.data, unit.end, 4 * CHUNK_PIXELS):
+        part = contents[start : min(start + 4 * CHUNK_PIXELS, unit.end)]
+        total = ones_complement_sum(words_of(part), total)
+        release(contents)
+    return total
 
 
 def ones_complement_sum(words: np.ndarray, start: int = 0) -> int:

@@ -17,9 +17,9 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from bgrem.arrays.rows import MEMORY, Derived, Memory, Stored, release
+from bgrem.arrays.rows import MEMORY, Derived, Memory, Stored
 from bgrem.arrays.tiling import row_strips
-from bgrem.io.hdus import CHUNK_PIXELS, Unit, choose_unit, find_units, ones_complement_sum
+from bgrem.io.hdus import CHUNK_PIXELS, Unit, choose_unit, data_sum, find_units
 from bgrem.io.opening import FitsError, read_contents
 from bgrem.io.tile_compression import decompress_tiles
 
@@ -233,9 +233,4 @@ def _sum_matches(contents, unit: Unit) -> bool:
     announced = str(unit.header.get("DATASUM", "")).strip()
     if not announced.isdigit() or (unit.end - unit.data) % 4:
         return True
-    total = 0
-    for start in range(unit.data, unit.end, 4 * CHUNK_PIXELS):
-        count = (min(start + 4 * CHUNK_PIXELS, unit.end) - start) // 4
-        total = ones_complement_sum(np.frombuffer(contents, ">u4", count, start), total)
-        release(contents)
-    return total == int(announced)
+    return data_sum(contents, unit) == int(announced)

@@ -4,6 +4,7 @@ import gzip
 import io
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,12 @@ from astropy.io import fits
 
 from bgrem.arrays.rows import Memory, Scratch
 from bgrem.arrays.tiling import row_strips
+from bgrem.io.cards import PRINTABLE, Cards
 from bgrem.io.hdus import (
     CHUNK_PIXELS,
-    PRINTABLE,
     Unit,
     checked_header,
     copy_bytes,
-    header_end,
     lengths,
     ones_complement_sum,
     padded,
@@ -27,9 +27,19 @@ from bgrem.io.hdus import (
 )
 from bgrem.io.opening import FitsError, sentence
 
-__all__ = ["decompress_tiles", "hdu_bytes", "write_tiles"]
+__all__ = ["TILE_CARDS", "decompress_tiles", "tiles_head", "write_tiles"]
 
 MOST_INT32 = 2**31 - 1
+# The cards of the former tiles: further columns, properties of columns, settings of the compression.
+OLD_TILES = re.compile(
+    r"T(TYPE|FORM)(?!1$)\d+|T(UNIT|NULL|SCAL|ZERO|DISP|DIM)\d+|THEAP"
+    r"|Z(NAME|VAL)\d+|ZQUANTIZ|ZDITHER0|ZMASKCMP|ZSCALE|ZZERO"
+)
+# All cards that describe the table of tiles, and not the image in it.
+TILE_CARDS = re.compile(
+    OLD_TILES.pattern + r"|TFIELDS|TTYPE1|TFORM1|Z(IMAGE|CMPTYPE|BITPIX|NAXIS\d*|TILE\d+|BLANK)"
+    r"|Z(SIMPLE|EXTEND|BLOCKED|TENSION|PCOUNT|GCOUNT|HECKSUM|DATASUM)"
+)
 
 
 def decompress_tiles(contents, unit: Unit, path: Path, store: Memory):
@@ -103,8 +113,23 @@ def _memory() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def write_tiles(stream, pixels, header: fits.Header, store: Memory) -> None:
-    """Write one HDU, each row compressed without loss by GZIP_2 (Standard, section 10.4.2)."""
+def write_tiles(stream, pixels, cards: Cards, store: Memory) -> int:
+    """Write one HDU, each row compressed without loss by GZIP_2 (Standard, section 10.4.2).
+
+    Parameters
+    ----------
+    stream : file
+    pixels : array_like
+    cards : Cards
+        Those of a tile-compressed HDU. The cards of its tiles are changed to those of the new tiles.
+    store : `~bgrem.arrays.rows.Memory`
+        Where the tiles are kept.
+
+    Returns
+    -------
+    int
+        The sum of the data.
+    """
     lines = pixels.reshape(-1, pixels.shape[-1])
     with store.file() as heap:
         sizes = []
@@ -114,15 +139,16 @@ def write_tiles(stream, pixels, header: fits.Header, store: Memory) -> None:
         size = heap.tell()
         table = _descriptors(sizes, size)
         heap.write(b"\0" * (padded(len(table) + size) - len(table) - size))
-        header = _tiled_header(pixels, header, table, max(sizes), size)
+        _set_tiles(cards, pixels, table, max(sizes), size)
         total = ones_complement_sum(words_of(table))
         for part in _parts(heap):
             # The heap begins at a whole word: descriptors are of 8 or 16 bytes.
             total = ones_complement_sum(words_of(part), total)
-        stream.write(checked_header(header, total))
+        stream.write(checked_header(cards, total))
         stream.write(table)
         for part in _parts(heap):
             stream.write(part)
+    return total
 
 
 def _parts(file) -> Iterator[bytes]:
@@ -144,34 +170,33 @@ def _descriptors(sizes: Sequence[int], size: int) -> bytes:
     return np.stack([sizes, starts], axis=1).astype(">i8" if size > MOST_INT32 else ">i4").tobytes()
 
 
-def _tiled_header(
-    pixels, header: fits.Header, table: bytes, longest: int, size: int
-) -> fits.Header:
-    """The header of a tile-compressed image: that of astropy for a single row, extended."""
-    header = header.copy()
-    scaling = [header.cards[key] for key in ("BSCALE", "BZERO", "BLANK") if key in header]
-    for card in scaling:
-        header.remove(card.keyword)
-    row = np.zeros((*(1 for _ in pixels.shape[:-1]), pixels.shape[-1]), pixels.dtype)
-    unit = fits.CompImageHDU(row, header, compression_type="GZIP_2", quantize_level=0)
-    # Set after the compression; astropy would apply them if they were set before.
-    for card in scaling:
-        unit.header.set(*card)
-    text = hdu_bytes(unit)
-    tiled = fits.Header.fromstring(text[: header_end(text, 0)])
+def _set_tiles(cards: Cards, pixels, table: bytes, longest: int, size: int) -> None:
+    """Describe tiles of one row each in the header of a tile-compressed image."""
+    cards.drop(OLD_TILES.fullmatch)
+    if pixels.dtype.kind == "f":
+        cards.drop("ZBLANK".__eq__)  # of quantised floats
     tiles = math.prod(pixels.shape[:-1])
-    tiled["NAXIS1"] = len(table) // tiles
-    tiled["NAXIS2"] = tiles
-    tiled["PCOUNT"] = size
-    tiled["TFORM1"] = f"1{'Q' if size > MOST_INT32 else 'P'}B({longest})"
-    for i, length in enumerate(pixels.shape[::-1]):
-        tiled[f"ZNAXIS{i + 1}"] = length
-    return tiled
+    bits = 8 * pixels.dtype.itemsize
+    cards.set("NAXIS1", len(table) // tiles)
+    cards.set("NAXIS2", tiles)
+    cards.set("PCOUNT", size)
+    cards.set("TFIELDS", 1)
+    cards.set("TTYPE1", "COMPRESSED_DATA")
+    cards.set("TFORM1", f"1{'Q' if size > MOST_INT32 else 'P'}B({longest})")
+    cards.set("ZBITPIX", -bits if pixels.dtype.kind == "f" else bits)
+    cards.set("ZCMPTYPE", "GZIP_2")
+    for n in range(1, pixels.ndim + 1):
+        if f"ZTILE{n}" in cards:
+            cards.set(f"ZTILE{n}", pixels.shape[-1] if n == 1 else 1)
 
 
-def hdu_bytes(unit) -> bytes:
-    """The bytes of an HDU of astropy."""
-    file = io.BytesIO()
-    primary = fits.PrimaryHDU()
-    fits.HDUList([primary, unit]).writeto(file, checksum=True, output_verify="ignore")
-    return file.getvalue()[len(primary.header.tostring()) :]
+def tiles_head(shape: tuple[int, ...]) -> list[tuple[str, object]]:
+    """The first cards of a tile-compressed image extension, of values that `write_tiles` sets."""
+    axes = range(1, len(shape) + 1)
+    return [
+        ("XTENSION", "BINTABLE"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", 8), ("NAXIS2", 1),
+        ("PCOUNT", 0), ("GCOUNT", 1), ("TFIELDS", 1), ("TTYPE1", ""), ("TFORM1", ""),
+        ("ZIMAGE", True), ("ZTENSION", "IMAGE"), ("ZBITPIX", 8), ("ZNAXIS", len(shape)),
+        *((f"ZNAXIS{n}", shape[-n]) for n in axes), ("ZPCOUNT", 0), ("ZGCOUNT", 1),
+        *((f"ZTILE{n}", 1) for n in axes), ("ZCMPTYPE", ""),
+    ]  # fmt: skip

@@ -466,15 +466,12 @@ def test_checksum_text_sums_to_the_value(value):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["u1", "i2", "i4", "f4", "f8"]))
+@given(st.integers(2, 40), st.integers(2, 40), st.sampled_from(["u1", "i2", "i4", "f4", "f8"]))
 def test_checksums_agree_with_astropy(tmp_path_factory, ny, nx, dtype):
     folder = tmp_path_factory.mktemp("sums")
     data = np.random.default_rng(ny * nx).integers(0, 255, (ny, nx)).astype(dtype)
-    image = read_image(write(folder / "a.fits", np.ones((2, 2), np.float32)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(image.header, "NAXIS1", nx)
-        patch.setitem(image.header, "NAXIS2", ny)
-        write_one(folder / "b.fits", image, data)
+    image = read_image(write(folder / "a.fits", np.ones((ny, nx), np.float32)))
+    write_one(folder / "b.fits", image, data)
     with fits.open(io.BytesIO((folder / "b.fits").read_bytes()), checksum=True) as hdus:
         assert hdus[0].verify_checksum() == hdus[0].verify_datasum() == 1
         np.testing.assert_array_equal(hdus[0].data, data)

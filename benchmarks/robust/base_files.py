@@ -2,9 +2,10 @@
 
 import bz2
 import gzip
-import io
+import tempfile
 import warnings
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
@@ -128,7 +129,8 @@ def _lsst(rng):
 
 
 def _groups(rng):
-    data = fits.GroupData(rng.normal(size=(3, 1, 4, 4)).astype("f4"), parnames=["U", "V"], pardata=[np.arange(3.0)] * 2, bitpix=-32)  # fmt: skip
+    values = np.ascontiguousarray(rng.normal(size=(3, 1, 4, 4)), dtype=np.float32)
+    data = fits.GroupData(values, parnames=["U"], pardata=[np.arange(3.0)], bitpix=-32)
     return [fits.GroupsHDU(data), fits.ImageHDU(_sky(rng, _shape(rng)))]
 
 
@@ -200,15 +202,14 @@ def base_file(kind, variant):
     """
     for attempt in range(100):
         rng = np.random.default_rng([KINDS.index(kind), variant, attempt])
-        file = io.BytesIO()
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), tempfile.NamedTemporaryFile() as file:
                 warnings.simplefilter("ignore")
                 units = fits.HDUList(_MAKERS[kind](rng))
-                units.writeto(file, checksum=bool(variant % 2))
+                units.writeto(file.name, checksum=bool(variant % 2), overwrite=True)
+                return Path(file.name).read_bytes()
         except ValueError:
             continue
-        return file.getvalue()
     raise AssertionError(f"no file of kind {kind}")
 
 

@@ -39,7 +39,9 @@ def main(argv=None):
 
         return work(folder, options.real)
     journal = folder / "seeds.jsonl"
-    done = {each["seed"]: each for each in map(json.loads, journal.open())} if journal.exists() else {}
+    done = (
+        {each["seed"]: each for each in map(json.loads, journal.open())} if journal.exists() else {}
+    )
     seeds = range(options.first, options.first + options.count)
     with journal.open("a") as file:
         for outcome in run([s for s in seeds if s not in done], folder, options):

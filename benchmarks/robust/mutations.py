@@ -1,5 +1,7 @@
 """Changes that break FITS files: bits, cards, blocks, tiles and their descriptors."""
 
+from itertools import pairwise
+
 import numpy as np
 from astropy.io import fits
 
@@ -8,28 +10,164 @@ from bgrem.io.hdus import ones_complement_sum, words_of
 __all__ = ["mutated"]
 
 BLOCK, CARD = 2880, 80
-STRUCTURE = (
-    "SIMPLE BITPIX NAXIS NAXIS1 NAXIS2 NAXIS3 NAXIS4 EXTEND PCOUNT GCOUNT GROUPS XTENSION "
-    "TFIELDS THEAP TFORM1 TFORM2 TFORM3 TTYPE1 TTYPE2 TSCAL1 TZERO1 TNULL1 TBCOL1 TBCOL2 TDIM1 "
-    "BSCALE BZERO BLANK EXTNAME EXTVER ZIMAGE ZBITPIX ZNAXIS ZNAXIS1 ZNAXIS2 ZTILE1 ZTILE2 "
-    "ZCMPTYPE ZQUANTIZ ZDITHER0 ZBLANK ZSCALE ZZERO ZNAME1 ZNAME2 ZVAL1 ZVAL2 ZSIMPLE ZTENSION "
-    "ZPCOUNT ZGCOUNT DATASUM CHECKSUM ZDATASUM ZHECKSUM"
-).split()
-OTHERS = (
-    "SATURATE GAIN EGAIN INSTRUME DETECTOR TELESCOP PLVER MP_BAD MP_SAT BAYERPAT CTYPE1 CRVAL1 "
-    "CD1_1 NEXTEND BUNIT INHERIT LONGSTRN BGR_NHDU BGR_VERS BGR_HDU BGR_HIST BGR_C1 BGR_C2 BGR_KEEP "
-    "BGR_LEVL END CONTINUE COMMENT DATE-OBS EXPTIME RDNOISE CCDSUM WCSAXES HISTORY"
-).split()
+STRUCTURE = [
+    "SIMPLE",
+    "BITPIX",
+    "NAXIS",
+    "NAXIS1",
+    "NAXIS2",
+    "NAXIS3",
+    "NAXIS4",
+    "EXTEND",
+    "PCOUNT",
+    "GCOUNT",
+    "GROUPS",
+    "XTENSION",
+    "TFIELDS",
+    "THEAP",
+    "TFORM1",
+    "TFORM2",
+    "TFORM3",
+    "TTYPE1",
+    "TTYPE2",
+    "TSCAL1",
+    "TZERO1",
+    "TNULL1",
+    "TBCOL1",
+    "TBCOL2",
+    "TDIM1",
+    "BSCALE",
+    "BZERO",
+    "BLANK",
+    "EXTNAME",
+    "EXTVER",
+    "ZIMAGE",
+    "ZBITPIX",
+    "ZNAXIS",
+    "ZNAXIS1",
+    "ZNAXIS2",
+    "ZTILE1",
+    "ZTILE2",
+    "ZCMPTYPE",
+    "ZQUANTIZ",
+    "ZDITHER0",
+    "ZBLANK",
+    "ZSCALE",
+    "ZZERO",
+    "ZNAME1",
+    "ZNAME2",
+    "ZVAL1",
+    "ZVAL2",
+    "ZSIMPLE",
+    "ZTENSION",
+    "ZPCOUNT",
+    "ZGCOUNT",
+    "DATASUM",
+    "CHECKSUM",
+    "ZDATASUM",
+    "ZHECKSUM",
+]
+OTHERS = [
+    "SATURATE",
+    "GAIN",
+    "EGAIN",
+    "INSTRUME",
+    "DETECTOR",
+    "TELESCOP",
+    "PLVER",
+    "MP_BAD",
+    "MP_SAT",
+    "BAYERPAT",
+    "CTYPE1",
+    "CRVAL1",
+    "CD1_1",
+    "NEXTEND",
+    "BUNIT",
+    "INHERIT",
+    "LONGSTRN",
+    "BGR_NHDU",
+    "BGR_VERS",
+    "BGR_HDU",
+    "BGR_HIST",
+    "BGR_C1",
+    "BGR_C2",
+    "BGR_KEEP",
+    "BGR_LEVL",
+    "END",
+    "CONTINUE",
+    "COMMENT",
+    "DATE-OBS",
+    "EXPTIME",
+    "RDNOISE",
+    "CCDSUM",
+    "WCSAXES",
+    "HISTORY",
+]
 NUMBERS = [
-    *("0 -1 1 2 3 4 7 8 16 32 -32 -64 999 1000 32767 65536 99999999 2147483647 2147483648").split(),
-    *("4294967296 9223372036854775807 9223372036854775808 100000000000000000000 -2147483648").split(),
-    *("-9223372036854775809 1.5 -0.5 1e300 1e400 -1e308 1e-310 1D5 NaN nan INF").split(),
+    *[
+        "0",
+        "-1",
+        "1",
+        "2",
+        "3",
+        "4",
+        "7",
+        "8",
+        "16",
+        "32",
+        "-32",
+        "-64",
+        "999",
+        "1000",
+        "32767",
+        "65536",
+        "99999999",
+        "2147483647",
+        "2147483648",
+    ],
+    *[
+        "4294967296",
+        "9223372036854775807",
+        "9223372036854775808",
+        "100000000000000000000",
+        "-2147483648",
+    ],
+    *[
+        "-9223372036854775809",
+        "1.5",
+        "-0.5",
+        "1e300",
+        "1e400",
+        "-1e308",
+        "1e-310",
+        "1D5",
+        "NaN",
+        "nan",
+        "INF",
+    ],
 ]
 WORDS = [
     *("'abc'", "''", "'", "'1'", "T", "F", "", "(1,2)", "'IMAGE'", "'BINTABLE'", "'TABLE'"),
-    *("'RICE_1'", "'GZIP_1'", "'GZIP_2'", "'PLIO_1'", "'HCOMPRESS_1'", "'NOCOMPRESS'", "'RICE_ONE'"),
+    *(
+        "'RICE_1'",
+        "'GZIP_1'",
+        "'GZIP_2'",
+        "'PLIO_1'",
+        "'HCOMPRESS_1'",
+        "'NOCOMPRESS'",
+        "'RICE_ONE'",
+    ),
     *("'1PB(99999)'", "'1QB'", "'1PE'", "'9999999A'", "'1D'", "'PJ'", "'SUBTRACTIVE_DITHER_1'"),
-    *("'NO_DITHER'", "'BLOCKSIZE'", "'BYTEPIX'", "'SCALE'", "'SMOOTH'", "'\xe9'", "'x' / '", "'SCI'"),
+    *(
+        "'NO_DITHER'",
+        "'BLOCKSIZE'",
+        "'BYTEPIX'",
+        "'SCALE'",
+        "'SMOOTH'",
+        "'\xe9'",
+        "'x' / '",
+        "'SCI'",
+    ),
 ]
 
 
@@ -56,11 +194,13 @@ def _layout(contents):
         if contents[i : i + 9] in (b"SIMPLE  =", b"XTENSION=")
     ]  # fmt: skip
     layout = []
-    for start, stop in zip(starts, [*starts[1:], len(contents)], strict=True):
+    for start, stop in pairwise([*starts, len(contents)]):
         ends = (i for i in range(start, stop, CARD) if contents[i : i + 8] == b"END     ")
         end = next(ends, None)
         if end is not None:
-            layout.append((start, min(start + -(-(end + CARD - start) // BLOCK) * BLOCK, stop), stop))
+            layout.append(
+                (start, min(start + -(-(end + CARD - start) // BLOCK) * BLOCK, stop), stop)
+            )
     return layout
 
 
@@ -120,7 +260,9 @@ def _set_value(rng, contents, layout, keywords):
     unit = _pick(rng, layout)
     cards = _cards_of(contents, unit)
     keyword = str(rng.choice(keywords))
-    own = [i for i, card in enumerate(cards) if bytes(card[:8]).decode("latin-1").strip() == keyword]
+    own = [
+        i for i, card in enumerate(cards) if bytes(card[:8]).decode("latin-1").strip() == keyword
+    ]
     new = _card_text(keyword, _value(rng))
     if own:
         cards[own[0]] = new
@@ -130,7 +272,9 @@ def _set_value(rng, contents, layout, keywords):
 
 
 def _structure_value(rng, contents, layout):
-    present = {bytes(card[:8]).decode("latin-1").strip() for u in layout for card in _cards_of(contents, u)}
+    present = {
+        bytes(card[:8]).decode("latin-1").strip() for u in layout for card in _cards_of(contents, u)
+    }
     known = [keyword for keyword in STRUCTURE if keyword in present]
     return _set_value(rng, contents, layout, known if rng.random() < 0.8 and known else STRUCTURE)
 

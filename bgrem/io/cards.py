@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 from astropy.io import fits
 
-__all__ = ["FITS_BLOCK", "FITS_CARD", "PRINTABLE", "Cards", "header_end", "parsed_header"]
+__all__ = [
+    "FITS_BLOCK",
+    "FITS_CARD",
+    "PRINTABLE",
+    "Cards",
+    "LenientHeader",
+    "header_end",
+    "parsed_header",
+    "unreadable",
+]
 
 FITS_BLOCK = 2880  # bytes
 FITS_CARD = 80  # bytes
@@ -18,8 +27,9 @@ FITS_CARD = 80  # bytes
 # replaced, so that the file can still be read.
 PRINTABLE = bytes(i if 32 <= i < 127 else ord(" " if i < 32 else "?") for i in range(256))
 
-# As astropy: END is the end also where NUL bytes or a comment follow, but ENDTIME is not.
-END_CARD = re.compile(rb"END(?![A-Z0-9_-])")
+# As astropy: END is the end also where NUL bytes or a comment follow and no further card, but ENDTIME is not.
+END_CARD = b"END".ljust(FITS_CARD)
+UNCLEAN_END = re.compile(rb"END(?![A-Z0-9_-])")
 # The value of a card, after the value indicator; the comment follows.
 VALUE = re.compile(rb" *(?:'(?:[^']|'')*'|[^/']*) *")
 
@@ -96,26 +106,57 @@ class Cards:
         return text.ljust(-(-len(text) // FITS_BLOCK) * FITS_BLOCK)
 
 
-def parsed_header(header: bytes) -> fits.Header:
+class LenientHeader(fits.Header):
+    """A header in which a card that cannot be read counts as missing, where there is a default for it."""
+
+    def get(self, key, default=None):
+        """The value of a card, or the default."""
+        try:
+            return super().get(key, default)
+        except fits.VerifyError:
+            return default
+
+
+def unreadable(header: fits.Header) -> list[str]:
+    """The keywords of the cards that cannot be read."""
+    found = []
+    for card in header.cards:
+        try:
+            _ = card.value
+        except fits.VerifyError:
+            found.append(card.keyword)
+    return found
+
+
+def parsed_header(header: bytes) -> LenientHeader:
     """The bytes of a header as astropy reads them; its cards are parsed when they are used."""
-    return fits.Header.fromstring(b"".join(_raw_cards(header)).translate(PRINTABLE))
+    return LenientHeader.fromstring(b"".join(_raw_cards(header)).translate(PRINTABLE))
 
 
 def header_end(contents, start: int) -> int | None:
     """Offset of the block after the one that holds the END card; None without such a card."""
     for block in range(start, len(contents), FITS_BLOCK):
-        cards = contents[block : block + FITS_BLOCK]
-        if any(END_CARD.match(cards, i) for i in range(0, len(cards), FITS_CARD)):
+        if _end_card(contents[block : block + FITS_BLOCK]) is not None:
             return min(block + FITS_BLOCK, len(contents))
     return None
 
 
+def _end_card(block: bytes) -> int | None:
+    """Offset of the END card in a block of a header."""
+    for i in range(0, len(block), FITS_CARD):
+        if UNCLEAN_END.match(block, i):
+            after = block[i + FITS_CARD :].strip(b"\0 ")
+            if block[i : i + FITS_CARD] == END_CARD or not after:
+                return i
+    return None
+
+
 def _raw_cards(header: bytes) -> Iterator[bytes]:
-    for i in range(0, len(header), FITS_CARD):
-        card = header[i : i + FITS_CARD]
-        if END_CARD.match(card):
-            return
-        yield card
+    """The cards up to END, which is in the last block."""
+    last = max(0, len(header) - 1) // FITS_BLOCK * FITS_BLOCK
+    end = _end_card(header[last:])
+    stop = len(header) if end is None else last + end
+    return (header[i : i + FITS_CARD] for i in range(0, stop, FITS_CARD))
 
 
 def _joined(cards: Iterable[bytes]) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ of 2880 bytes. With their positions, HDUs can be copied to another file byte for
 The rules are those of the FITS Standard 4.0 (Pence et al. 2010, A&A 524, A42, and its 2018 revision).
 """
 
+import io
 import math
 import re
 from collections.abc import Sequence
@@ -21,9 +22,15 @@ from bgrem.io.opening import FitsError, advice, sentence
 
 __all__ = [
     "CHUNK_PIXELS", "Unit", "checked_header", "choose_unit", "copy_bytes", "copy_unit", "data_sum",
-    "find_units", "lengths", "ones_complement_sum", "padded", "words_of",
+    "find_units", "lengths", "ones_complement_sum", "padded", "sum_matches", "words_of",
 ]  # fmt: skip
 
+EMPTY_PRIMARY = fits.PrimaryHDU().header.tostring().encode("ascii")
+KNOWN_HDUS = (
+    fits.PrimaryHDU, fits.ImageHDU, fits.BinTableHDU, fits.TableHDU, fits.GroupsHDU,
+    fits.hdu.nonstandard.FitsHDU, fits.hdu.base.NonstandardExtHDU,
+)  # fmt: skip
+MOST_FIELDS = 999  # of a table; also the most axes of an image
 CHUNK_PIXELS = 1 << 20  # converted at a time: a limit on the memory of temporary arrays
 
 
@@ -53,7 +60,7 @@ class Unit:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the image in numpy's order, () for an HDU without an image."""
-        if not self.compressed and self.header.get("XTENSION", "IMAGE").strip() != "IMAGE":
+        if not self.compressed and str(self.header.get("XTENSION", "IMAGE")).strip() != "IMAGE":
             return ()
         return _axes(self.header, "ZNAXIS" if self.compressed else "NAXIS")[::-1]
 
@@ -67,6 +74,8 @@ class Unit:
             return "holds a table, not an image" if "TABLE" in kind else f"holds no image ({kind})"
         if math.prod(self.shape) == 0 or not self.shape:
             return "holds no image"
+        if not self.compressed and _parameters(self.header) != (0, 1):
+            return "holds groups or parameters (PCOUNT, GCOUNT), not an image"
         if sum(n > 1 for n in self.shape) < 2 and len(self.shape) != 2:
             return f"is one-dimensional ({lengths(self.shape)}), not an image"
         return None
@@ -109,15 +118,18 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
             stop = data + _data_length(header)
             unit = Unit(len(units), header, start, data, stop, min(size, padded(stop)))
             _ = unit.label, unit.complaint  # these read the cards that later steps rely on
-        except (ValueError, TypeError, KeyError, fits.VerifyError) as error:
+            if stop > size:
+                raise FitsError(
+                    f"{path}: truncated, {unit.label} announces {stop - data} bytes of data and "
+                    f"the file has {max(0, size - data)}"
+                )
+            _check_as_astropy(contents[start:data].replace(b"\0", b" "), unit)
+        except FitsError:
+            raise
+        except (ValueError, TypeError, KeyError, OSError, fits.VerifyError) as error:
             raise FitsError(
                 f"{path}: HDU {len(units)} has a corrupt header ({sentence(error)})"
             ) from None
-        if stop > size:
-            raise FitsError(
-                f"{path}: truncated, {unit.label} announces {stop - data} bytes of data and "
-                f"the file has {max(0, size - data)}"
-            )
         units.append(unit)
         start = unit.end
     rest = contents[start:size]
@@ -125,27 +137,57 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
     return units, notes
 
 
+def _whole(header: fits.Header, keyword: str, default: int | None = None) -> int:
+    """A card that must be a whole number."""
+    value = header[keyword] if default is None else header.get(keyword, default)
+    if type(value) is not int:
+        raise ValueError(f"{keyword} is not a whole number")
+    return value
+
+
 def _axes(header: fits.Header, keyword: str) -> tuple[int, ...]:
-    axes = tuple(header[f"{keyword}{i + 1}"] for i in range(header[keyword]))
-    if not all(isinstance(n, int) and n >= 0 for n in axes):
+    number = _whole(header, keyword)
+    if not 0 <= number <= MOST_FIELDS:
+        raise ValueError(f"{keyword} is {number}")
+    axes = tuple(_whole(header, f"{keyword}{i + 1}") for i in range(number))
+    if not all(n >= 0 for n in axes):
         raise ValueError(f"{keyword}n is not a length")
     return axes
+
+
+def _parameters(header: fits.Header) -> tuple[int, int]:
+    return _whole(header, "PCOUNT", 0), _whole(header, "GCOUNT", 1)
 
 
 def _data_length(header: fits.Header) -> int:
     """Bytes of an HDU's data (Standard, equations 2 and 4)."""
     axes = _axes(header, "NAXIS")
-    bits = header["BITPIX"]
+    bits = _whole(header, "BITPIX")
     if bits not in (8, 16, 32, 64, -32, -64):
         raise ValueError(f"BITPIX is {bits}")
+    if not 0 <= _whole(header, "TFIELDS", 0) <= MOST_FIELDS:
+        raise ValueError(f"TFIELDS is {header['TFIELDS']}")
     if not axes:
         return 0
     groups = header.get("GROUPS") is True and axes[0] == 0
     count = math.prod(axes[1:] if groups else axes)
-    length = abs(bits) // 8 * header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + count)
-    if not isinstance(length, int) or length < 0:
+    parameters, number = _parameters(header)
+    length = abs(bits) // 8 * number * (parameters + count)
+    if length < 0:
         raise ValueError("PCOUNT or GCOUNT is not a count")
     return length
+
+
+def _check_as_astropy(header: bytes, unit: Unit) -> None:
+    """Check that astropy finds an HDU of the same size; another program would not find the next one."""
+    if unit.index:
+        header = EMPTY_PRIMARY + header
+    elif unit.header["SIMPLE"] is not True:
+        raise ValueError("SIMPLE is not T")
+    with fits.open(io.BytesIO(header), disable_image_compression=True) as hdus:
+        found = hdus[-1]
+        if not isinstance(found, KNOWN_HDUS) or found.size != unit.stop - unit.data:
+            raise ValueError("its cards of structure are not in their places")
 
 
 def padded(length: int) -> int:
@@ -250,6 +292,14 @@ def data_sum(contents, unit: Unit) -> int:
         total = ones_complement_sum(words_of(part), total)
         release(contents)
     return total
+
+
+def sum_matches(contents, unit: Unit) -> bool | None:
+    """Whether the data of an HDU agree with its DATASUM; None if it has none."""
+    announced = str(unit.header.get("DATASUM", "")).strip()
+    if not re.fullmatch("[0-9]{1,10}", announced) or (unit.end - unit.data) % 4:
+        return None
+    return data_sum(contents, unit) == int(announced)
 
 
 def ones_complement_sum(words: np.ndarray, start: int = 0) -> int:

@@ -5,7 +5,7 @@ pixels lost to rounding or an infinite value.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from astropy.io import fits
 
 from bgrem.arrays.tiling import row_strips
 from bgrem.io.cards import parsed_header
-from bgrem.io.hdus import CHUNK_PIXELS
-from bgrem.io.opening import sentence
+from bgrem.io.hdus import CHUNK_PIXELS, sum_matches
+from bgrem.io.opening import header_faults, sentence
 from bgrem.io.reading import (
     FitsError,
     FitsImage,
@@ -92,6 +92,17 @@ def undo(
     """
     path = Path(path)
     output = restored_path(path) if output is None else Path(output)
+    try:
+        with header_faults(f"{path}:"):
+            _undo(path, output, overwrite)
+    except (TypeError, KeyError, IndexError, OverflowError) as error:
+        raise FitsError(
+            f"{path}: cannot be undone, what bgrem wrote is damaged ({sentence(error)})"
+        ) from None
+    return output
+
+
+def _undo(path: Path, output: Path, overwrite: bool) -> None:
     first = read_image(path)
     headers = image_hdus(first)
     # If bgrem was run on its own output, the last run is undone.
@@ -102,10 +113,10 @@ def undo(
     count = max(runs)
     cleaned = [i for i, h in headers.items() if _is_product(h) and h["BGR_NHDU"] == count]
     planes = {i: _planes_of(first, headers, i, count) for i in cleaned}
+    _check_sums(first, [*cleaned, *(i for pair in planes.values() for i in pair)])
     kept = _kept(first, count, cleaned)
     pixels_of = {i: partial(_restored, first, planes[i], kept[i]) for i in cleaned}
     write_restored(output, first, kept, pixels_of, count, overwrite=overwrite)
-    return output
 
 
 def restored_path(path: Path) -> Path:
@@ -142,15 +153,21 @@ def _planes_of(
     return [found[name] for name in UNDO_PLANES]
 
 
+def _check_sums(first: FitsImage, hdus: Iterable[int]) -> None:
+    """Refuse an HDU whose data are not those that bgrem wrote: the sum of the planes would be wrong."""
+    for i in hdus:
+        unit = first.units[i]
+        if sum_matches(first.contents, unit) is False:
+            raise FitsError(
+                f"{first.path}: cannot be undone, {unit.label} does not match its DATASUM"
+            )
+
+
 def _kept(first: FitsImage, count: int, cleaned: Sequence[int]) -> dict[int, Kept]:
     """The rows of the table UNDO, by the index of the HDU."""
     tables = [unit for unit in first.units[count:] if unit.name == UNDO_TABLE]
-    try:
-        rows = read_undo_table(first.contents, tables[-1]) if tables else []
-    except (ValueError, TypeError, KeyError, IndexError, OSError, fits.VerifyError) as error:
-        raise FitsError(
-            f"{first.path}: {tables[-1].label} cannot be read ({sentence(error)})"
-        ) from None
+    _check_sums(first, [unit.index for unit in tables[-1:]])
+    rows = read_undo_table(first.contents, tables[-1]) if tables else []
     kept = {row.hdu: row for row in rows}
     if missing := [i for i in cleaned if i not in kept]:
         raise FitsError(

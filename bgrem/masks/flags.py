@@ -99,4 +99,9 @@ def _saturated(data: Rows, saturate) -> Rows | None:
         return _of_shape(saturate, data, "map of saturated pixels")
     if not np.isfinite(saturate):
         raise ValueError(f"the saturation level must be finite, not {saturate}")
-    return Derived(data, lambda part: part >= saturate, bool)
+
+    def reached(part: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):  # 1e300 is inf in single precision, which no pixel reaches
+            return part >= saturate
+
+    return Derived(data, reached, bool)

@@ -32,12 +32,11 @@ SMALL = [
     DATA / name
     for name in (
         "robust/astropy_comp.fits", "robust/fitsio_test_rice_dither2_seed42.fits.fz",
-        "robust/synth_comp_float_quantized.fits.fz", "robust/synth_inf_nan.fits",
+        "robust/synth_inf_nan.fits",
         "robust/synth_int64.fits", "robust/synth_trailing_garbage.fits",
         "robust/synth_unpadded.fits", "optical/cfht_raw_int16_cutout.fits",
         "optical/feder_eyuma_thumbnail.fit.gz", "optical/hst_wfpc2_4plane_cube.fits",
-        "optical/kepler_kplr-ffi_ch01_test.fits", "optical/lsstafw_HSC-0908120-056-small.fits",
-        "optical/panoptes_solved.fits.fz", "pairs/decam_OBS04a_single.fits.gz",
+        "optical/kepler_kplr-ffi_ch01_test.fits", "optical/lsstafw_HSC-0908120-056-small.fits", "pairs/decam_OBS04a_single.fits.gz",
     )
 ]  # fmt: skip
 
@@ -493,7 +492,7 @@ def test_a_corrupt_table_is_refused(tmp_path, run):
     unit = read_image(output).units[-1]
     contents[unit.data + 4 : unit.data + 12] = b"\x7f" * 8
     output.write_bytes(contents)
-    with pytest.raises(FitsError, match=r"BGRem_a.fits: HDU 3 .UNDO. cannot be read"):
+    with pytest.raises(FitsError, match=r"HDU 3 .UNDO. does not match its DATASUM"):
         undo(output)
     assert not list(tmp_path.glob("restored*"))
 

@@ -12,6 +12,7 @@ def card(text):
 
 
 def header_bytes(cards, *, end=b"END", fill=b" "):
+    """Cards and END, in whole blocks."""
     text = b"".join(cards) + end
     return text.ljust(-(-len(text) // 2880) * 2880, fill)
 
@@ -24,14 +25,11 @@ def counts(dtype=">i2", seed=0):
 
 
 def head(bitpix=16, axes=SHAPE):
-    lengths = [f"NAXIS{n} = {length:20d}" for n, length in enumerate(axes[::-1], 1)]
-    texts = [
-        "SIMPLE  =                    T",
-        f"BITPIX  = {bitpix:20d}",
-        f"NAXIS   = {len(axes):20d}",
-    ]
-    return [card(text.replace("NAXIS1 ", "NAXIS1  ").replace("NAXIS2 ", "NAXIS2  "))
-            for text in texts + lengths]  # fmt: skip
+    """The mandatory cards of a primary image."""
+    values = {"BITPIX": bitpix, "NAXIS": len(axes)}
+    values |= {f"NAXIS{n}": length for n, length in enumerate(axes[::-1], 1)}
+    numbers = [card(f"{keyword:<8}= {value:20d}") for keyword, value in values.items()]
+    return [card("SIMPLE  =                    T"), *numbers]
 
 
 def plain(extra=(), *, pixels=None, first=None, end=b"END", fill=b" ", after=b"\0"):

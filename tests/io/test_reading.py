@@ -430,6 +430,19 @@ def test_planes_carry_the_wcs_and_their_version(tmp_path, pixels):
         assert hdus[3].header["BUNIT"] == "adu"
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_statements_about_old_pixel_values_go(tmp_path, pixels, compressed):
+    stale = ("DATAMIN", "DATAMEAN", "GOODMAX", "SNRMEAN", "IRAF-MAX", "IRAF-BPX", "ALLG-MIN")
+    header = fits.Header({**dict.fromkeys(stale, 5.0), "DATAMODE": "x", "GOODPIX": 3})
+    unit = (fits.CompImageHDU if compressed else fits.ImageHDU)(pixels, header)
+    fits.HDUList([fits.PrimaryHDU(), unit]).writeto(tmp_path / "a.fits")
+    copy_of(tmp_path / "a.fits", tmp_path / "b.fits", planes={"NOISE": pixels})
+    for hdu in (1, "NOISE"):
+        found = fits.getheader(tmp_path / "b.fits", hdu)
+        assert not set(stale) & set(found)
+        assert {"DATAMODE", "GOODPIX"} <= set(found)
+
+
 def lookup_file(path, pixels):
     """An image whose coordinates depend on tables in other HDUs, with its time and its unit."""
     image = fits.ImageHDU(pixels, fits.Header({**WCS, "RESTFRQ": 1.42e9}), name="SCI")

@@ -32,11 +32,11 @@ SMALL = [
     DATA / name
     for name in (
         "robust/astropy_comp.fits", "robust/fitsio_test_rice_dither2_seed42.fits.fz",
-        "robust/synth_inf_nan.fits",
-        "robust/synth_int64.fits", "robust/synth_trailing_garbage.fits",
-        "robust/synth_unpadded.fits", "optical/cfht_raw_int16_cutout.fits",
-        "optical/feder_eyuma_thumbnail.fit.gz", "optical/hst_wfpc2_4plane_cube.fits",
-        "optical/kepler_kplr-ffi_ch01_test.fits", "optical/lsstafw_HSC-0908120-056-small.fits", "pairs/decam_OBS04a_single.fits.gz",
+        "robust/synth_inf_nan.fits", "robust/synth_int64.fits",
+        "robust/synth_trailing_garbage.fits", "robust/synth_unpadded.fits",
+        "optical/cfht_raw_int16_cutout.fits", "optical/feder_eyuma_thumbnail.fit.gz",
+        "optical/hst_wfpc2_4plane_cube.fits", "optical/kepler_kplr-ffi_ch01_test.fits",
+        "optical/lsstafw_HSC-0908120-056-small.fits", "pairs/decam_OBS04a_single.fits.gz",
     )
 ]  # fmt: skip
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from bgrem.arrays.rows import Computed, Derived, Rows, as_rows
+from bgrem.arrays.filters import median_filter
+from bgrem.arrays.rows import Computed, Rows, as_rows
 from bgrem.arrays.tiling import row_strips
 from bgrem.detection.frame import measure_frame
 from bgrem.masks.flags import MASKED, SATURATED, UNSEEN, flag_pixels, unseen_pixels
@@ -183,25 +184,27 @@ class _Levelled:
         """The parts of the mosaic, in data units."""
         small = min(n // side for n, side in zip(self._data.shape, self._cell, strict=True))
         turns = 1 if small < SMALLEST_IMAGE else 2
+        colour = self._colour(separate) if turns == 2 else None
+        if colour is not None:
+            for rows in row_strips(colour.shape):
+                self._pixels[rows] = self._pixels[rows] - colour[rows]
         parts = separate(
             self._pixels,
-            mask=self._where(self._unseen),
-            saturate=self._where(Derived(self._flags, lambda bits: bits & SATURATED != 0, bool)),
+            mask=self._where(UNSEEN),
+            saturate=self._where(SATURATED),
             weight=self._weight(),
             weight_type="rms",
             options=self._in_units_of_noise(),
-            run=replace(self._run, progress=self._run.share(0, turns)),
+            run=replace(self._run, progress=self._run.share(turns - 1, turns)),
         )
-        if turns == 2:
-            self._add_light_of_one_colour(separate, parts)
-        return self._in_data_units(parts)
+        return self._in_data_units(parts, colour)
 
-    def _where(self, condition: Rows) -> np.ndarray | None:
-        """A condition as an image, None if it holds nowhere."""
+    def _where(self, bits: int) -> np.ndarray | None:
+        """Where any of the flags is set, None if nowhere."""
         image = self._run.empty(self._data.shape, bool)
         found = False
         for rows in row_strips(image.shape):
-            strip = condition[rows]
+            strip = (self._flags[rows] & bits) != 0
             image[rows] = strip
             found = found or bool(strip.any())
         return image if found else None
@@ -222,34 +225,38 @@ class _Levelled:
         norm = 1.0 if self._options.norm else None
         return replace(self._options, minpix=None, norm=norm)
 
-    def _add_light_of_one_colour(self, separate: Callable[..., Separation], parts) -> None:
-        """Find what is a pattern in the whole, a nebula in one line, in the planes of the noise."""
-        noise, rms = parts.noise, parts.rms
-        for rows in row_strips(noise.shape):
-            self._pixels[rows] = noise[rows] / rms[rows]
-        hidden = Derived(
-            self._flags, lambda bits: (bits & SATURATED != 0) | (bits & UNSEEN != 0), bool
-        )
-        hidden = self._where(hidden)
-        phases = phases_of(self._cell)
+    def _colour(self, separate: Callable[..., Separation]) -> np.ndarray:
+        """Light of one colour, less its mean over the cell.
+
+        A nebula in one line would be a pattern of single pixels in the whole. Its planes show it as light
+        that is wider than their pixels; light of all colours is in all of them alike, and leaves nothing.
+        """
+        hidden, phases = self._where(UNSEEN | SATURATED), phases_of(self._cell)
         options = replace(self._in_units_of_noise(), maps=(), fwhm=None, box=None)
-        second = replace(self._run, progress=self._run.share(1, 2))
+        first = replace(self._run, progress=self._run.share(0, 2))
+        light = self._run.empty(self._data.shape, np.float32)
         for i, phase in enumerate(phases):
             plane = separate(
                 _plane(self._pixels, phase, self._run),
                 mask=_plane(hidden, phase, self._run),
                 options=options,
-                run=replace(second, progress=second.share(i, len(phases))),
+                run=replace(first, progress=first.share(i, len(phases))),
             )
             for rows in row_strips(plane.sources.shape):
-                place = _in_the_mosaic(rows, phase)
-                parts.sources[place] = parts.sources[place] + rms[place] * plane.sources[rows]
+                light[_in_the_mosaic(rows, phase)] = _wide(plane.sources, rows)
+        colour = self._run.empty(self._data.shape, np.float32)
+        for rows in row_strips(light.shape):
+            colour[rows] = light[rows] - _mean_over_cell(light, rows, self._cell)
+        return colour
 
-    def _in_data_units(self, parts: Separation) -> Separation:
+    def _in_data_units(self, parts: Separation, colour: np.ndarray | None) -> Separation:
         noise = self._sky.rms
         for rows in row_strips(self._data.shape):
             unit = noise[rows]
-            parts.sources[rows] = parts.sources[rows] * unit
+            light = parts.sources[rows]
+            if colour is not None:
+                light = light + np.where(self._flags[rows] & UNSEEN, 0, colour[rows])
+            parts.sources[rows] = light * unit
             if parts.uncertainty is not None:
                 parts.uncertainty[rows] = parts.uncertainty[rows] * unit
             found = parts.mask[rows] & np.uint8(255 - MASKED)
@@ -272,6 +279,31 @@ class _Levelled:
             self._data, parts.sources, sky, parts.mask, provenance,
             parts.uncertainty, parts.significance, self._run.store,
         )  # fmt: skip
+
+
+def _wide(sources: Rows, rows: slice) -> np.ndarray:
+    """Some rows of what is left of sources after a median of 3 x 3 pixels."""
+    above, below = min(rows.start, 1), min(sources.shape[0] - rows.stop, 1)
+    strip = np.nan_to_num(sources[rows.start - above : rows.stop + below])
+    padded = np.pad(strip, ((1 - above, 1 - below), (1, 1)), mode="edge")
+    return median_filter(padded, 3)[1:-1, 1:-1]
+
+
+def _mean_over_cell(image: Rows, rows: slice, cell: Cell) -> np.ndarray:
+    """The mean over a cell around each pixel of some rows; a side of an even number ends in halves."""
+    half = cell[0] // 2
+    above, below = min(rows.start, half), min(image.shape[0] - rows.stop, half)
+    mean = image[rows.start - above : rows.stop + below]
+    mean = np.pad(mean, ((half - above, half - below), (cell[1] // 2,) * 2), mode="edge")
+    for axis, side in enumerate(cell):
+        weights = np.ones(side | 1) / side
+        if side % 2 == 0:
+            weights[[0, -1]] /= 2
+        mean = sum(
+            weight * np.take(mean, np.arange(i, mean.shape[axis] - len(weights) + 1 + i), axis)
+            for i, weight in enumerate(weights)
+        )
+    return mean
 
 
 # --- as planes

@@ -1,9 +1,8 @@
 """Mosaics of a colour filter array: interleaved planes, each with its own sky and gain.
 
 As one image their pattern would be noise of several sky rms. The four planes of a Bayer mosaic are
-separated alone where they resolve the stars. All other mosaics are brought to one sky level and one noise
-and separated as one image; light of one colour, which is a pattern there, is found in the planes of what
-is left.
+separated alone where they resolve the stars. All other mosaics are brought to one sky level and one noise;
+their planes give the light that is wider than the pixels of a plane, and the rest is separated as one image.
 """
 
 from collections.abc import Callable
@@ -184,10 +183,10 @@ class _Levelled:
         """The parts of the mosaic, in data units."""
         small = min(n // side for n, side in zip(self._data.shape, self._cell, strict=True))
         turns = 1 if small < SMALLEST_IMAGE else 2
-        colour = self._colour(separate) if turns == 2 else None
-        if colour is not None:
-            for rows in row_strips(colour.shape):
-                self._pixels[rows] = self._pixels[rows] - colour[rows]
+        wide = self._wide_light(separate) if turns == 2 else None
+        if wide is not None:
+            for rows in row_strips(wide.shape):
+                self._pixels[rows] = self._pixels[rows] - wide[rows]
         parts = separate(
             self._pixels,
             mask=self._where(UNSEEN),
@@ -197,7 +196,7 @@ class _Levelled:
             options=self._in_units_of_noise(),
             run=replace(self._run, progress=self._run.share(turns - 1, turns)),
         )
-        return self._in_data_units(parts, colour)
+        return self._in_data_units(parts, wide)
 
     def _where(self, bits: int) -> np.ndarray | None:
         """Where any of the flags is set, None if nowhere."""
@@ -225,11 +224,10 @@ class _Levelled:
         norm = 1.0 if self._options.norm else None
         return replace(self._options, minpix=None, norm=norm)
 
-    def _colour(self, separate: Callable[..., Separation]) -> np.ndarray:
-        """Light of one colour, less its mean over the cell.
+    def _wide_light(self, separate: Callable[..., Separation]) -> np.ndarray:
+        """Light that is wider than the pixels of a plane, from the planes alone.
 
-        A nebula in one line would be a pattern of single pixels in the whole. Its planes show it as light
-        that is wider than their pixels; light of all colours is in all of them alike, and leaves nothing.
+        A nebula in one line would be a pattern of single pixels in the whole.
         """
         hidden, phases = self._where(UNSEEN | SATURATED), phases_of(self._cell)
         options = replace(self._in_units_of_noise(), maps=(), fwhm=None, box=None)
@@ -244,18 +242,15 @@ class _Levelled:
             )
             for rows in row_strips(plane.sources.shape):
                 light[_in_the_mosaic(rows, phase)] = _wide(plane.sources, rows)
-        colour = self._run.empty(self._data.shape, np.float32)
-        for rows in row_strips(light.shape):
-            colour[rows] = light[rows] - _mean_over_cell(light, rows, self._cell)
-        return colour
+        return light
 
-    def _in_data_units(self, parts: Separation, colour: np.ndarray | None) -> Separation:
+    def _in_data_units(self, parts: Separation, wide: np.ndarray | None) -> Separation:
         noise = self._sky.rms
         for rows in row_strips(self._data.shape):
             unit = noise[rows]
             light = parts.sources[rows]
-            if colour is not None:
-                light = light + np.where(self._flags[rows] & UNSEEN, 0, colour[rows])
+            if wide is not None:
+                light = light + np.where(self._flags[rows] & UNSEEN, 0, wide[rows])
             parts.sources[rows] = light * unit
             if parts.uncertainty is not None:
                 parts.uncertainty[rows] = parts.uncertainty[rows] * unit
@@ -287,23 +282,6 @@ def _wide(sources: Rows, rows: slice) -> np.ndarray:
     strip = np.nan_to_num(sources[rows.start - above : rows.stop + below])
     padded = np.pad(strip, ((1 - above, 1 - below), (1, 1)), mode="edge")
     return median_filter(padded, 3)[1:-1, 1:-1]
-
-
-def _mean_over_cell(image: Rows, rows: slice, cell: Cell) -> np.ndarray:
-    """The mean over a cell around each pixel of some rows; a side of an even number ends in halves."""
-    half = cell[0] // 2
-    above, below = min(rows.start, half), min(image.shape[0] - rows.stop, half)
-    mean = image[rows.start - above : rows.stop + below]
-    mean = np.pad(mean, ((half - above, half - below), (cell[1] // 2,) * 2), mode="edge")
-    for axis, side in enumerate(cell):
-        weights = np.ones(side | 1) / side
-        if side % 2 == 0:
-            weights[[0, -1]] /= 2
-        mean = sum(
-            weight * np.take(mean, np.arange(i, mean.shape[axis] - len(weights) + 1 + i), axis)
-            for i, weight in enumerate(weights)
-        )
-    return mean
 
 
 # --- as planes

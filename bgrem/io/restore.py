@@ -24,6 +24,7 @@ from bgrem.io.reading import (
     sibling,
     stored_pixels,
 )
+from bgrem.io.scales import asinh_scale
 from bgrem.io.writing import STALE_CARDS, write_restored
 
 __all__ = ["UNDO_PLANES", "UNDO_TABLE", "kept_cards", "lost_pixels", "restored_path", "undo"]
@@ -70,13 +71,18 @@ def lost_pixels(
     raw, data = stored_pixels(image).reshape(-1), image.data.reshape(-1)
     parts = [part.reshape(-1) for part in (sources, *(planes[name] for name in UNDO_PLANES))]
     added = _added(levels, image)
+    asinh = asinh_scale(image.header)
     places = []
     for i in range(0, raw.size, CHUNK_PIXELS):
         chunk = slice(i, i + CHUNK_PIXELS)
         strips = [part[chunk] for part in parts]
+        if asinh:
+            strips[0] = asinh.linear(strips[0]).astype(sources.dtype)  # as `undo` reads them
         back = _stored(_sum(strips, added, chunk), raw.dtype, image.header)
         if raw.dtype.kind == "f":
-            wrong = ~_close(back, raw[chunk], data[chunk], *strips[:2])
+            # One unit in the last place of a part is more than one of an asinh magnitude.
+            sizes = 3 * [raw[chunk]] if asinh else [data[chunk], *strips[:2]]
+            wrong = ~_close(back, raw[chunk], *sizes)
         else:
             wrong = back != raw[chunk]
         places.append(i + np.flatnonzero(wrong))
@@ -275,6 +281,8 @@ def _sum(parts: Sequence[np.ndarray], added: np.ndarray | None, chunk: slice) ->
 def _stored(values: np.ndarray, dtype: np.dtype, header: fits.Header) -> np.ndarray:
     """Stored values of physical ones, in native byte order; BLANK for NaN."""
     dtype = dtype.newbyteorder("=")
+    if asinh := asinh_scale(header):
+        values = asinh.stored(values)
     with np.errstate(over="ignore", invalid="ignore"):
         stored = (values - header.get("BZERO", 0)) / header.get("BSCALE", 1)
         if dtype.kind == "f":

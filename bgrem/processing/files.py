@@ -20,6 +20,7 @@ from bgrem.inference.model import Model, load_model
 from bgrem.io.companions import companion_hdus, with_companions
 from bgrem.io.maps import GivenMaps, maps_for
 from bgrem.io.reading import FitsError, FitsImage, as_planes, image_hdus, read_image, sibling
+from bgrem.io.scales import check_linear
 from bgrem.io.writing import Product, write_mosaic
 from bgrem.options import MAPS, Options, Run
 from bgrem.processing.filter_arrays import BAYER_CELL, mosaic_cell
@@ -294,6 +295,7 @@ class _Work:
 
     def _product(self, image: FitsImage, run: Run) -> Product:
         asked = self._asked
+        check_linear(image.header, image.label)
         _check_memory(image, run.store, self._model, asked.image.maps)
         maps = self._maps(image)
         cell = None if asked.bayer == "no" else mosaic_cell(image.data, image.header)

@@ -24,6 +24,7 @@ from bgrem.detection.psf import GAUSSIAN_FWHM
 from bgrem.evaluate.target import SEEN_SIGMA, gain_of_header, make_target, middle_of
 from bgrem.inference.model import INCLUDED, Model, load_model
 from bgrem.io.reading import as_planes, read_image
+from bgrem.io.scales import check_linear
 from bgrem.masks.areas import grown
 from bgrem.masks.flags import ARTEFACT, UNSEEN
 from bgrem.processing.filter_arrays import mosaic_cell
@@ -157,6 +158,7 @@ def read_own_sky(path):
         many bad pixels, too few stars for the PSF, or hardly any sky.
     """
     image = read_image(path, None)
+    check_linear(image.header, image.label)
     plane = middle_of(as_planes(image.data)[0], LARGEST_OWN)
     if "BGR_VERS" in image.header:
         raise ValueError(f"{path}: an output of bgrem, whose noise is gone: give the original")

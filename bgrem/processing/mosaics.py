@@ -30,6 +30,8 @@ RESOLVED = 4.0
 LEVEL_BOX = (
     256  # pixels of the mosaic: a cell of the mesh has 1800 of each position of a 6 x 6 pattern
 )
+# Sky rms: positions in the cell whose levels are as near are taken for one colour.
+ONE_COLOUR = 0.5
 Phase = tuple[slice, slice]
 
 
@@ -148,7 +150,7 @@ class _Levelled:
         self._of_planes = replace(DEFAULTS, norm=options.norm, box=max(SMALLEST_IMAGE, box))
         levels = [self._level_of(phase) for phase in phases_of(cell)]
         self._minpix = next((low for _, low in levels if low is not None), None)
-        self._sky = MosaicSky([sky for sky, _ in levels], cell, data.shape)
+        self._sky = MosaicSky(_pooled([sky for sky, _ in levels]), cell, data.shape)
         self._pixels = self._normalised()
 
     def _level_of(self, phase: Phase) -> tuple[SkyMap, float | None]:
@@ -274,6 +276,28 @@ class _Levelled:
             self._data, parts.sources, sky, parts.mask, provenance,
             parts.uncertainty, parts.significance, self._run.store,
         )  # fmt: skip
+
+
+def _pooled(skies: list[SkyMap]) -> list[SkyMap]:
+    """The skies with the median mesh of those that have one level: positions of one colour."""
+    if len({sky.mesh.rms_mesh.shape for sky in skies}) > 1:
+        return skies
+    levels = np.array([sky.median_level for sky in skies])
+    order = np.argsort(levels)
+    apart = np.diff(levels[order]) > ONE_COLOUR * np.median([sky.median_rms for sky in skies])
+    pooled = list(skies)
+    for group in np.split(order, np.flatnonzero(apart) + 1):
+        level = np.median([skies[i].background_mesh for i in group], axis=0)
+        rms = np.median([skies[i].rms_mesh for i in group], axis=0)
+        for i in group:
+            sky = skies[i]
+            mesh = replace(
+                sky.mesh,
+                background_mesh=((level - sky.center) / sky.scale).astype(np.float32),
+                rms_mesh=(rms / sky.scale).astype(np.float32),
+            )
+            pooled[i] = replace(sky, mesh=mesh)
+    return pooled
 
 
 def _wide(sources: Rows, rows: slice) -> np.ndarray:

@@ -30,7 +30,7 @@ PATTERN_BLOCKS = 4  # along each axis, in each of which the pattern must show
 BLOCK_SIDE = 96  # pixels, at most
 CELLS_PER_BLOCK = 4  # at least, along each axis
 KNOWN_BLOCKS = 12  # at least, of 16: others lie in a border without data
-# Sky rms by which the levels of a cell differ beyond differences of rows and of columns: 1.5 in frames of a
+# Sky rms by which the levels of a cell differ beyond differences of rows and of columns: 1.2 in frames of a
 # camera with a Bayer filter under a bright sky, below 0.03 in all others of the project's real images.
 PATTERN = 0.15
 # A smaller cell may leave this part of the pattern, or this part of the noise, unexplained; or what chance

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bgrem.arrays.filters import median_filter
-from bgrem.arrays.rows import Computed, Rows, as_rows
+from bgrem.arrays.rows import Computed, Derived, Rows, as_rows
 from bgrem.arrays.tiling import row_strips
 from bgrem.detection.frame import measure_frame
 from bgrem.masks.flags import MASKED, SATURATED, UNSEEN, flag_pixels, unseen_pixels
@@ -142,9 +142,14 @@ class _Levelled:
         self._cell, self._data, self._options, self._run = cell, data, options, run
         self._maps = {"mask": None, "weight": None, "weight_type": "inverse", "saturate": None}
         self._maps |= maps
+        weight = self._maps["weight"]
+        self._rms = None
+        if weight is not None:
+            self._rms = rms_of_weight(weight, self._maps["weight_type"], data.shape, run)
         self._flags = flag_pixels(
-            data, mask=self._maps["mask"], saturate=self._maps["saturate"], run=run
-        )
+            data, mask=self._maps["mask"], saturate=self._maps["saturate"],
+            no_data=None if self._rms is None else Derived(self._rms, np.isnan, bool), run=run,
+        )  # fmt: skip
         self._unseen = unseen_pixels(self._flags)
         box = (options.box or LEVEL_BOX) // max(cell)
         self._of_planes = replace(DEFAULTS, norm=options.norm, box=max(SMALLEST_IMAGE, box))
@@ -155,8 +160,7 @@ class _Levelled:
 
     def _level_of(self, phase: Phase) -> tuple[SkyMap, float | None]:
         """The sky of one position in the cell, and the level to which lower pixels are raised."""
-        bad = _plane(self._flags, phase, self._run)
-        bad = unseen_pixels(bad)
+        bad = unseen_pixels(_plane(self._flags, phase, self._run))
         image = standardise(
             _plane(self._data, phase, self._run), bad, self._options.minpix, self._run
         )
@@ -212,11 +216,9 @@ class _Levelled:
 
     def _weight(self) -> np.ndarray | None:
         """The rms map of the weight map in units of the noise of each position."""
-        weight = self._maps["weight"]
-        if weight is None:
+        rms, noise = self._rms, self._sky.rms
+        if rms is None:
             return None
-        rms = rms_of_weight(weight, self._maps["weight_type"], self._data.shape, self._run)
-        noise = self._sky.rms
         unit = self._sky.median_rms
         for rows in row_strips(rms.shape):
             rms[rows] = rms[rows] * (unit / noise[rows])

@@ -206,6 +206,8 @@ def test_masks_of_a_whole_mosaic(toy_model):
     seen = []
     weight = np.ones(data.shape)
     weight[:, :75] = 4
+    weight[120:126, 20:50] = np.inf  # no data
+    data[120:126, 20:50] = -1e7
     parts = separate_mosaic(
         partial(separate, model=toy_model), (6, 6), data, mask=mask, weight=weight,
         weight_type="variance", saturate=20000.0, run=Run(progress=seen.append),
@@ -214,7 +216,8 @@ def test_masks_of_a_whole_mosaic(toy_model):
     assert (parts.mask[20:24, 30:33] & 1 == 1).all()
     assert (parts.mask[60:63, 70] & 2 == 2).all() and (parts.sources[60:63, 70] == 0).all()
     assert np.count_nonzero(parts.mask & 2) == 3
-    assert (parts.mask[:9] & 16 == 16).all()
+    assert (parts.mask[:9] & 16 == 16).all() and (parts.mask[120:126, 20:50] & 16 == 16).all()
+    assert abs(parts.sources[110:135, 15:60]).max() < 100
     core = np.s_[100:104, 100:104]
     assert (parts.mask[core] & 8 == 8).all()
     kept = parts.sources[core] + parts.background[core]

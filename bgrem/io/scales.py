@@ -18,7 +18,7 @@ from bgrem.io.opening import FitsError
 __all__ = ["ASINH_NOTE", "SCALE_CARDS", "AsinhScale", "asinh_scale", "check_linear"]
 
 # Cards of the scale. They belong to the pixels of one HDU, and planes beside it do not take them.
-SCALE_CARDS = ("BSOFTEN", "BOFFSET")
+SCALE_CARDS = SOFTENING, OFFSET = ("BSOFTEN", "BOFFSET")
 MAGNITUDE = 2.5 / math.log(10)
 ASINH_NOTE = (
     "asinh-scaled pixels (BSOFTEN, BOFFSET): separated as linear flux; the sources have the scale of "
@@ -67,9 +67,9 @@ def asinh_scale(header: Mapping[str, Any], label: str = "") -> AsinhScale | None
 
     ``label`` is the origin of the header, for the message. Raises FitsError if its cards cannot be used.
     """
-    if "BSOFTEN" not in header:
+    if SOFTENING not in header:
         return None
-    values = header["BSOFTEN"], header.get("BOFFSET", 0.0)
+    values = header[SOFTENING], header.get(OFFSET, 0.0)
     usable = all(
         isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in values
     )

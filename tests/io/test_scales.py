@@ -8,7 +8,7 @@ from skies import flat_sky
 from bgrem.io.maps import maps_for
 from bgrem.io.reading import FitsError, read_image
 from bgrem.io.restore import undo
-from bgrem.io.scales import AsinhScale, asinh_scale, check_linear
+from bgrem.io.scales import SCALE_CARDS, AsinhScale, asinh_scale, check_linear
 from bgrem.processing.files import process_file
 
 SCALE = AsinhScale(softening=22.0, offset=-7.5)
@@ -72,7 +72,7 @@ def test_the_output_is_right_by_its_header(tmp_path, toy_model, dtype, options):
         assert hdus[1].header["BSOFTEN"] == 22 and hdus[1].header["BOFFSET"] == -7.5
         sources = SCALE.linear(hdus[1].data)
         for name in ("BACKGROUND", "NOISE", "RMS", "UNCERT"):
-            assert not {*CARDS} & {*hdus[name].header}
+            assert not {*SCALE_CARDS} & {*hdus[name].header}
         parts = [hdus[name].data.astype(float) for name in ("BACKGROUND", "NOISE")]
         assert "asinh-scaled" in str(hdus[1].header["HISTORY"])
         level = hdus[1].header["BGR_LEVL"] if options.get("keep_level") else 0

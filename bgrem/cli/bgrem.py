@@ -101,8 +101,8 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--bayer", choices=("auto", "yes", "no"), default="auto",
-        help="whether the image is a Bayer mosaic, which is separated as four planes (default: decided from "
-        "BAYERPAT or the pixels)",
+        help="whether the image is a mosaic of a colour filter array, each colour of which has its own sky "
+        "(default: decided from the pixels or BAYERPAT)",
     )  # fmt: skip
     group.add_argument(
         "-m", "--minpix", metavar="MINPIX", type=_minpix, default="auto",

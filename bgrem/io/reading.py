@@ -20,6 +20,7 @@ from bgrem.arrays.tiling import row_strips
 from bgrem.io.cards import LenientHeader, unreadable
 from bgrem.io.hdus import CHUNK_PIXELS, Unit, choose_unit, find_units, sum_matches
 from bgrem.io.opening import FitsError, header_faults, read_contents
+from bgrem.io.scales import ASINH_NOTE, asinh_scale
 from bgrem.io.tile_compression import decompress_tiles
 
 __all__ = [
@@ -42,7 +43,7 @@ class FitsImage:
     data : ndarray or Stored
         Physical values (BSCALE and BZERO applied, BLANK as NaN) in their stored shape, native
         float32; float64 for float64 pixels and for integers beyond 24 bits. Floats without BSCALE
-        and BZERO may stay in the file.
+        and BZERO may stay in the file. Asinh-scaled pixels (BSOFTEN, BOFFSET) as linear flux.
     header : astropy.io.fits.Header
     notes : tuple of str
         Decisions and warnings of the reader.
@@ -157,7 +158,10 @@ def _image_at(
         notes = [*notes, f"{unit.label} has cards that cannot be read: {', '.join(ignored[:4])}"]
     if sum_matches(contents, unit) is False:
         notes = [*notes, f"{unit.label} does not match its DATASUM: its pixels may be corrupt"]
-    data = _physical(raw, header, f"{path}: {unit.label}", store)
+    label = f"{path}: {unit.label}"
+    if asinh_scale(header, label):
+        notes = [*notes, ASINH_NOTE]
+    data = _physical(raw, header, label, store)
     return FitsImage(path, unit.index, data, header, tuple(notes), tuple(units), contents, store)
 
 
@@ -191,11 +195,14 @@ def _physical(raw, header: fits.Header, label: str, store: Memory):
             convert = partial(convert, zero=0, blank=blank)
         extremes = [abs(float(stored) + zero / scale) for stored in _extremes(raw)]
         dtype = np.float32 if max(extremes) <= FLOAT32_INTEGERS else np.float64
-    if convert is None and store.in_file:
+    asinh = asinh_scale(header, label)
+    if convert is None and asinh is None and store.in_file:
         return raw
     data = store.empty(raw.shape, np.dtype(dtype).newbyteorder("="))
     for place in _places(raw.shape):
-        data[place] = raw[place] if convert is None else convert(raw[place])
+        values = raw[place] if convert is None else convert(raw[place])
+        with np.errstate(over="ignore"):
+            data[place] = values if asinh is None else asinh.linear(values)
     return data
 
 

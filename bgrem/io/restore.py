@@ -25,6 +25,7 @@ from bgrem.io.reading import (
     sibling,
     stored_pixels,
 )
+from bgrem.io.scales import asinh_scale
 from bgrem.io.undo_table import UNDO_TABLE, Kept, LostPixels, read_undo_table
 from bgrem.io.writing import write_restored
 
@@ -47,15 +48,20 @@ def lost_pixels(
     parts = [part.reshape(-1) for part in (sources, *(planes[name] for name in UNDO_PLANES))]
     added = _added(levels, image)
     header, dtype = image.units[image.hdu].header, raw.dtype.newbyteorder("=")
+    asinh = asinh_scale(image.header)
     nan, places = b"", [np.empty(0, np.int64)]
     for i in range(0, raw.size, CHUNK_PIXELS):
         chunk = slice(i, i + CHUNK_PIXELS)
         strips, stored = [part[chunk] for part in parts], raw[chunk].astype(dtype)
+        if asinh:
+            strips[0] = asinh.linear(strips[0]).astype(sources.dtype)  # as `undo` reads them
         nan = nan or _first_nan(stored)
         back = _stored(_sum(strips, added, chunk), dtype, header, nan)
         wrong = _bits(back) != _bits(stored)
         if dtype.kind == "f":
-            wrong &= ~_close(back, stored, data[chunk], *strips[:2])
+            # One unit in the last place of a part is more than one of an asinh magnitude.
+            sizes = 3 * [stored] if asinh else [data[chunk], *strips[:2]]
+            wrong &= ~_close(back, stored, *sizes)
         places.append(i + np.flatnonzero(wrong))
     lost = np.concatenate(places)
     return LostPixels(nan, lost, raw[lost].astype(dtype))
@@ -228,6 +234,8 @@ def _sum(parts: Sequence[np.ndarray], added: np.ndarray | None, chunk: slice) ->
 
 def _stored(values: np.ndarray, dtype: np.dtype, header: fits.Header, nan: bytes) -> np.ndarray:
     """Stored values of physical ones, in native byte order; for NaN those of ``nan``, or BLANK."""
+    if asinh := asinh_scale(header):
+        values = asinh.stored(values)
     with np.errstate(over="ignore", invalid="ignore"):
         stored = (values - header.get("BZERO", 0)) / header.get("BSCALE", 1)
         if dtype.kind == "f":

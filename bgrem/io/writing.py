@@ -33,6 +33,7 @@ from bgrem.io.hdus import (
 )
 from bgrem.io.opening import FitsError
 from bgrem.io.reading import FitsImage
+from bgrem.io.scales import SCALE_CARDS
 from bgrem.io.temporary import replacing
 from bgrem.io.tile_compression import TILE_CARDS, tiles_head, write_tiles
 from bgrem.io.undo_table import UNDO_TABLE, Kept, LostPixels, write_undo_table
@@ -306,6 +307,7 @@ def _plane_cards(product: Product, name: str, before: int) -> Cards:
     cards = Cards.of(header)
     described = _cards_of(image, image.units[image.hdu])
     described.drop(STALE_CARDS.fullmatch)
+    described.drop(SCALE_CARDS.__contains__)
     described.drop(OWN_CARDS.fullmatch)
     if image.compressed:
         described.drop(TILE_CARDS.fullmatch)

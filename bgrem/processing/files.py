@@ -21,9 +21,11 @@ from bgrem.io.companions import companion_hdus, with_companions
 from bgrem.io.maps import GivenMaps, maps_for
 from bgrem.io.opening import header_faults
 from bgrem.io.reading import FitsError, FitsImage, as_planes, image_hdus, read_image, sibling
+from bgrem.io.scales import check_linear
 from bgrem.io.writing import Product, write_mosaic
 from bgrem.options import MAPS, Options, Run
-from bgrem.processing.bayer import BAYER, is_bayer, separate_mosaic
+from bgrem.processing.filter_arrays import BAYER_CELL, mosaic_cell
+from bgrem.processing.mosaics import BAYER, separate_mosaic
 from bgrem.processing.outcome import Failure, Result
 from bgrem.processing.paths import check_output, existing_folder, expanded_paths, output_path
 from bgrem.processing.products import SAVED_PLANES, product_of, separate_planes
@@ -179,8 +181,9 @@ def process_file(
         Take the mask and the weight that conventions put beside the image, where none are given:
         DQ and WHT of HST and JWST, mask and variance of HSC and LSST, DECam's ood and oow files.
     bayer : str
-        Whether the image is a Bayer mosaic, done as four planes: "yes", "no", or "auto" for what
-        the card BAYERPAT or its pixels say.
+        Whether the image is a mosaic of a colour filter array, each colour of which has its own sky:
+        "yes" (a Bayer mosaic, unless the image says otherwise), "no", or "auto" for what its pixels
+        or the card BAYERPAT say.
     save : sequence of str
         Those of "background", "noise", "rms", "mask", "uncertainty" and "significance" that are
         appended as extensions.
@@ -297,13 +300,14 @@ class _Work:
 
     def _separated(self, image: FitsImage, run: Run) -> Product:
         asked = self._asked
+        check_linear(image.header, image.label)
         _check_memory(image, run.store, self._model, asked.image.maps)
         maps = self._maps(image)
-        mosaic = asked.bayer == "yes" or (
-            asked.bayer == "auto" and is_bayer(image.data, image.header)
-        )
+        cell = None if asked.bayer == "no" else mosaic_cell(image.data, image.header)
+        if asked.bayer == "yes" and cell is None:
+            cell = BAYER_CELL
         separated = partial(separate, model=self._model)
-        separated = partial(separate_mosaic, separated) if mosaic else separated
+        separated = partial(separate_mosaic, separated, cell) if cell else separated
         products, planes = separate_planes(
             image, maps, partial(separated, options=asked.image),
             save=asked.save, nonnegative=asked.nonnegative, run=run, watch=self._watch,

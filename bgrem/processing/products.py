@@ -10,6 +10,7 @@ from bgrem.arrays.tiling import row_strips
 from bgrem.io.maps import GivenMaps
 from bgrem.io.reading import FitsError, FitsImage, as_planes
 from bgrem.io.restore import UNDO_PLANES, lost_pixels
+from bgrem.io.scales import ASINH_NOTE, AsinhScale, asinh_scale
 from bgrem.io.writing import Product
 from bgrem.masks.flags import flag_pixels
 from bgrem.options import Run
@@ -47,11 +48,15 @@ def product_of(
     ]
     if keep_level:
         sources = _with_level(sources, levels, image.store)
+    history = provenance_history(planes)
+    if scale := asinh_scale(image.header):
+        sources = _scaled_again(sources, scale, saved.get("NOISE"), image.store)
+        history.append(f"bgrem: {ASINH_NOTE}")
     cards = provenance_cards(planes, nonnegative=nonnegative, keep_level=keep_level)
     lost = None
     if all(name in saved for name in UNDO_PLANES):
         lost = lost_pixels(image, sources, saved, levels)
-    return Product(image, sources, saved, cards, provenance_history(planes), lost)
+    return Product(image, sources, saved, cards, history, lost)
 
 
 def _with_level(sources: np.ndarray, levels: Sequence[float], store: Memory) -> np.ndarray:
@@ -62,6 +67,25 @@ def _with_level(sources: np.ndarray, levels: Sequence[float], store: Memory) -> 
         for rows in row_strips(plane.shape):
             target[rows] = plane[rows] + level
     return raised
+
+
+def _scaled_again(
+    sources: np.ndarray, scale: AsinhScale, noise: np.ndarray | None, store: Memory
+) -> np.ndarray:
+    """The sources on the scale of the input; what rounding takes from them goes to the noise."""
+    scaled = store.empty(sources.shape, sources.dtype)
+    for target, plane, rest in zip(
+        as_planes(scaled),
+        as_planes(sources),
+        as_planes(scaled if noise is None else noise),
+        strict=True,
+    ):
+        for rows in row_strips(plane.shape):
+            target[rows] = scale.stored(plane[rows])
+            if noise is not None:
+                lost = np.asarray(plane[rows], np.float64) - scale.linear(target[rows])
+                rest[rows] = rest[rows] + lost
+    return scaled
 
 
 def separate_planes(

@@ -24,9 +24,10 @@ from bgrem.detection.psf import GAUSSIAN_FWHM
 from bgrem.evaluate.target import SEEN_SIGMA, gain_of_header, make_target, middle_of
 from bgrem.inference.model import INCLUDED, Model, load_model
 from bgrem.io.reading import as_planes, read_image
+from bgrem.io.scales import check_linear
 from bgrem.masks.areas import grown
 from bgrem.masks.flags import ARTEFACT, UNSEEN
-from bgrem.processing.bayer import is_bayer
+from bgrem.processing.filter_arrays import mosaic_cell
 from bgrem.simulate import PointSpread, Scene, Sky, draw_psf
 from bgrem.simulate.drawing import draw_sources
 from bgrem.simulate.light import add_light
@@ -153,15 +154,16 @@ def read_own_sky(path):
     Raises
     ------
     ValueError
-        In one sentence with the file: no image, an output of bgrem, a Bayer mosaic, too small, too
+        In one sentence with the file: no image, an output of bgrem, a colour mosaic, too small, too
         many bad pixels, too few stars for the PSF, or hardly any sky.
     """
     image = read_image(path, None)
+    check_linear(image.header, image.label)
     plane = middle_of(as_planes(image.data)[0], LARGEST_OWN)
     if "BGR_VERS" in image.header:
         raise ValueError(f"{path}: an output of bgrem, whose noise is gone: give the original")
-    if is_bayer(image.data, image.header):
-        raise ValueError(f"{path}: a Bayer mosaic; train on one colour of it, a file of its own")
+    if mosaic_cell(image.data, image.header):
+        raise ValueError(f"{path}: a colour mosaic; train on one colour of it, a file of its own")
     if min(plane.shape) < SMALLEST_OWN:
         raise ValueError(f"{path}: narrower than {SMALLEST_OWN} pixels, too small to train on")
     gain, _ = gain_of_header(image.header)

@@ -351,6 +351,21 @@ def test_artefacts(command, toy_model_path, tmp_path, monkeypatch):
 # ---- instruments -------------------------------------------------------------------------
 
 
+def test_mosaics(command, toy_model_path, tmp_path, monkeypatch):
+    mosaics = command("mosaics")
+    monkeypatch.setattr(mosaics, "WIDTHS", (3.0,))
+    monkeypatch.setattr(mosaics, "COLOURS", (0,))
+    rows = run(mosaics, toy_model_path, tmp_path, "--side", "180")["tables"][
+        "light kept in mosaics"
+    ]
+    assert [row["mosaic"] for row in rows] == ["X-Trans", "Bayer"]
+    assert all(np.isfinite(value) for row in rows for value in list(row.values())[1:])
+    frame = mosaics.Frame(mosaics.PATTERNS["Bayer"], 180, 3.0, 0, np.random.default_rng(1))
+    bright, least, faint = frame.kept(0.5 * frame.light)
+    assert bright == pytest.approx(0.5) and least == pytest.approx(0.5)
+    assert faint == pytest.approx(0.5, nan_ok=True)
+
+
 def test_instruments(command, toy_model_path, tmp_path, monkeypatch):
     instruments = command("instruments")
     seen = []

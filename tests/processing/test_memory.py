@@ -158,10 +158,11 @@ def beside(path, kind):
         units += [fits.ImageHDU(flags, name="DQ", ver=1)]
         fits.HDUList(units).writeto(path)
         return {}
-    if kind == "bayer":
+    if kind in ("bayer", "mosaic"):
         data[::2, ::2] *= 0.5
         data[1::2, 1::2] *= 0.5
-        fits.PrimaryHDU(data).writeto(path)
+        cards = fits.Header({"BAYERPAT": 4 * "RRGG"} if kind == "mosaic" else {})
+        fits.PrimaryHDU(data, cards).writeto(path)
         return {"minpix": None}
     data[:, :20] = 0
     units = [fits.PrimaryHDU(data), fits.ImageHDU(sky(seed=2), name="OTHER")]
@@ -171,7 +172,7 @@ def beside(path, kind):
     return {"weight": weight, "saturate": 700.0, "hdu": "all"}
 
 
-@pytest.mark.parametrize("kind", ["companions", "bayer", "weight"])
+@pytest.mark.parametrize("kind", ["companions", "bayer", "mosaic", "weight"])
 def test_maps_and_mosaics_are_the_same(tmp_path, toy_model, all_in_files, kind):
     options = beside(tmp_path / "a.fits", kind)
     options |= {"model": toy_model, "save": PLANES, "keep_level": True}

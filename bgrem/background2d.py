@@ -65,14 +65,14 @@ class DiffusionBackground2D:
 
     Attributes
     ----------
+    box_size, coverage_mask, fill_value, ...
+        As they were given.
     significance : `~numpy.ndarray` or None
         SIGNIF, as in `Separation`; None if the model gives none.
     mask : `~numpy.ndarray`
         Bits as in `Separation`.
     provenance : `~bgrem.separation.Provenance`
         How the parts came about.
-    box_size, coverage_mask, fill_value, filter_size, ...
-        As they were given.
 
     Raises
     ------
@@ -122,8 +122,7 @@ class DiffusionBackground2D:
             raise ValueError("data must be a 2D array")
         mask = checked_mask(mask, "mask", pixels.shape)
         self.coverage_mask = checked_mask(coverage_mask, "coverage_mask", pixels.shape)
-        self.fill_value = fill_value
-        self.exclude_percentile = exclude_percentile
+        self.fill_value, self.exclude_percentile = fill_value, exclude_percentile
         if not 0 <= exclude_percentile <= 100:
             raise ValueError("exclude_percentile must be between 0 and 100 (inclusive)")
         self.filter_size = _as_pair("filter_size", filter_size)
@@ -147,8 +146,7 @@ class DiffusionBackground2D:
         warn_of(self._parts)
         if box_size is None:
             self.box_size = np.minimum(self._parts.sky.mesh.box, pixels.shape)
-        self.significance = self._parts.significance
-        self.mask = self._parts.mask
+        self.significance, self.mask = self._parts.significance, self._parts.mask
         self.provenance = self._parts.provenance
 
     def _repr_values(self) -> dict[str, object]:
@@ -167,12 +165,13 @@ class DiffusionBackground2D:
         return f"{type(self).__name__}({values})"
 
     def __str__(self) -> str:
-        values = (f"{key}: {value}" for key, value in self._repr_values().items())
-        return "\n".join([f"<{type(self).__module__}.{type(self).__name__}>", *values])
+        lines = [f"\n{key}: {value}" for key, value in self._repr_values().items()]
+        return f"<{type(self).__module__}.{type(self).__name__}>{''.join(lines)}"
 
     def _with_unit(self, part: Any) -> Any:
         return part if part is None or self._unit is None else part << self._unit
 
+    @np.errstate(all="ignore")
     def _image(self, part: Rows) -> Any:
         """A smooth part at each pixel, in memory of its own."""
         image = np.empty(self._parts.data.shape, self._dtype)
@@ -182,6 +181,7 @@ class DiffusionBackground2D:
             image[self.coverage_mask] = self.fill_value
         return self._with_unit(image)
 
+    @np.errstate(all="ignore")
     def _mesh(self, part: Rows) -> Any:
         """The mean of a smooth part in each box."""
         down, across = self._edges
@@ -246,10 +246,10 @@ class DiffusionBackground2D:
             dtype=np.int64,
         )
 
+    @np.errstate(all="ignore")
     def _sky_pixels(self, rows: slice) -> np.ndarray:
         parts = self._parts
-        with np.errstate(invalid="ignore", over="ignore"):
-            rest = np.abs(parts.data[rows] - parts.sky.background[rows])
+        rest = np.abs(parts.data[rows] - parts.sky.background[rows])
         return ((parts.mask[rows] & UNSEEN) == 0) & (rest <= CLIPPING * parts.sky.rms[rows])
 
     @property

@@ -133,6 +133,7 @@ class Separation:
         return self._stored(self.sky.rms)
 
     @cached_property
+    @np.errstate(all="ignore")
     def noise(self) -> np.ndarray:
         """Data - background - sources; NaN where the data are not finite."""
         background = self.background  # as it is stored, so that the parts add up despite rounding
@@ -142,6 +143,7 @@ class Separation:
             noise[rows] = rest - self.sources[rows]
         return noise
 
+    @np.errstate(all="ignore")
     def _stored(self, rows_of: Rows) -> np.ndarray:
         part = self.store.empty(self.sources.shape, self.sources.dtype)
         for rows in row_strips(part.shape):

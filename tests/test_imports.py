@@ -16,7 +16,7 @@ PACKAGE = ROOT / "bgrem"
 
 # From the ground up. What stands in a tier imports from the tiers before it, and a folder from itself.
 TIERS = (
-    {"arrays"},
+    {"arrays", "names"},
     {"options"},
     {"masks"},
     {"sky", "detection", "io"},

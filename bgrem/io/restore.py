@@ -25,6 +25,7 @@ from bgrem.io.reading import (
     stored_pixels,
 )
 from bgrem.io.writing import STALE_CARDS, write_restored
+from bgrem.names import home_path
 
 __all__ = ["UNDO_PLANES", "UNDO_TABLE", "kept_cards", "lost_pixels", "restored_path", "undo"]
 
@@ -117,8 +118,8 @@ def undo(
     FitsError
         If a plane is missing, or a file cannot be read or written.
     """
-    path = Path(path)
-    output = restored_path(path) if output is None else Path(output)
+    path = home_path(path)
+    output = restored_path(path) if output is None else home_path(output)
     first = read_image(path)
     headers = image_hdus(first)
     # If bgrem was run on its own output, the last run is undone.

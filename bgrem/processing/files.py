@@ -4,6 +4,7 @@ import logging
 import os
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
@@ -17,10 +18,11 @@ from bgrem.arrays.rows import MAPPED, MEMORY, Memory, Scratch
 from bgrem.background import ModelLike, separate
 from bgrem.inference.memory import check_limit
 from bgrem.inference.model import Model, load_model
-from bgrem.io.companions import companion_hdus, with_companions
+from bgrem.io.companions import map_hdus, with_companions
 from bgrem.io.maps import GivenMaps, maps_for
 from bgrem.io.reading import FitsError, FitsImage, as_planes, image_hdus, read_image, sibling
 from bgrem.io.writing import Product, write_mosaic
+from bgrem.names import home_path, named_hdu, visible_text
 from bgrem.options import MAPS, Options, Run
 from bgrem.processing.bayer import BAYER, is_bayer, separate_mosaic
 from bgrem.processing.outcome import Failure, Result
@@ -89,6 +91,7 @@ def process_files(
             )
 
 
+MOST_LABELS = 8  # of HDUs in one line
 AUTOMATIC_MINPIX = Options(minpix="auto")
 
 
@@ -136,6 +139,7 @@ class FileOptions:
         return str(self.hdu).strip().lower() == "all"
 
 
+@np.errstate(all="ignore")
 def process_file(
     path: str | os.PathLike,
     *,
@@ -153,9 +157,10 @@ def process_file(
     ----------
     path : path
         ``.fits``, ``.fit``, ``.fts`` or ``.fz``, also inside gzip or bzip2. Cubes go plane by plane.
+        FILE[HDU] names the HDU, too.
     hdu : int or str, optional
-        Index or EXTNAME of the image, or "all" for every 2-D image of the file. Default: 0 or,
-        where it holds no image, the first that does.
+        Index or EXTNAME of the image, or "all" for every 2-D picture of the file: maps (flags,
+        weights, noise, models) are copied. Default: 0 or, where it holds no image, the first that does.
     prefix : str
         The output's name is ``prefix`` + the input's name.
     output_dir : path, optional
@@ -219,7 +224,8 @@ def process_file(
     if memory and (asked.report or asked.plot):
         raise ValueError("a page or a picture takes more memory: give no --memory with them")
     model = model if isinstance(model, Model) else load_model(model)
-    path = Path(path)
+    path, named = named_hdu(path)
+    asked = asked if named is None else replace(asked, hdu=named)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     check_output(output, path, overwrite)
     pages = Pages(output, report=asked.report, plot=asked.plot, overwrite=overwrite)
@@ -235,7 +241,7 @@ def process_file(
         )  # fmt: skip
     pages.write(path.name, **work.shown, warnings=tuple(work.warnings))
     seconds = time.perf_counter() - started
-    _logger.info("%s: %s, %.2f s", path, output, seconds)
+    _logger.info("%s: %s, %.2f s", visible_text(path), visible_text(output), seconds)
     return Result(
         input=path,
         output=output,
@@ -258,8 +264,7 @@ class _Work:
         watch: Callable[[Separation], None],
     ) -> None:
         self._image, self._asked, self._model, self._watch = image, asked, model, watch
-        self.hdus = _frames(image, asked.companions) if asked.every else [image.hdu]
-        self.warnings = [] if asked.every else list(image.notes)
+        self.hdus, self.warnings = _frames(image) if asked.every else ([image.hdu], [*image.notes])
         self.shown: dict = {}  # header and cards of the first that was done
         self._done: list[Provenance] = []  # of the planes that were done
 
@@ -276,7 +281,8 @@ class _Work:
             image = self._image if index == self._image.hdu else sibling(self._image, index)
             product = self._product_or_none(image, replace(run, progress=run.share(turn, count)))
             if turn == count - 1 and not self._done:
-                raise FitsError(f"{self._image.path}: no image could be done ({self.warnings[0]})")
+                reason = next(line for line in self.warnings if line.startswith("left alone"))
+                raise FitsError(f"{self._image.path}: no image could be done ({reason})")
             return product
 
         return product_in_turn
@@ -341,17 +347,27 @@ def _check_memory(image: FitsImage, store: Memory, model: Model, maps: tuple[str
         check_limit(store, shape, model.card, maps, image.label, model.engine.libraries)
 
 
-def _frames(image: FitsImage, companions: bool) -> list[int]:
-    """The HDUs of the file that hold one 2-D image each, less the maps that go with them."""
-    maps = companion_hdus(image) if companions else set()
-    found = [
+def _frames(image: FitsImage) -> tuple[list[int], list[str]]:
+    """The HDUs of the file that hold one 2-D picture each, and a line on each kind of map among them."""
+    flat = [
         index
         for index, header in image_hdus(image).items()
-        if sum(n > 1 for n in _lengths(header)) == 2 and index not in maps
+        if sum(n > 1 for n in _lengths(header)) == 2
     ]
-    if not found:
+    if not flat:
         raise FitsError(f"{image.path}: no HDU holds a 2-D image")
-    return found
+    maps = {index: reason for index, reason in map_hdus(image).items() if index in flat}
+    kinds = defaultdict(list)
+    for index, reason in maps.items():
+        kinds[reason].append(image.units[index].label)
+    notes = [
+        f"copied unchanged, maps known {reason}: {', '.join(labels[:MOST_LABELS])}"
+        + (f" and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else "")
+        for reason, labels in kinds.items()
+    ]
+    if len(maps) == len(flat):
+        raise FitsError(f"{image.path}: holds no picture ({'; '.join(notes)}), -h N separates one")
+    return [index for index in flat if index not in maps], notes
 
 
 def _lengths(header: Mapping) -> list[int]:
@@ -361,6 +377,6 @@ def _lengths(header: Mapping) -> list[int]:
 
 def _beside(source: str | os.PathLike | np.ndarray | None, index: int, every: bool):
     """The map of one image among all: of a file, the HDU of the same index."""
-    if every and isinstance(source, str | os.PathLike) and Path(source).is_file():
+    if every and isinstance(source, str | os.PathLike) and home_path(source).is_file():
         return f"{os.fspath(source)}[{index}]"
     return source

@@ -6,17 +6,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bgrem.io.reading import FitsError, is_fits_name
+from bgrem.names import home_path, named_hdu
 from bgrem.processing.outcome import Failure
 
 __all__ = ["check_output", "existing_folder", "expanded_paths", "output_path"]
+
+PACKED_NAMES = (".Z", ".xz", ".zip", ".zst", ".7z", ".lz4", ".lzma")
 
 
 def output_path(
     path: str | os.PathLike, *, prefix: str = "BGRem_", output_dir: str | os.PathLike | None = None
 ) -> Path:
     """The path of an output: ``prefix`` + the name of the input, in ``output_dir`` or beside the input."""
-    path = Path(path)
-    return (path.parent if output_dir is None else Path(output_dir)) / (prefix + path.name)
+    path, _ = named_hdu(path)
+    return (path.parent if output_dir is None else home_path(output_dir)) / (prefix + path.name)
 
 
 def check_output(output: Path, path: Path, overwrite: bool) -> None:
@@ -46,7 +49,7 @@ def existing_folder(folder: Path) -> Path:
 
 
 def expanded_paths(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[Path | Failure]:
-    """The files that files, folders and globs stand for, without duplicates.
+    """The files that files, folders and globs stand for, without duplicates; FILE[HDU] stays so.
 
     In folders and globs, names that begin with ``prefix`` are left out. A path that stands for no file
     gives a `Failure`.
@@ -56,7 +59,7 @@ def expanded_paths(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[
     seen = set()
     for given in paths:
         try:
-            found = _files_of(Path(given), prefix)
+            found = _files_of(home_path(given), prefix)
         except FitsError as error:
             yield Failure(Path(given), str(error))
             continue
@@ -71,8 +74,8 @@ def expanded_paths(paths: Iterable[str | os.PathLike], prefix: str) -> Iterator[
 
 def _files_of(given: Path, prefix: str) -> list[Path]:
     if given.is_dir():
-        found = [path for path in sorted(given.iterdir()) if is_fits_name(path) and path.is_file()]
-    elif given.exists() or not glob.has_magic(str(given)):
+        found = [path for path in sorted(given.iterdir()) if _is_image(path) and path.is_file()]
+    elif named_hdu(given)[0].exists() or not glob.has_magic(str(given)):
         return [given]
     else:
         found = sorted(
@@ -88,3 +91,10 @@ def _files_of(given: Path, prefix: str) -> list[Path]:
     kind = "folder holds no FITS file" if given.is_dir() else "pattern matches no file"
     beside = f" but {len(found)} outputs of bgrem" if found else ""
     raise FitsError(f"{given}: the {kind}{beside}")
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a name is that of a FITS file, also of a packed one, which is refused with advice."""
+    return is_fits_name(path) or (
+        path.suffix in PACKED_NAMES and is_fits_name(path.with_suffix(""))
+    )

@@ -195,7 +195,7 @@ def _settings(path: str | None) -> dict:
 
 
 def _show(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(visible_text(text), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -224,7 +224,8 @@ def process_file(
     if memory and (asked.report or asked.plot):
         raise ValueError("a page or a picture takes more memory: give no --memory with them")
     model = model if isinstance(model, Model) else load_model(model)
-    path, named = named_hdu(path)
+    given = home_path(path)
+    path, named = named_hdu(given)
     asked = asked if named is None else replace(asked, hdu=named)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     check_output(output, path, overwrite)
@@ -243,7 +244,7 @@ def process_file(
     seconds = time.perf_counter() - started
     _logger.info("%s: %s, %.2f s", visible_text(path), visible_text(output), seconds)
     return Result(
-        input=path,
+        input=given,
         output=output,
         **work.summary(),
         seconds=seconds,

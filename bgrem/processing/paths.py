@@ -24,6 +24,7 @@ def output_path(
 
 def check_output(output: Path, path: Path, overwrite: bool) -> None:
     """Refuse before the work an output that could not be written after it, with a FitsError."""
+    path, _ = named_hdu(path)
     if not path.exists():
         raise FitsError(f"{path}: no such file")
     if output.absolute() == path.absolute() or (output.exists() and output.samefile(path)):

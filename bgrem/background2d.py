@@ -395,6 +395,6 @@ def _constant(data: np.ndarray, mask: np.ndarray | None) -> Separation | None:
         raise ValueError("All input pixels are masked. Cannot compute a background.")
     if count == 1:
         raise ValueError("All boxes contain <= 1 unmasked or finite pixels, too few for a noise.")
-    level = data[good][0]
-    constant = (data[good] == level).all()
-    return constant_separation(data, flags, float(level)) if constant else None
+    values = data[good]
+    constant = (values == values[0]).all()
+    return constant_separation(data, flags, float(values[0])) if constant else None

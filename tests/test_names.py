@@ -109,7 +109,7 @@ def test_brackets_of_names_and_globs(home, toy_model):
     assert outputs("~/c.fits[SCI]") == ["BGRem_c.fits[SCI]"]
     assert outputs("~/d[1].fits[TWO]") == ["BGRem_d[1].fits"]
     assert named_hdu("~/missing.fits[1]") == (home / "missing.fits[1]", None)
-    first, second = process_files(["~/a.fits[SCI]", "~/a.fits[TWO]"], model=toy_model)
+    _, second = process_files(["~/a.fits[SCI]", "~/a.fits[TWO]"], model=toy_model)
     assert "is already that of" in second.message
     with pytest.raises(FitsError, match=r"a.fits: there is no HDU named NONE"):
         process_file("~/a.fits[NONE]", model=toy_model, overwrite=True)

@@ -329,10 +329,11 @@ def map_hdus(image: FitsImage) -> dict[int, str]:
         found |= dict.fromkeys(weak - found.keys(), BY_NAME)
     for i in headers.keys() - found.keys() - weak:
         beside = [h for h in pictures if h is not headers[i] and _shape(h) == _shape(headers[i])]
-        if any(_has_unit_of_map(headers[i], picture) for picture in beside) or (
-            any(_is_coarser(headers[i], picture) for picture in beside) and _is_like_flags(image, i)
-        ):
-            found[i] = "by values or unit beside a picture of the same shape"
+        other_name = _words(headers[i]) and any(_is_science(h) for h in beside)
+        by_unit = any(_has_unit_of_map(headers[i], h) for h in beside)
+        coarser = any(_is_coarser(headers[i], h) for h in beside)
+        if other_name or by_unit or (coarser and _is_like_flags(image, i)):
+            found[i] = "by name, values or unit beside a picture of the same shape"
     return dict(sorted(found.items()))
 
 
@@ -357,6 +358,10 @@ def _words(header: fits.Header) -> set[str]:
         if words and not science and not SUBTRACTED_WORDS.intersection(words):
             found |= {words[0], words[-1]}
     return found
+
+
+def _is_science(header: fits.Header) -> bool:
+    return _name(header).rstrip("0123456789").endswith(tuple(SCIENCE_WORDS))
 
 
 def _is_coarser(header: fits.Header, picture: fits.Header) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from astropy.io import fits
 from skies import flat_sky
 
-from bgrem import process_file, separate
+from bgrem import aperture_fluxes, detect_peaks, process_file, separate, undo
 from bgrem.cli.bgrem import main
 from bgrem.cli.simulate import main as simulate
 from bgrem.cli.undo import main as undo_main
@@ -201,6 +201,9 @@ def test_no_value_gives_a_warning_of_numpy(tmp_path, toy_model, value, order):
         fits.writeto(tmp_path / "a.fits", data)
         saved = ["background", "noise", "rms", "mask", "uncertainty"]
         process_file(tmp_path / "a.fits", model=toy_model, save=saved, plot=True)
+        undo(tmp_path / "BGRem_a.fits")
+        peaks = detect_peaks(data, threshold=5.0)
+        aperture_fluxes(data, peaks["x"], peaks["y"], 4.0)
 
 
 def test_no_warning_of_python_on_the_terminal(tmp_path, toy_model_path):

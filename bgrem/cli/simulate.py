@@ -263,7 +263,7 @@ def _compare(options: argparse.Namespace) -> int:
             options.quiet,
         )
     )
-    verdicts = {path: judge(frame, simulated) for path, frame in frames.items()}
+    verdicts = {visible_text(path): judge(frame, simulated) for path, frame in frames.items()}
     print(report(verdicts))
     unlike = any(verdict.outside for verdict in verdicts.values())
     return 1 if failed or unlike else 0

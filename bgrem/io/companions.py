@@ -70,7 +70,7 @@ WEAK_MAP_WORDS = {
     "RESP",
 }  # fmt: skip
 GENERIC_WORDS = {"IMAGE", "DATA", "ARRAY", "MAP", "PLANE", "EXT", "FRAME"}
-SCIENCE_WORDS, SUBTRACTED_WORDS = {"SCI", "SCIENCE"}, {"SUB", "SUBTRACTED", "CLEANED"}
+SCIENCE_WORDS, SUBTRACTED_WORDS = {"SCI", "SCIENCE"}, {"SUB", "SUBTRACTED", "CORRECTED", "REDUCED"}
 BY_NAME = "by name"
 # Other cards with the kind of an HDU: of ESO, and of LSST and Pan-STARRS.
 KIND_CARDS = ("HDUCLAS2", "EXTTYPE")
@@ -352,7 +352,9 @@ def _words(header: fits.Header) -> set[str]:
     """The first and the last word of the names of an HDU, without numbers; empty for a picture."""
     found = set()
     for text in (_name(header), *(str(header.get(key, "")).upper() for key in KIND_CARDS)):
-        words = [re.sub(r"(?<=.)(MAP|IMAGE)$|\d+$", "", w) for w in re.split(r"[^A-Z0-9]+", text)]
+        words = [
+            re.sub(r"(?<=..)(MAP|IMAGE|IMG)$|\d+$", "", w) for w in re.split(r"[^A-Z0-9]+", text)
+        ]
         words = [word for word in words if word and word not in GENERIC_WORDS]
         science = words and words[-1] in SCIENCE_WORDS and words[0] not in MAP_WORDS
         if words and not science and not SUBTRACTED_WORDS.intersection(words):

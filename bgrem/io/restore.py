@@ -90,6 +90,7 @@ def lost_pixels(
     return table
 
 
+@np.errstate(all="ignore")
 def undo(
     path: str | os.PathLike, output: str | os.PathLike | None = None, *, overwrite: bool = False
 ) -> Path:

@@ -217,7 +217,7 @@ FILES = {
     "ps1": [("skycell.1", sky()), ("skycell.1.wt", VARIANCE), ("1.num", BITS), ("1.exp", VARIANCE)],
     "gemini": [("SCI", sky()), ("VAR", VARIANCE), ("OBJMASK", BITS), ("PSF", VARIANCE[:32, :32])],
     "standard error": [("SCI", sky()), ("SE", VARIANCE)],
-    "stack": [("coadd", sky()), ("coadd.weight", VARIANCE), ("coverage map", BITS), ("expmap", VARIANCE)],
+    "stack": [("coadd", sky()), ("coadd.weight", VARIANCE), ("coverage map", BITS), ("expmap", VARIANCE), ("mskimg", BITS)],
     "without names": [("", sky()), ("", BITS), ("", BITS.astype(np.uint8))],
     "units": [
         ("", sky(), {"BUNIT": "adu"}), ("", VARIANCE, {"BUNIT": "adu**2"}), ("", VARIANCE, {"BUNIT": "s"}),
@@ -245,7 +245,7 @@ def test_all_leaves_the_maps_as_they_are(tmp_path, toy_model, planes, kind):
     "names",
     [["", "", ""], ["CCD1", "CCD2", "CCD3"], ["S1", "N15", "im7"], ["SCI", "SCI", "SCI"],
      ["EXP1", "EXP2", "EXP3"], ["OTA33.SCI", "OTA34.SCI", "OTA35.SCI"], ["SEG00", "SEG01", "SEG02"],
-     ["Segment10", "A1", "BKG_SUB"]],
+     ["Segment10", "BKG_SUB", "noise-reduced"]],
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", ["i2", "u2", "f4", "mixed"])
 def test_chips_of_a_mosaic_are_no_maps(tmp_path, names, dtype):

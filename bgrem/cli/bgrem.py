@@ -72,8 +72,8 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-h", "--hdu", metavar="HDU",
         help="HDU of the image, by number or EXTNAME, or 'all' for every 2-D picture of the file, whose maps "
-        "(flags, weights, noise, models) are copied unchanged (default: 0, or the first HDU that holds an "
-        "image)",
+        "(flags, weights, noise, models) are copied unchanged (default: 0, or the first HDU that holds a "
+        "picture)",
     )  # fmt: skip
     group.add_argument("-i", dest="hdu", help=argparse.SUPPRESS)
     group.add_argument(

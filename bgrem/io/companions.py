@@ -1,7 +1,6 @@
 """Masks and weight maps that observatories deliver with an image, found by their conventions.
 
-`map_hdus` lists the maps of a file, which are no pictures of the sky; `with_companions` those of
-one image that are used.
+`map_hdus` lists the maps of a file, which are no pictures; `with_companions` reads those of one image.
 
 HST and JWST: SCI with DQ (or WHT, of drizzled images) of the same EXTVER in one file. ERR contains
 the photon noise of the sources, so it is used only if the user names it. HSC and LSST: image, mask
@@ -320,8 +319,8 @@ def map_hdus(image: FitsImage) -> dict[int, str]:
     """
     headers = image_hdus(image)
     found = {i: reason for i, header in headers.items() if (reason := _sure_reason(header))}
-    for i in (i for i, header in headers.items() if _planes_of(header)):
-        if i + 1 in headers and _shape(headers[i + 1]) == _shape(headers[i]):
+    for i, header in headers.items():
+        if _planes_of(header) and i + 1 in headers and _shape(headers[i + 1]) == _shape(header):
             found.setdefault(i + 1, "as variance after a mask")
     weak = {i for i, header in headers.items() if _words(header) & WEAK_MAP_WORDS}
     pictures = [header for i, header in headers.items() if i not in found and i not in weak]
@@ -331,8 +330,8 @@ def map_hdus(image: FitsImage) -> dict[int, str]:
         beside = [h for h in pictures if h is not headers[i] and _shape(h) == _shape(headers[i])]
         other_name = _words(headers[i]) and any(_is_science(h) for h in beside)
         by_unit = any(_has_unit_of_map(headers[i], h) for h in beside)
-        coarser = any(_is_coarser(headers[i], h) for h in beside)
-        if other_name or by_unit or (coarser and _is_like_flags(image, i)):
+        coarser = any(_is_coarser(headers[i], h) for h in beside) and _is_like_flags(image, i)
+        if other_name or by_unit or coarser:
             found[i] = "by name, values or unit beside a picture of the same shape"
     return dict(sorted(found.items()))
 

@@ -4,8 +4,7 @@ import logging
 import os
 import statistics
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -18,15 +17,22 @@ from bgrem.arrays.rows import MAPPED, MEMORY, Memory, Scratch
 from bgrem.background import ModelLike, separate
 from bgrem.inference.memory import check_limit
 from bgrem.inference.model import Model, load_model
-from bgrem.io.companions import map_hdus, with_companions
+from bgrem.io.companions import with_companions
 from bgrem.io.maps import GivenMaps, maps_for
-from bgrem.io.reading import FitsError, FitsImage, as_planes, image_hdus, read_image, sibling
+from bgrem.io.reading import FitsError, FitsImage, as_planes, read_image, sibling
 from bgrem.io.writing import Product, write_mosaic
 from bgrem.names import home_path, named_hdu, visible_text
 from bgrem.options import MAPS, Options, Run
 from bgrem.processing.bayer import BAYER, is_bayer, separate_mosaic
 from bgrem.processing.outcome import Failure, Result
-from bgrem.processing.paths import check_output, existing_folder, expanded_paths, output_path
+from bgrem.processing.paths import (
+    check_output,
+    existing_folder,
+    expanded_paths,
+    first_picture,
+    output_path,
+    pictures_of,
+)
 from bgrem.processing.products import SAVED_PLANES, product_of, separate_planes
 from bgrem.processing.provenance import warnings_of
 from bgrem.report.pages import Pages
@@ -91,7 +97,6 @@ def process_files(
             )
 
 
-MOST_LABELS = 8  # of HDUs in one line
 AUTOMATIC_MINPIX = Options(minpix="auto")
 
 
@@ -160,7 +165,7 @@ def process_file(
         FILE[HDU] names the HDU, too.
     hdu : int or str, optional
         Index or EXTNAME of the image, or "all" for every 2-D picture of the file: maps (flags,
-        weights, noise, models) are copied. Default: 0 or, where it holds no image, the first that does.
+        weights, noise, models) are copied. Default: 0 or, where it holds no picture, the first that does.
     prefix : str
         The output's name is ``prefix`` + the input's name.
     output_dir : path, optional
@@ -234,6 +239,7 @@ def process_file(
     if memory:
         store = Scratch(existing_folder(output.parent), memory)
     image = read_image(path, None if asked.every else asked.hdu, store=store)
+    image = first_picture(image) if asked.hdu is None else image
     work = _Work(image, asked, model, pages.watch)
     with progress(path.name) if progress else nullcontext() as report:
         write_mosaic(
@@ -265,7 +271,9 @@ class _Work:
         watch: Callable[[Separation], None],
     ) -> None:
         self._image, self._asked, self._model, self._watch = image, asked, model, watch
-        self.hdus, self.warnings = _frames(image) if asked.every else ([image.hdu], [*image.notes])
+        self.hdus, self.warnings = (
+            pictures_of(image) if asked.every else ([image.hdu], [*image.notes])
+        )
         self.shown: dict = {}  # header and cards of the first that was done
         self._done: list[Provenance] = []  # of the planes that were done
 
@@ -346,34 +354,6 @@ def _check_memory(image: FitsImage, store: Memory, model: Model, maps: tuple[str
     if isinstance(store, Scratch):
         shape = as_planes(image.data).shape[1:]
         check_limit(store, shape, model.card, maps, image.label, model.engine.libraries)
-
-
-def _frames(image: FitsImage) -> tuple[list[int], list[str]]:
-    """The HDUs of the file that hold one 2-D picture each, and a line on each kind of map among them."""
-    flat = [
-        index
-        for index, header in image_hdus(image).items()
-        if sum(n > 1 for n in _lengths(header)) == 2
-    ]
-    if not flat:
-        raise FitsError(f"{image.path}: no HDU holds a 2-D image")
-    maps = {index: reason for index, reason in map_hdus(image).items() if index in flat}
-    kinds = defaultdict(list)
-    for index, reason in maps.items():
-        kinds[reason].append(image.units[index].label)
-    notes = [
-        f"copied unchanged, maps known {reason}: {', '.join(labels[:MOST_LABELS])}"
-        + (f" and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else "")
-        for reason, labels in kinds.items()
-    ]
-    if len(maps) == len(flat):
-        raise FitsError(f"{image.path}: holds no picture ({'; '.join(notes)}), -h N separates one")
-    return [index for index in flat if index not in maps], notes
-
-
-def _lengths(header: Mapping) -> list[int]:
-    axes = "ZNAXIS" if header.get("ZIMAGE") is True else "NAXIS"
-    return [header[f"{axes}{i + 1}"] for i in range(header[axes])]
 
 
 def _beside(source: str | os.PathLike | np.ndarray | None, index: int, every: bool):

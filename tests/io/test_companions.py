@@ -277,6 +277,16 @@ def test_a_map_that_is_named_is_separated(tmp_path, toy_model):
         assert abs(np.median(after[2].data)) < 1 < np.median(before[2].data)
 
 
+@pytest.mark.parametrize("first", ["MASK", "ERR", "EXP"])
+def test_the_default_is_no_map(tmp_path, toy_model, first):
+    path = write_planes(tmp_path / "a.fits", [(first, sky(1)), ("SCI", sky())])
+    result = process_file(path, model=toy_model)
+    assert result.warnings[0] == f"HDU 1 ({first}) is a map, took HDU 2 (SCI)"
+    with fits.open(path) as before, fits.open(result.output) as after:
+        np.testing.assert_array_equal(before[1].data, after[1].data)
+        assert "BGR_VERS" in after[2].header
+
+
 def test_a_file_of_maps_only(tmp_path, toy_model):
     path = write_planes(tmp_path / "a.fits", [("WHT", sky()), ("MASK", BITS)])
     with pytest.raises(FitsError, match=r"a.fits: holds no picture .*HDU 1 \(WHT\).*-h N"):

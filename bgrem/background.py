@@ -30,6 +30,7 @@ __all__ = ["ModelLike", "separate"]
 ModelLike = str | os.PathLike[str] | Model
 
 
+@np.errstate(all="ignore")
 def separate(
     data: Any,
     *,

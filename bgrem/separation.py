@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from bgrem import __version__
 from bgrem.arrays.rows import MEMORY, Memory, Rows
 from bgrem.arrays.tiling import row_strips
 from bgrem.inference.denoiser import MAP_OF_CHANNEL
 from bgrem.inference.model import ModelCard
 from bgrem.masks.flags import ARTEFACT, NOT_FINITE, UNSEEN
 from bgrem.options import Options, Run
+from bgrem.sky.mesh import Mesh
 from bgrem.sky.standard import SkyMap
 
-__all__ = ["Parts", "Provenance", "Separation"]
+__all__ = ["Parts", "Provenance", "Separation", "constant_separation"]
 
 LARGEST_LOG_VARIANCE = 60.0  # a limit of safety: the exponential of more overflows
 
@@ -134,6 +136,7 @@ class Separation:
         return self._stored(self.sky.rms)
 
     @cached_property
+    @np.errstate(all="ignore")
     def noise(self) -> np.ndarray:
         """Data - background - sources; NaN where the data are not finite."""
         background = self.background  # as it is stored, so that the parts add up despite rounding
@@ -143,11 +146,28 @@ class Separation:
             noise[rows] = rest - self.sources[rows]
         return noise
 
+    @np.errstate(all="ignore")
     def _stored(self, rows_of: Rows) -> np.ndarray:
         part = self.store.empty(self.sources.shape, self.sources.dtype)
         for rows in row_strips(part.shape):
             part[rows] = rows_of[rows]
         return part
+
+
+def constant_separation(data: np.ndarray, flags: np.ndarray, level: float) -> Separation:
+    """The parts of an image whose good pixels all have one value: background without a noise.
+
+    ``flags`` are uint8 of the shape of the data, `bgrem.masks.flags`. No model is involved.
+    """
+    cell = np.zeros((1, 1), np.float32)
+    sky = SkyMap(Mesh(cell, cell, max(data.shape), data.shape), level, 1.0)
+    dtype = data.dtype if data.dtype.kind == "f" else np.float32
+    sources = np.where(flags & NOT_FINITE, np.nan, 0).astype(dtype)
+    provenance = Provenance(
+        version=__version__, model="none", sha256="", engine="none", steps=0, norm=0.0,
+        level=level, rms=0.0, minpix=None, fwhm=np.nan, signif_1=None, signif_10=None,
+    )  # fmt: skip
+    return Separation(data, sources, sky, flags, provenance)
 
 
 class Parts:

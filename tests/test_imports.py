@@ -16,7 +16,7 @@ PACKAGE = ROOT / "bgrem"
 
 # From the ground up. What stands in a tier imports from the tiers before it, and a folder from itself.
 TIERS = (
-    {"arrays"},
+    {"arrays", "names"},
     {"options"},
     {"masks"},
     {"sky", "detection", "io"},
@@ -40,6 +40,7 @@ FUNCTION_LINES, PARAMETERS, BOUND = 60, 8, {"self", "cls"}
 # Functions that need more, and why.
 LONG = {
     "bgrem.background.separate": "the keywords of the public function",
+    "bgrem.background2d.__init__": "the keywords of photutils' Background2D",
     "bgrem.simulate.optics.draw_psf": "the parameters of a point-spread function",
     "bgrem.train.loop.train": "the settings of a training, as the command has them",
 }

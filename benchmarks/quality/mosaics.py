@@ -14,7 +14,7 @@ from itertools import product
 from time import perf_counter
 
 import numpy as np
-from report_card import add_seed, finish, make_parser, model_of, stream, tell
+from report_card import add_seed, finish, make_parser, model_of, stream, show_progress
 
 from bgrem.background import separate
 from bgrem.detection.psf import GAUSSIAN_FWHM
@@ -40,7 +40,7 @@ def main(argv=None):
     model = model_of(options)
     rows = []
     for name, fwhm, colour in product(PATTERNS, WIDTHS, COLOURS):
-        tell(options, f"{name}, FWHM {fwhm}, colour {colour}")
+        show_progress(options, f"{name}, FWHM {fwhm}, colour {colour}")
         rng = stream(options.seed, sorted(PATTERNS).index(name), int(10 * fwhm), colour)
         frame = Frame(PATTERNS[name], options.side, fwhm, colour, rng)
         rows.append({"mosaic": name, "FWHM": fwhm, "colour": colour, **frame.measured(model)})

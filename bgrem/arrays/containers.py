@@ -9,7 +9,9 @@ import numpy as np
 
 from bgrem.arrays.rows import Stored
 
-__all__ = ["unwrap"]
+__all__ = ["checked_mask", "unwrap"]
+
+FURTHER = ("psf", "flags")  # which only some kinds of NDData have
 
 
 def unwrap(data, mask) -> tuple[np.ndarray, Any, Callable[[np.ndarray, np.ndarray | None], Any]]:
@@ -39,6 +41,7 @@ def _bare(part: np.ndarray, sigma: np.ndarray | None) -> np.ndarray:
 
 def _like(data, part: np.ndarray, sigma: np.ndarray | None):
     """An NDData with everything of another one but its values and their uncertainty."""
+    further = {name: deepcopy(getattr(data, name)) for name in FURTHER if hasattr(data, name)}
     return type(data)(
         part,
         unit=data.unit,
@@ -46,6 +49,7 @@ def _like(data, part: np.ndarray, sigma: np.ndarray | None):
         meta=deepcopy(data.meta),
         mask=deepcopy(data.mask),
         uncertainty=None if sigma is None else _uncertainty(data.uncertainty, sigma),
+        **further,
     )
 
 
@@ -69,3 +73,18 @@ def _joined(own, mask):
     if own.shape != mask.shape:
         raise ValueError(f"the mask has shape {mask.shape}, that of the image {own.shape}")
     return own | mask
+
+
+def checked_mask(mask, name: str, shape: tuple[int, int]) -> np.ndarray | None:
+    """A mask of the shape of an image as bool, None where none is given.
+
+    Raises ValueError if it has another shape; the messages are those of photutils.
+    """
+    if mask is None or mask is np.ma.nomask:
+        return None
+    mask = np.asarray(mask)
+    if mask.ndim != 2:
+        raise ValueError(f"{name} must be a 2D array")
+    if mask.shape != shape:
+        raise ValueError(f"data and {name} must have the same shape")
+    return mask != 0

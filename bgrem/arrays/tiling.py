@@ -225,7 +225,7 @@ def _in_order(function, tiles: Iterable[np.ndarray], calls: int) -> Iterator[np.
     if calls == 1:
         yield from map(function, tiles)
         return
-    with ThreadPoolExecutor(calls, "tile") as pool:
+    with ThreadPoolExecutor(calls, "tile", np.seterr, ("ignore",)) as pool:
         waiting: deque = deque()
         try:
             for tile in tiles:
@@ -294,6 +294,6 @@ def over_strips(
         for rows in row_strips(shape, height):
             function(rows)
         return
-    with ThreadPoolExecutor(threads, "strip") as pool:
+    with ThreadPoolExecutor(threads, "strip", np.seterr, ("ignore",)) as pool:
         for _ in pool.map(function, row_strips(shape, height)):
             pass

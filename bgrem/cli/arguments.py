@@ -6,14 +6,17 @@ import math
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
 from bgrem import __version__
+from bgrem.names import visible_text
 
 __all__ = [
-    "Parser", "add_common_options", "complain", "integer_from", "number_from", "positive_number",
-    "run_command", "sentence",
+    "Parser", "add_common_options", "complain", "file_name", "integer_from", "number_from",
+    "positive_number", "run_command", "sentence",
 ]  # fmt: skip
 
 
@@ -48,7 +51,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {visible_text(message)} (see {self.prog} --help)\n")
 
 
 def add_common_options(group, *, quiet: str | None = "print errors only") -> None:
@@ -79,7 +82,9 @@ def run_command(
     The exit code is 1 if the command fails and 130 if it is interrupted. Wrong usage exits with code 2, a
     termination with 143.
     """
-    before = signal.getsignal(signal.SIGTERM)
+    before, shown = signal.getsignal(signal.SIGTERM), warnings.showwarning
+    if not sys.warnoptions:
+        warnings.showwarning = partial(_show_warning, parser.prog)
     argv = list(sys.argv[1:] if argv is None else argv)
     # The name of a file may be any bytes; it is printed unchanged, valid text or not.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -111,11 +116,12 @@ def run_command(
         return 1
     finally:
         signal.signal(signal.SIGTERM, before)
+        warnings.showwarning = shown
 
 
 def complain(prog: str, message: str) -> None:
     """Print a message on stderr, after the name of the command."""
-    print(f"{prog}: {message}", file=sys.stderr)
+    print(f"{prog}: {visible_text(message)}", file=sys.stderr)
 
 
 def sentence(error: Exception) -> str:
@@ -125,8 +131,19 @@ def sentence(error: Exception) -> str:
     return " ".join(filter(None, map(str.strip, str(error).splitlines())))
 
 
+def _show_warning(prog: str, message: Warning | str, category: type[Warning], *_: object) -> None:
+    """Print a warning that is for users in one line; those for programmers are not printed."""
+    if issubclass(category, UserWarning):
+        complain(prog, " ".join(str(message).split()))
+
+
 def _terminate(signum: int, frame: object) -> None:
     raise SystemExit(128 + signum)
+
+
+def file_name(text: str) -> str:
+    """An argparse type: a path, in which ``~`` at the beginning is the home folder."""
+    return os.path.expanduser(text)
 
 
 def integer_from(low: int) -> Callable[[str], int]:

@@ -13,11 +13,13 @@ from bgrem.cli.arguments import (
     Parser,
     add_common_options,
     complain,
+    file_name,
     integer_from,
     number_from,
     positive_number,
     run_command,
 )
+from bgrem.names import visible_text
 
 EXAMPLES = """\
 examples:
@@ -62,17 +64,20 @@ def make_parser() -> Parser:
 
 def _add_image_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "-f", "--file", metavar="IMG", nargs="+", action="extend", required=True, dest="files",
-        help="images, folders or quoted globs; may be repeated (.fits .fit .fts .fz, also with .gz or .bz2)",
+        "-f", "--file", metavar="IMG", type=file_name, nargs="+", action="extend", required=True,
+        dest="files",
+        help="images, folders or quoted globs; may be repeated (.fits .fit .fts .fz, also with .gz or .bz2); "
+        "'FILE[HDU]' names the HDU, too",
     )  # fmt: skip
     group.add_argument(
         "-h", "--hdu", metavar="HDU",
-        help="HDU of the image, by number or EXTNAME, or 'all' for every 2-D image of the file (default: "
-        "0, or the first HDU that holds an image)",
+        help="HDU of the image, by number or EXTNAME, or 'all' for every 2-D picture of the file, whose maps "
+        "(flags, weights, noise, models) are copied unchanged (default: 0, or the first HDU that holds a "
+        "picture)",
     )  # fmt: skip
     group.add_argument("-i", dest="hdu", help=argparse.SUPPRESS)
     group.add_argument(
-        "--mask", metavar="MASK",
+        "--mask", metavar="MASK", type=file_name,
         help="mask, not 0 in bad pixels: a FITS file, FILE[HDU], or an HDU of the image file",
     )  # fmt: skip
     group.add_argument(
@@ -81,7 +86,7 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
         "is 0x1010; default: any value but 0)",
     )  # fmt: skip
     group.add_argument(
-        "--weight", metavar="MAP",
+        "--weight", metavar="MAP", type=file_name,
         help="weight map, a file or HDU as for --mask: it gives the shape of the noise map, whose scale is "
         "measured on the image; pixels of weight 0 or infinite variance have no data",
     )  # fmt: skip
@@ -97,7 +102,8 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--no-companions", dest="companions", action="store_false",
         help="do not use masks and weight maps automatically; without this option they are taken from "
-        "DQ and WHT of HST and JWST, mask and variance of HSC and LSST, ood and oow files of DECam",
+        "DQ and WHT of HST and JWST, mask and variance of HSC and LSST, MASK of ccdproc, ood and oow files of "
+        "DECam",
     )  # fmt: skip
     group.add_argument(
         "--bayer", choices=("auto", "yes", "no"), default="auto",
@@ -117,7 +123,10 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
         help="the output is PREFIX + input name, in the folder of the input (default: BGRem_)",
     )  # fmt: skip
     group.add_argument(
-        "--output-dir", metavar="DIR", help="folder of the outputs; created if missing"
+        "--output-dir",
+        metavar="DIR",
+        type=file_name,
+        help="folder of the outputs; created if missing",
     )
     group.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     group.add_argument(
@@ -156,7 +165,7 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
         "means that the map is measured (default: 0)",
     )  # fmt: skip
     group.add_argument(
-        "--model", metavar="MODEL", default="optical",
+        "--model", metavar="MODEL", type=file_name, default="optical",
         help="name of a model in the package, or path of an .onnx file (default: optical)",
     )  # fmt: skip
     group.add_argument(
@@ -201,7 +210,7 @@ def _add_batch_options(group: argparse._ArgumentGroup) -> None:
         "files in the output folder, with the same result (default: no limit)",
     )  # fmt: skip
     group.add_argument(
-        "--log", metavar="FILE",
+        "--log", metavar="FILE", type=file_name,
         help="write FILE with one JSON object per image: file, output, status (done, skipped, failed), seconds, "
         "model, sky, rms, norm, warnings, error",
     )  # fmt: skip
@@ -369,7 +378,7 @@ def _progress_bar(name: str) -> Iterator[Callable[[float], None]]:
     from tqdm import tqdm
 
     layout = "{desc} {percentage:3.0f}% {bar} {elapsed} < {remaining}"
-    with tqdm(desc=name, total=1.0, bar_format=layout, leave=False) as bar:
+    with tqdm(desc=visible_text(name), total=1.0, bar_format=layout, leave=False) as bar:
 
         def report(fraction: float) -> None:
             bar.update(fraction - bar.n)

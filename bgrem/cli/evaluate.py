@@ -9,11 +9,13 @@ from bgrem.cli.arguments import (
     Parser,
     add_common_options,
     complain,
+    file_name,
     integer_from,
     positive_number,
     run_command,
     sentence,
 )
+from bgrem.names import visible_text
 
 PROGRAM = "bgrem-evaluate"
 
@@ -45,11 +47,11 @@ def make_parser() -> Parser:
         EXAMPLES,
     )
     parser.add_argument(
-        "--pair", nargs=2, action="append", default=[], metavar=("SINGLE", "DEEP"),
+        "--pair", nargs=2, type=file_name, action="append", default=[], metavar=("SINGLE", "DEEP"),
         help="FITS files of one exposure and of a deep stack of the same field (repeatable)",
     )  # fmt: skip
     parser.add_argument(
-        "--inject", nargs="+", action="extend", default=[], metavar="IMG",
+        "--inject", nargs="+", type=file_name, action="extend", default=[], metavar="IMG",
         help="FITS images into which sources are drawn (repeatable); of large ones the middle",
     )  # fmt: skip
     parser.add_argument("--hdu", help="HDU of the images of --inject, number or EXTNAME")
@@ -68,11 +70,14 @@ def make_parser() -> Parser:
         "--simulate", type=integer_from(1), metavar="N", help="number of simulated frames"
     )
     parser.add_argument(
-        "--scenes", metavar="FILE",
+        "--scenes", metavar="FILE", type=file_name,
         help="TOML file with seed, [scene] and [vary] of the simulated frames (default: MeerLICHT)",
     )  # fmt: skip
     parser.add_argument(
-        "--model", default="optical", help="model's name or .onnx file; 'none' leaves bgrem out"
+        "--model",
+        default="optical",
+        type=file_name,
+        help="model's name or .onnx file; 'none' leaves bgrem out",
     )
     parser.add_argument(
         "--steps", type=integer_from(1), default=1, help="diffusion steps (default: 1)"
@@ -85,7 +90,10 @@ def make_parser() -> Parser:
         help="run SEP, photutils, NoiseChisel and wavelet denoising as well (slow)",
     )  # fmt: skip
     parser.add_argument(
-        "--output-dir", metavar="DIR", help="write table (JSON), curves (CSV) and plot (PNG) there"
+        "--output-dir",
+        metavar="DIR",
+        type=file_name,
+        help="write table (JSON), curves (CSV) and plot (PNG) there",
     )
     add_common_options(parser, quiet="print no progress on stderr")
     return parser
@@ -117,13 +125,13 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
     for single, deep in options.pair:
         frames = [pair_frame(single, deep, fwhm=options.fwhm)]
         name = Path(single).name.split(".")[0]
-        results[name] = evaluate_frames(frames, chosen, title=name, progress=show)
+        results[name] = evaluate_frames(frames, chosen, title=visible_text(name), progress=show)
     for name, result in results.items():
         rows = result.rows()
         print(result.table(rows), end="\n\n")
         if options.output_dir:
             for path in result.write(options.output_dir, name, rows=rows):
-                print(path)
+                print(visible_text(path))
     if len(options.pair) > 1:
         _pool([results[Path(single).name.split(".")[0]] for single, _ in options.pair], options)
     return _inject(options, model, show) if options.inject else 0
@@ -138,7 +146,7 @@ def _pool(results: list, options: argparse.Namespace) -> None:
     print(f"{len(results)} pairs pooled")
     print(text_table(rows) if rows else "no pair is large enough for any rate", end="\n\n")
     if options.output_dir:
-        print(write_json(Path(options.output_dir) / "pairs.json", {"rows": rows}))
+        print(visible_text(write_json(Path(options.output_dir) / "pairs.json", {"rows": rows})))
 
 
 def _inject(options: argparse.Namespace, model, show) -> int:
@@ -167,7 +175,7 @@ def _inject(options: argparse.Namespace, model, show) -> int:
         print(result.table(), end="\n\n")
         if options.output_dir:
             for written in result.write(options.output_dir, Path(path).name.split(".")[0]):
-                print(written)
+                print(visible_text(written))
     if len(results) > 1:
         print(summary_table(results))
     return int(failed)
@@ -187,7 +195,7 @@ def _settings(path: str | None) -> dict:
 
 
 def _show(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(visible_text(text), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from bgrem.cli.arguments import (
     Parser,
     add_common_options,
     complain,
+    file_name,
     integer_from,
     number_from,
     positive_number,
     run_command,
     sentence,
 )
+from bgrem.names import visible_text
 
 EXAMPLES = """\
 examples:
@@ -63,7 +65,7 @@ def make_parser() -> Parser:
     _add_output_options(parser.add_argument_group("output"))
     group = parser.add_argument_group("realism")
     group.add_argument(
-        "--realism", metavar="IMG", nargs="+",
+        "--realism", metavar="IMG", type=file_name, nargs="+",
         help="write no files; list the statistics of the blank sky of these FITS images that lie outside "
         "the central 96 %% of N scenes of the training sky (default: 200)",
     )  # fmt: skip
@@ -77,7 +79,7 @@ def make_parser() -> Parser:
 def _add_scene_options(group: argparse._ArgumentGroup) -> None:
     source = group.add_mutually_exclusive_group()
     source.add_argument(
-        "--scene", metavar="FILE",
+        "--scene", metavar="FILE", type=file_name,
         help="description of the scene: a TOML file, or a FITS file that this command wrote "
         "(default: a MeerLICHT exposure)",
     )  # fmt: skip
@@ -119,6 +121,7 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--output-dir",
         metavar="DIR",
+        type=file_name,
         default=".",
         help="folder of the files (default: the current one)",
     )
@@ -176,7 +179,7 @@ def _write(options: argparse.Namespace) -> int:
             seed=seed, number=number, scale=options.pixel_scale, integers=options.integers,
         )  # fmt: skip
         if not options.quiet:
-            print(_line(path, truth, sky), flush=True)
+            print(visible_text(_line(path, truth, sky)), flush=True)
     return 0
 
 
@@ -260,7 +263,7 @@ def _compare(options: argparse.Namespace) -> int:
             options.quiet,
         )
     )
-    verdicts = {path: judge(frame, simulated) for path, frame in frames.items()}
+    verdicts = {visible_text(path): judge(frame, simulated) for path, frame in frames.items()}
     print(report(verdicts))
     unlike = any(verdict.outside for verdict in verdicts.values())
     return 1 if failed or unlike else 0

@@ -12,10 +12,12 @@ from bgrem.cli.arguments import (
     Parser,
     add_common_options,
     complain,
+    file_name,
     integer_from,
     number_from,
     run_command,
 )
+from bgrem.names import visible_text
 
 EXAMPLES = """\
 examples:
@@ -50,10 +52,14 @@ def make_parser() -> Parser:
         usage="bgrem-train {CONFIG.toml | --from-fits IMG ...} --output-dir DIR [options]",
     )
     parser.add_argument(
-        "config", metavar="CONFIG.toml", nargs="?", help="configuration of the training"
+        "config",
+        metavar="CONFIG.toml",
+        type=file_name,
+        nargs="?",
+        help="configuration of the training",
     )
     parser.add_argument(
-        "--from-fits", metavar="IMG", nargs="+", default=[],
+        "--from-fits", metavar="IMG", type=file_name, nargs="+", default=[],
         help="train the shipped model further on simulated images that have the noise, background and "
         "PSF of these frames, measured between their sources; no catalogue is needed",
     )  # fmt: skip
@@ -61,7 +67,7 @@ def make_parser() -> Parser:
         "--name", help="name of the model of --from-fits (default: own, written as own.onnx)"
     )
     parser.add_argument(
-        "--output-dir", metavar="DIR", required=True,
+        "--output-dir", metavar="DIR", type=file_name, required=True,
         help="folder of checkpoint, log and model; created if missing; a training in it is resumed",
     )  # fmt: skip
     parser.add_argument(
@@ -135,7 +141,7 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
         training = train.Training(config)
         # Whether the training was extended does not matter here.
         training.load(train.checkpoint_path(options.output_dir), extend=True)
-        print(export(training, options.output_dir))
+        print(visible_text(export(training, options.output_dir)))
         return 0
     with _interrupts() as received, _progress(config.steps, options.quiet) as progress:
         training = train.train(
@@ -154,7 +160,7 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
     if received:
         complain("bgrem-train", f"interrupted and saved at step {training.step} of {config.steps}")
         return 128 + received[0]
-    print(model_path(config, options.output_dir))
+    print(visible_text(model_path(config, options.output_dir)))
     return 0
 
 

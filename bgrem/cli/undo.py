@@ -4,7 +4,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from bgrem.cli.arguments import Parser, add_common_options, complain, run_command, sentence
+from bgrem.cli.arguments import (
+    Parser,
+    add_common_options,
+    complain,
+    file_name,
+    run_command,
+    sentence,
+)
+from bgrem.names import visible_text
 
 EPILOG = """\
 FILE must contain the planes of `bgrem --save background,noise`. Integer images are restored bit for
@@ -21,14 +29,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> Parser:
     """The parser of the command line."""
     parser = Parser("bgrem-undo", "Restore images from the files that bgrem wrote.", EPILOG)
-    parser.add_argument("files", metavar="FILE", nargs="+", help="file that bgrem wrote")
     parser.add_argument(
-        "-o", "--output", metavar="OUT",
+        "files", metavar="FILE", type=file_name, nargs="+", help="file that bgrem wrote"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=file_name,
         help="name of the restored file (default: restored_ + the name without BGRem_, in the folder "
         "of FILE)",
     )  # fmt: skip
     parser.add_argument(
-        "--output-dir", metavar="DIR", help="folder of the restored files; created if missing"
+        "--output-dir",
+        metavar="DIR",
+        type=file_name,
+        help="folder of the restored files; created if missing",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     add_common_options(parser, quiet=None)
@@ -46,7 +59,7 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
         if options.output_dir:
             output = Path(options.output_dir) / output.name
         try:
-            print(undo(name, output, overwrite=options.overwrite), flush=True)
+            print(visible_text(undo(name, output, overwrite=options.overwrite)), flush=True)
         except (ValueError, OSError) as error:
             failed += 1
             complain(parser.prog, sentence(error))

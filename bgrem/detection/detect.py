@@ -18,6 +18,7 @@ from bgrem.detection.peaks import local_maxima
 __all__ = ["detect_on_sources", "detect_peaks"]
 
 
+@np.errstate(all="ignore")
 def detect_peaks(plane, *, threshold=-np.inf, mask=None):
     """Local maxima of a plane; the score is the plane's value.
 

@@ -15,6 +15,7 @@ __all__ = [
 KRON_FACTOR, LEAST_KRON_RADIUS = 2.5, 3.5
 
 
+@np.errstate(all="ignore")
 def aperture_fluxes(image, x, y, radius):
     """Sums in circles, pixels on the rim by their share.
 
@@ -55,6 +56,7 @@ def aperture_uncertainties(sigma, x, y, radius):
     return np.sqrt(aperture_fluxes(variance, x, y, radius))
 
 
+@np.errstate(all="ignore")
 def sum_uncertainties(parts, x, y, radius, *, calibration, fwhm):
     """Standard deviations of the sums of the sources in circles.
 

@@ -9,7 +9,6 @@ ones for both methods of a ratio.
 import subprocess
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from bgrem.evaluate.bootstrap import block_weights, compare, depth_gain, interva
 from bgrem.evaluate.froc import FALSE_RATES, Froc, froc
 from bgrem.evaluate.methods import BGREM, MATCHED_FILTER, SCANNED, SEXTRACTOR
 from bgrem.evaluate.tables import write_json
+from bgrem.names import home_path
 
 __all__ = ["LOWEST_RATE", "Report", "evaluate_frames", "headline", "pooled_rows"]
 
@@ -122,7 +122,7 @@ class Report:
         list of pathlib.Path
         """
         rows = self.rows() if rows is None else rows
-        folder = Path(folder)
+        folder = home_path(folder)
         first = next(iter(self.curves.values()))
         summary = {
             "title": self.title, "sources": first.count, "area_mpix": first.area,

@@ -1,9 +1,10 @@
 """Rows of results as aligned text and as JSON."""
 
 import json
-from pathlib import Path
 
 import numpy as np
+
+from bgrem.names import home_path
 
 __all__ = ["plain", "text_table", "write_json"]
 
@@ -60,7 +61,7 @@ def write_json(path, content):
     -------
     pathlib.Path
     """
-    path = Path(path)
+    path = home_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(plain(content), indent=1) + "\n")
     return path

@@ -179,7 +179,7 @@ def load_model(
         If the file is not a model that this version can use.
     """
     load = partial(Model, threads=threads, engine=engine, device=device)
-    name = os.fspath(name_or_path)
+    name = os.path.expanduser(name_or_path)
     if name.endswith(".onnx"):
         if not os.path.isfile(name):
             raise ModelNotFoundError(f"there is no model file {name}")

@@ -1,12 +1,16 @@
 """Masks and weight maps that observatories deliver with an image, found by their conventions.
 
+`map_hdus` lists the maps of a file, which are no pictures; `with_companions` reads those of one image.
+
 HST and JWST: SCI with DQ (or WHT, of drizzled images) of the same EXTVER in one file. ERR contains
 the photon noise of the sources, so it is used only if the user names it. HSC and LSST: image, mask
 and variance in consecutive HDUs, the planes of the mask named by MP_ cards. Community pipeline of
-DECam: the files ..._ooi_..., ..._ood_... (codes) and ..._oow_... (inverse variance).
+DECam: the files ..._ooi_..., ..._ood_... (codes) and ..._oow_... (inverse variance). ccdproc and
+astropy's CCDData: MASK. Their UNCERT is not used automatically, for the reason of ERR.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -18,7 +22,7 @@ from bgrem.arrays.tiling import row_strips
 from bgrem.io.maps import GivenMaps
 from bgrem.io.reading import FitsError, FitsImage, image_hdus, read_image, sibling
 
-__all__ = ["companion_hdus", "with_companions"]
+__all__ = ["map_hdus", "with_companions"]
 
 # Bits of DQ that are bad and those that are saturated, by INSTRUME and DETECTOR, INSTRUME or TELESCOP.
 # ACS: https://www.stsci.edu/hst/instrumentation/acs/data-analysis/dq-flag-definitions; WFC3: its data
@@ -46,6 +50,32 @@ COADD_PLANES = ("CLIPPED", "INEXACT_PSF", "REJECTED", "SENSOR_EDGE")
 CODE_SATURATED, CODE_DIFFERENCE, LAST_CODE = 3, 7, 8
 OLD_BAD, OLD_SATURATED = 1 | 16 | 64 | 128, 2
 FIRST_CODES = (3, 5)
+# Words in an EXTNAME that only maps have: flags, noise, weights and models of the sky, of DES, JWST, HST,
+# Euclid, Gemini, ESO, LSST, TESS, PS1, SWarp, ccdproc and photutils.
+MAP_WORDS = {
+    "DQ", "QUALITY", "DATAQUALITY", "FLAG", "FLAGS", "FLG", "BPM", "BADPIX", "BADPIXEL",
+    "BADPIXELS", "BITMAP", "MASKBITS", "MASKS", "BAD", "BIT", "SEGM", "ERR", "ERROR", "ERRORS",
+    "RMS", "STDDEV", "STDEV", "SIGMA", "UNC", "UNCERT", "UNCERTAINTY", "UNCERTAINTIES", "NOISE",
+    "VAR", "VARIANCE", "VARIANCES", "IVAR", "INVVAR", "INVVARIANCE", "IVM", "WHT", "WGT",
+    "WEIGHT", "WEIGHTS", "CONF", "CONFIDENCE", "CTX", "CONTEXT", "COVERAGE", "NEXP", "NIMG",
+    "NIMAGE", "NIMAGES", "NSAMP", "NCOMBINE", "EXPWT", "DEVIATION", "BKG", "BKGD", "BKGRMS",
+    "BACKGROUND", "PSFIMAGE", "SIGNIF", "SNR", "WCSDVARR", "D2IMARR", "NPOLARR", "SEGMENTATION",
+}  # fmt: skip
+# Words that are maps beside a picture of another name; files of exposures alone use them, too.
+WEAK_MAP_WORDS = {
+    "QUAL", "SEG", "STD", "STAT", "SIG", "WT", "CON", "COV", "NUM", "SAMP", "EXP", "EXPOSURE",
+    "EXPTIME", "TIME", "TEXP", "COUNT", "COUNTS", "NCOUNTS", "AREA", "PAM", "SKY", "MODEL",
+    "BACK", "BGD", "PSF", "KERNEL", "RESIDUAL", "RESIDUALS", "APERTURE", "DEPTH", "CHI", "CHISQ",
+    "RESP",
+}  # fmt: skip
+GENERIC_WORDS = {"IMAGE", "DATA", "ARRAY", "MAP", "PLANE", "EXT", "FRAME"}
+SCIENCE_WORDS, SUBTRACTED_WORDS = {"SCI", "SCIENCE"}, {"SUB", "SUBTRACTED", "CORRECTED", "REDUCED"}
+BY_NAME = "by name"
+# Other cards with the kind of an HDU: of ESO, and of LSST and Pan-STARRS.
+KIND_CARDS = ("HDUCLAS2", "EXTTYPE")
+# Units of times, counts of exposures and bits.
+MAP_UNITS = {"S", "SEC", "SECONDS", "SAMPLES", "UNITLESS", "BIT", "BITS", "BITMASK"}
+FEW_VALUES = 8  # of a map of counts without a name; a picture has more
 # Fraction of a weight map that must be above 0; below it the map is taken as not filled.
 FILLED = 0.5
 
@@ -64,7 +94,7 @@ class _Found:
 
 def with_companions(image: FitsImage, given: GivenMaps) -> GivenMaps:
     """Add the companions of an image, with a note for each, to the maps of the user, which precede."""
-    found = _in_the_file(image) or _lsst(image) or _decam(image)
+    found = _in_the_file(image) or _lsst(image) or _decam(image) or _ccdproc(image)
     if found is None:
         return given
     notes = list(given.notes)
@@ -78,17 +108,6 @@ def with_companions(image: FitsImage, given: GivenMaps) -> GivenMaps:
         else:
             notes.append(f"{found.weight_name} not used, it is mostly not above 0")
     return replace(given, notes=tuple(notes))
-
-
-def companion_hdus(image: FitsImage) -> set[int]:
-    """Indices of the HDUs of the file of ``image`` that are companions of other HDUs."""
-    headers = image_hdus(image)
-    found = set()
-    for index, header in headers.items():
-        found |= set(_names_beside(headers, index).values())
-        if _planes_of(header) and index - 1 in headers:
-            found |= {index, index + 1} & headers.keys()
-    return found
 
 
 def _joined(image: FitsImage, given: GivenMaps, found: _Found) -> float | np.ndarray | None:
@@ -222,6 +241,27 @@ def _lsst(image: FitsImage) -> _Found | None:
     return replace(found, weight=noise.data, weight_type="variance", weight_name=noise.label)
 
 
+# --- ccdproc, CCDData
+
+
+def _ccdproc(image: FitsImage) -> _Found | None:
+    """The MASK of an image without a name; bgrem's own planes do not count."""
+    headers = image_hdus(image)
+    own = headers[image.hdu]
+    if _name(own) not in ("", "PRIMARY", "COMPRESSED_IMAGE") or "BGR_HDU" in own:
+        return None
+    for index, header in headers.items():
+        if (
+            _name(header) == "MASK"
+            and "BGR_HDU" not in header
+            and _bitpix(header) == 8
+            and _shape(header) == _shape(own)
+        ):
+            flags = sibling(image, index)
+            return _Found(mask=_flagged(flags, lambda bits: bits != 0), mask_name=flags.label)
+    return None
+
+
 # --- DECam
 
 
@@ -266,3 +306,95 @@ def _namesake(image: FitsImage, kind: str) -> FitsImage | None:
     except FitsError:
         return None
     return found if found.data.shape == image.data.shape else None
+
+
+# --- maps that are no pictures
+
+
+def map_hdus(image: FitsImage) -> dict[int, str]:
+    """The images of the file of ``image`` that are maps and no pictures: index -> how each is known.
+
+    They are known by a card of bgrem, by their names, or by bits and units beside a picture of the same
+    shape. Chips of a mosaic are pictures, whether they have names or not.
+    """
+    headers = image_hdus(image)
+    found = {i: reason for i, header in headers.items() if (reason := _sure_reason(header))}
+    for i, header in headers.items():
+        if _planes_of(header) and i + 1 in headers and _shape(headers[i + 1]) == _shape(header):
+            found.setdefault(i + 1, "as variance after a mask")
+    weak = {i for i, header in headers.items() if _words(header) & WEAK_MAP_WORDS}
+    pictures = [header for i, header in headers.items() if i not in found and i not in weak]
+    if pictures:
+        found |= dict.fromkeys(weak - found.keys(), BY_NAME)
+    for i in headers.keys() - found.keys() - weak:
+        beside = [h for h in pictures if h is not headers[i] and _shape(h) == _shape(headers[i])]
+        other_name = _words(headers[i]) and any(_is_science(h) for h in beside)
+        by_unit = any(_has_unit_of_map(headers[i], h) for h in beside)
+        coarser = any(_is_coarser(headers[i], h) for h in beside) and _is_like_flags(image, i)
+        if other_name or by_unit or coarser:
+            found[i] = "by name, values or unit beside a picture of the same shape"
+    return dict(sorted(found.items()))
+
+
+def _sure_reason(header: fits.Header) -> str:
+    """How an HDU alone shows that it is a map; empty if it does not."""
+    if "BGR_HDU" in header:
+        return "as planes of bgrem"
+    if _planes_of(header) or header.get("ZCMPTYPE") == "PLIO_1":
+        return "as masks"
+    words = _words(header)
+    masks = any(word.endswith(("MASK", "MSK")) for word in words)
+    return BY_NAME if masks or words & MAP_WORDS else ""
+
+
+def _words(header: fits.Header) -> set[str]:
+    """The first and the last word of the names of an HDU, without numbers; empty for a picture."""
+    found = set()
+    for text in (_name(header), *(str(header.get(key, "")).upper() for key in KIND_CARDS)):
+        words = [
+            re.sub(r"(?<=..)(MAP|IMAGE|IMG)$|\d+$", "", w) for w in re.split(r"[^A-Z0-9]+", text)
+        ]
+        words = [word for word in words if word and word not in GENERIC_WORDS]
+        science = words and words[-1] in SCIENCE_WORDS and words[0] not in MAP_WORDS
+        if words and not science and not SUBTRACTED_WORDS.intersection(words):
+            found |= {words[0], words[-1]}
+    return found
+
+
+def _is_science(header: fits.Header) -> bool:
+    return _name(header).rstrip("0123456789").endswith(tuple(SCIENCE_WORDS))
+
+
+def _is_coarser(header: fits.Header, picture: fits.Header) -> bool:
+    """Whether an HDU holds integers beside floats, or bytes beside longer integers."""
+    bits, others = _bitpix(header), _bitpix(picture)
+    return bits > 0 > others or bits == 8 != others
+
+
+def _is_like_flags(image: FitsImage, index: int) -> bool:
+    """Whether more than half of the pixels have one value, or all have few, but the image is not constant."""
+    data = sibling(image, index).data
+    lines = data.reshape(-1, data.shape[-1])
+    counts: Counter[float] = Counter()
+    for rows in row_strips(lines.shape):
+        counts.update(
+            dict(
+                zip(
+                    *map(np.ndarray.tolist, np.unique(lines[rows], return_counts=True)), strict=True
+                )
+            )
+        )
+    usual = max(counts.values()) > data.size / 2
+    return len(counts) > 1 and (usual or len(counts) <= FEW_VALUES)
+
+
+def _has_unit_of_map(header: fits.Header, picture: fits.Header) -> bool:
+    """Whether the unit is that of a time or a count, or the square of the unit of the picture."""
+    unit, other = (str(h.get("BUNIT", "")).strip().upper() for h in (header, picture))
+    plain, squared = (re.sub(r"[\s()^*-]", "", text) for text in (other, unit))
+    return bool(other) and unit != other and (unit in MAP_UNITS or squared == plain + "2")
+
+
+def _bitpix(header: fits.Header) -> int:
+    """Bits of a pixel of an image, which is tile-compressed or not; negative for floats."""
+    return header["ZBITPIX" if header.get("ZIMAGE") is True else "BITPIX"]

@@ -107,7 +107,7 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
         Where the file is not FITS, truncated or corrupt.
     """
     if contents[:9] != b"SIMPLE  =":
-        raise FitsError(f"{path}: not a FITS file{advice(bytes(contents[:64]), path.name)}")
+        raise FitsError(f"{path}: not a FITS file{advice(bytes(contents[:512]), path.name)}")
     units, start, size = [], 0, len(contents)
     while start < size and (start == 0 or contents[start : start + 8] == b"XTENSION"):
         data = header_end(contents, start)

@@ -2,9 +2,8 @@
 
 import math
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,17 @@ import numpy as np
 from bgrem.arrays.rows import MEMORY, Memory, as_rows, worked_out
 from bgrem.io.hdus import lengths
 from bgrem.io.reading import FitsError, FitsImage, as_planes, is_fits_name, read_image
+from bgrem.names import named_hdu
 
 __all__ = ["GivenMaps", "bits_set", "maps_for", "parse_bits", "read_map", "saturation_level"]
 
 MOST_BITS = 52  # a map of flags may be read as float64, which holds integers up to 2^53
+# Classes of astropy's uncertainties (card UTYPE of CCDData), and the types of weight that they are.
+UNCERTAINTY_TYPES = {
+    "StdDevUncertainty": "rms",
+    "VarianceUncertainty": "variance",
+    "InverseVariance": "inverse",
+}
 
 
 @dataclass(frozen=True)
@@ -71,22 +77,25 @@ def maps_for(
     """Read the maps that a user gives with an image.
 
     A ``mask`` or ``weight`` is FILE, FILE[HDU], an HDU of the file of the image, or an array. Of the mask
-    the ``mask_bits`` are bad, by default any value but 0. A ``saturate`` of "header" takes the card
+    the ``mask_bits`` are bad, by default any value but 0. The card UTYPE of an astropy uncertainty states the
+    type of the weight. A ``saturate`` of "header" takes the card
     SATURATE, if there is one. Raises FitsError if a map cannot be read, has another shape or no bits.
     """
     if mask_bits is not None and mask is None:
         raise FitsError(f"{image.label}: --mask-bits needs a --mask whose bits they are")
     if isinstance(saturate, str):
         saturate = saturation_level(image)
-    bad = None
+    given = GivenMaps(weight_type=weight_type, saturate=saturate)
     if mask is not None:
-        bad = bits_set(*read_map(mask, image, "mask"), mask_bits, image.store)
-    return GivenMaps(
-        mask=bad,
-        weight=None if weight is None else read_map(weight, image, "weight map")[0],
-        weight_type=weight_type,
-        saturate=saturate,
-    )
+        bad = bits_set(*read_map(mask, image, "mask")[:2], mask_bits, image.store)
+        given = replace(given, mask=bad)
+    if weight is not None:
+        values, label, header = read_map(weight, image, "weight map")
+        known = UNCERTAINTY_TYPES.get(str(header.get("UTYPE", "")).strip(), weight_type)
+        note = f"{label} is taken as {known}, by its UTYPE {header.get('UTYPE')}"
+        notes = () if known == weight_type else (note,)
+        given = replace(given, weight=values, weight_type=known, notes=notes)
+    return given
 
 
 def saturation_level(image: FitsImage) -> float | None:
@@ -136,26 +145,24 @@ def bits_set(flags: np.ndarray, label: str, bits: int | None, store: Memory = ME
 
 def read_map(
     source: str | os.PathLike | np.ndarray, image: FitsImage, kind: str
-) -> tuple[np.ndarray, str]:
-    """Read a map of an image: its values, and its origin, with which a message begins.
+) -> tuple[np.ndarray, str, Mapping]:
+    """Read a map of an image: its values, its origin, with which a message begins, and its header.
 
     ``source`` is FILE, FILE[HDU], an HDU of the file of the image, or an array; ``kind`` names the map in
     messages. The values have the shape of the image, or (ny, nx) for all its planes. Raises FitsError if
     the map cannot be read or has another shape.
     """
     if not isinstance(source, str | os.PathLike):
-        return _fitted(as_rows(source), image, kind, "the array"), f"the {kind}"
+        return _fitted(as_rows(source), image, kind, "the array"), f"the {kind}", {}
     text = os.fspath(source)
-    bracket = re.fullmatch(r"(.+)\[(.+)\]", text)
-    if Path(text).is_file():
-        found = read_image(text, store=image.store)
-    elif bracket:
-        found = read_image(bracket[1], bracket[2], store=image.store)
-    elif is_fits_name(Path(text)):
+    path, hdu = named_hdu(text)
+    if path.is_file():
+        found = read_image(path, hdu, store=image.store)
+    elif is_fits_name(Path(text.partition("[")[0])):
         raise FitsError(f"{text}: no such file (it was to be the {kind})")
     else:
         found = read_image(image.path, text, store=image.store)
-    return _fitted(found.data, image, kind, found.label), found.label
+    return _fitted(found.data, image, kind, found.label), found.label, found.header
 
 
 def _fitted(values: np.ndarray, image: FitsImage, kind: str, label: str) -> np.ndarray:

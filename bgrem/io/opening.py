@@ -17,6 +17,7 @@ from bgrem.arrays.rows import Memory
 __all__ = ["FitsError", "advice", "header_faults", "read_contents", "sentence"]
 
 PICTURE = "its values may have been stretched for display; if they were not, save it as FITS in {}"
+PACKED = "a file packed by {0}; unpack it with {1}"
 RAW_FILE = "a raw camera file; convert it to FITS with Siril, or in Python with rawpy and astropy"
 
 # Where the first bytes of a format stand, these bytes, and the advice.
@@ -38,6 +39,19 @@ SIGNATURES = (
     ),
     (0, b"FUJIFILMCCD-RAW_FILE", RAW_FILE),
     (4, b"ftypcrx", RAW_FILE),
+    (0, b"\x1f\x9d", PACKED.format("compress (.Z)", "uncompress or gunzip")),
+    (0, b"\x1f\xa0", PACKED.format("compress (.Z)", "gunzip")),
+    (0, b"\x1f\x1e", PACKED.format("pack (.z)", "gunzip")),
+    (0, b"\xfd7zXZ\x00", PACKED.format("xz", "unxz")),
+    (0, b"\x5d\x00\x00", PACKED.format("lzma", "unlzma")),
+    (0, b"LZIP", PACKED.format("lzip", "lzip -d")),
+    (0, b"PK\x03\x04", PACKED.format("zip", "unzip")),
+    (0, b"PK\x05\x06", "an empty zip archive"),
+    (0, b"\x28\xb5\x2f\xfd", PACKED.format("zstd", "unzstd")),
+    (0, b"\x04\x22\x4d\x18", PACKED.format("lz4", "unlz4")),
+    (0, b"7z\xbc\xaf\x27\x1c", PACKED.format("7-Zip", "7z x")),
+    (0, b"Rar!\x1a\x07", PACKED.format("RAR", "unrar x")),
+    (257, b"ustar", PACKED.format("tar", "tar -xf")),
 )
 # Those of TIFF. Raw files of cameras have them, too; only the name of the file distinguishes them.
 TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -100,7 +114,7 @@ def _unpacked(stream, kind: str, path: Path, store: Memory) -> bytes | mmap.mmap
 def advice(start: bytes, name: str) -> str:
     """The end of the message "not a FITS file": " but ..." with the format and how to convert it.
 
-    ``start`` holds the first 64 bytes of the file, or fewer. The name is used where they do not identify
+    ``start`` holds the first 512 bytes of the file, or fewer. The name is used where they do not identify
     the format. The text is empty for an unknown format.
     """
     for place, signature, known in SIGNATURES:

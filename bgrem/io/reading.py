@@ -22,6 +22,7 @@ from bgrem.io.hdus import CHUNK_PIXELS, Unit, choose_unit, find_units, sum_match
 from bgrem.io.opening import FitsError, header_faults, read_contents
 from bgrem.io.scales import ASINH_NOTE, asinh_scale
 from bgrem.io.tile_compression import decompress_tiles
+from bgrem.names import named_hdu
 
 __all__ = [
     "FitsError", "FitsImage", "as_planes", "image_hdus", "is_fits_name", "read_image", "sibling",
@@ -109,7 +110,7 @@ def read_image(
     Parameters
     ----------
     path : path
-        Plain, gzip or bzip2; the first bytes decide, not the name.
+        Plain, gzip or bzip2; the first bytes decide, not the name. FILE[HDU] names the HDU, too.
     hdu : int or str, optional
         Index, EXTNAME, or ``"EXTNAME,EXTVER"``. Default: HDU 0 or, if that holds no image, the first
         HDU that does, with a note.
@@ -121,7 +122,8 @@ def read_image(
     FitsError
         If the file is missing, not FITS, truncated or corrupt, or the HDU holds no image.
     """
-    path = Path(path)
+    path, named = named_hdu(path)
+    hdu = hdu if named is None else named
     with header_faults(f"{path}:"):
         contents = read_contents(path, store)
         units, notes = find_units(contents, path)

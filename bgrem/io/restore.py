@@ -28,6 +28,7 @@ from bgrem.io.reading import (
 from bgrem.io.scales import asinh_scale
 from bgrem.io.undo_table import UNDO_TABLE, Kept, LostPixels, read_undo_table
 from bgrem.io.writing import write_restored
+from bgrem.names import home_path
 
 __all__ = ["UNDO_PLANES", "lost_pixels", "restored_path", "undo"]
 
@@ -67,6 +68,7 @@ def lost_pixels(
     return LostPixels(nan, lost, raw[lost].astype(dtype))
 
 
+@np.errstate(all="ignore")
 def undo(
     path: str | os.PathLike, output: str | os.PathLike | None = None, *, overwrite: bool = False
 ) -> Path:
@@ -96,8 +98,8 @@ def undo(
     FitsError
         If a plane is missing, or a file cannot be read or written.
     """
-    path = Path(path)
-    output = restored_path(path) if output is None else Path(output)
+    path = home_path(path)
+    output = restored_path(path) if output is None else home_path(output)
     try:
         with header_faults(f"{path}:"):
             _undo(path, output, overwrite)

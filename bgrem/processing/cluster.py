@@ -14,6 +14,7 @@ import numpy as np
 from bgrem.background import separate
 from bgrem.inference.engines import cores
 from bgrem.inference.model import Model, load_model
+from bgrem.names import home_path
 from bgrem.options import MAPS
 from bgrem.processing.files import process_files
 from bgrem.processing.journal import named_file
@@ -70,7 +71,7 @@ def process_on_cluster(
 def _from_anywhere(value):
     """An option with the absolute path of the file or folder that it names, if any."""
     named = isinstance(value, Path) or isinstance(value, str) and named_file(value).exists()
-    return os.path.abspath(value) if named and str(value) else value
+    return os.path.abspath(home_path(value)) if named and str(value) else value
 
 
 def _peers(client) -> Counter:

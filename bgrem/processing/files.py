@@ -4,7 +4,7 @@ import logging
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -17,17 +17,25 @@ from bgrem.arrays.rows import MAPPED, MEMORY, Memory, Scratch
 from bgrem.background import ModelLike, separate
 from bgrem.inference.memory import check_limit
 from bgrem.inference.model import Model, load_model
-from bgrem.io.companions import companion_hdus, with_companions
+from bgrem.io.companions import with_companions
 from bgrem.io.maps import GivenMaps, maps_for
 from bgrem.io.opening import header_faults
-from bgrem.io.reading import FitsError, FitsImage, as_planes, image_hdus, read_image, sibling
+from bgrem.io.reading import FitsError, FitsImage, as_planes, read_image, sibling
 from bgrem.io.scales import check_linear
 from bgrem.io.writing import Product, write_mosaic
+from bgrem.names import home_path, named_hdu, visible_text
 from bgrem.options import MAPS, Options, Run
 from bgrem.processing.filter_arrays import BAYER_CELL, mosaic_cell
 from bgrem.processing.mosaics import BAYER, separate_mosaic
 from bgrem.processing.outcome import Failure, Result
-from bgrem.processing.paths import check_output, existing_folder, expanded_paths, output_path
+from bgrem.processing.paths import (
+    check_output,
+    existing_folder,
+    expanded_paths,
+    first_picture,
+    output_path,
+    pictures_of,
+)
 from bgrem.processing.products import SAVED_PLANES, product_of, separate_planes
 from bgrem.processing.provenance import warnings_of
 from bgrem.report.pages import Pages
@@ -139,6 +147,7 @@ class FileOptions:
         return str(self.hdu).strip().lower() == "all"
 
 
+@np.errstate(all="ignore")
 def process_file(
     path: str | os.PathLike,
     *,
@@ -156,9 +165,10 @@ def process_file(
     ----------
     path : path
         ``.fits``, ``.fit``, ``.fts`` or ``.fz``, also inside gzip or bzip2. Cubes go plane by plane.
+        FILE[HDU] names the HDU, too.
     hdu : int or str, optional
-        Index or EXTNAME of the image, or "all" for every 2-D image of the file. Default: 0 or,
-        where it holds no image, the first that does.
+        Index or EXTNAME of the image, or "all" for every 2-D picture of the file: maps (flags,
+        weights, noise, models) are copied. Default: 0 or, where it holds no picture, the first that does.
     prefix : str
         The output's name is ``prefix`` + the input's name.
     output_dir : path, optional
@@ -223,7 +233,9 @@ def process_file(
     if memory and (asked.report or asked.plot):
         raise ValueError("a page or a picture takes more memory: give no --memory with them")
     model = model if isinstance(model, Model) else load_model(model)
-    path = Path(path)
+    given = home_path(path)
+    path, named = named_hdu(given)
+    asked = asked if named is None else replace(asked, hdu=named)
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     check_output(output, path, overwrite)
     pages = Pages(output, report=asked.report, plot=asked.plot, overwrite=overwrite)
@@ -231,6 +243,7 @@ def process_file(
     if memory:
         store = Scratch(existing_folder(output.parent), memory)
     image = read_image(path, None if asked.every else asked.hdu, store=store)
+    image = first_picture(image) if asked.hdu is None else image
     work = _Work(image, asked, model, pages.watch)
     with progress(path.name) if progress else nullcontext() as report:
         write_mosaic(
@@ -239,9 +252,9 @@ def process_file(
         )  # fmt: skip
     pages.write(path.name, **work.shown, warnings=tuple(work.warnings))
     seconds = time.perf_counter() - started
-    _logger.info("%s: %s, %.2f s", path, output, seconds)
+    _logger.info("%s: %s, %.2f s", visible_text(path), visible_text(output), seconds)
     return Result(
-        input=path,
+        input=given,
         output=output,
         **work.summary(),
         seconds=seconds,
@@ -262,8 +275,9 @@ class _Work:
         watch: Callable[[Separation], None],
     ) -> None:
         self._image, self._asked, self._model, self._watch = image, asked, model, watch
-        self.hdus = _frames(image, asked.companions) if asked.every else [image.hdu]
-        self.warnings = [] if asked.every else list(image.notes)
+        self.hdus, self.warnings = (
+            pictures_of(image) if asked.every else ([image.hdu], [*image.notes])
+        )
         self.shown: dict = {}  # header and cards of the first that was done
         self._done: list[Provenance] = []  # of the planes that were done
 
@@ -280,7 +294,8 @@ class _Work:
             image = self._image if index == self._image.hdu else sibling(self._image, index)
             product = self._product_or_none(image, replace(run, progress=run.share(turn, count)))
             if turn == count - 1 and not self._done:
-                raise FitsError(f"{self._image.path}: no image could be done ({self.warnings[0]})")
+                reason = next(line for line in self.warnings if line.startswith("left alone"))
+                raise FitsError(f"{self._image.path}: no image could be done ({reason})")
             return product
 
         return product_in_turn
@@ -350,26 +365,8 @@ def _check_memory(image: FitsImage, store: Memory, model: Model, maps: tuple[str
         check_limit(store, shape, model.card, maps, image.label, model.engine.libraries)
 
 
-def _frames(image: FitsImage, companions: bool) -> list[int]:
-    """The HDUs of the file that hold one 2-D image each, less the maps that go with them."""
-    maps = companion_hdus(image) if companions else set()
-    found = [
-        index
-        for index, header in image_hdus(image).items()
-        if sum(n > 1 for n in _lengths(header)) == 2 and index not in maps
-    ]
-    if not found:
-        raise FitsError(f"{image.path}: no HDU holds a 2-D image")
-    return found
-
-
-def _lengths(header: Mapping) -> list[int]:
-    axes = "ZNAXIS" if header.get("ZIMAGE") is True else "NAXIS"
-    return [header[f"{axes}{i + 1}"] for i in range(header[axes])]
-
-
 def _beside(source: str | os.PathLike | np.ndarray | None, index: int, every: bool):
     """The map of one image among all: of a file, the HDU of the same index."""
-    if every and isinstance(source, str | os.PathLike) and Path(source).is_file():
+    if every and isinstance(source, str | os.PathLike) and home_path(source).is_file():
         return f"{os.fspath(source)}[{index}]"
     return source

@@ -8,9 +8,10 @@ between the two. An output that is planned but not noted as done is therefore wr
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
+
+from bgrem.names import named_hdu
 
 __all__ = ["Journal", "fingerprint", "named_file"]
 
@@ -87,7 +88,7 @@ def fingerprint(path: Path, options: Mapping, *, version: str, model: str) -> st
     used = {
         name: (_option_text(value), _state(named_file(value))) for name, value in options.items()
     }
-    whole = [str(path.absolute()), _state(path), used, version, model]
+    whole = [str(path.absolute()), _state(named_file(path)), used, version, model]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -99,7 +100,7 @@ def _option_text(value: object) -> str:
 
 def named_file(value: object) -> Path:
     """The file that an option may name, as FILE or FILE[HDU]."""
-    return Path(re.sub(r"\[[^\]]*\]$", "", str(value)))
+    return named_hdu(str(value))[0]
 
 
 def _state(path: Path) -> list[int] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bgrem.io.reading import is_fits_name
+from bgrem.names import home_path, visible_text
 
 __all__ = ["Failure", "Log", "Result", "record", "restored"]
 
@@ -48,7 +49,7 @@ class Result:
 
     def __str__(self) -> str:
         return (
-            f"{self.output}  model={self.model}  level={self.level:.6g}  rms={self.rms:.4g}  "
+            f"{visible_text(self.output)}  model={self.model}  level={self.level:.6g}  rms={self.rms:.4g}  "
             f"norm={self.norm:g}  seconds={self.seconds:.2f}"
         )
 
@@ -78,7 +79,7 @@ class Log(AbstractContextManager):
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        path = Path(path)
+        path = home_path(path)
         if is_fits_name(path) or _holds_something_else(path):
             raise ValueError(f"{path}: is not a log and is not overwritten")
         self._file = path.open("w", encoding="ascii")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from bgrem.names import visible_text
 from bgrem.separation import Provenance
 
 __all__ = ["LeftAlone", "PlaneFacts", "provenance_cards", "provenance_history", "warnings_of"]
@@ -95,7 +96,7 @@ def provenance_history(planes: Sequence[PlaneFacts]) -> list[str]:
 
 def _ascii(text: str) -> str:
     """A text as FITS headers can hold it."""
-    return text.encode("ascii", "replace").decode()
+    return visible_text(text).encode("ascii", "replace").decode()
 
 
 def warnings_of(planes: Sequence[PlaneFacts]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ more. If that one is killed, too, the image fails and the other images continue.
 
 import multiprocessing
 import signal
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -133,6 +134,8 @@ def _work(pipe: Connection, load: Callable[[], Model], options: dict) -> None:
     """Process images from the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # those for users are in the results
     with warnings.catch_warnings():
         # The parent has loaded the same model and printed its warnings.
         warnings.simplefilter("ignore", EngineWarning)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from bgrem.arrays.rows import Computed, Derived, Rows
 from bgrem.arrays.statistics import SIGMA_PER_MAD
 from bgrem.arrays.tiling import row_strips
 from bgrem.masks.flags import MASKED, NOT_FINITE
+from bgrem.names import visible_text
 from bgrem.report.census import Census, take_census
 from bgrem.report.charts import flux_chart, noise_chart
 from bgrem.report.pictures import AsinhCodes, averaged, block_factor, png, stretched
@@ -55,6 +57,7 @@ def templates():
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_visible,
     )
     environment.filters["card"] = _card_text
     return environment
@@ -125,13 +128,20 @@ def index_page(pages: Sequence[Path], folder: Path) -> str:
     """
     images = [
         json.loads(SUMMARY.search(page.read_text(encoding="utf-8"))[1])
-        | {"link": Path(os.path.relpath(page, folder)).as_posix()}
+        | {"link": quote(os.fsencode(Path(os.path.relpath(page, folder)).as_posix()))}
         for page in pages
     ]
     return templates().get_template("index.html").render(images=images, version=__version__)
 
 
 # --- numbers
+
+
+def _visible(value: object) -> object:
+    """A value of a page, control characters of a text escaped; HTML stays as it is."""
+    return (
+        visible_text(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    )
 
 
 def _card_text(value: object) -> str:

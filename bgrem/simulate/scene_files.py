@@ -11,6 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from bgrem import __version__
+from bgrem.names import home_path
 from bgrem.simulate.drawing import draw
 from bgrem.simulate.scene import Scene
 from bgrem.simulate.training_sky import random_scene
@@ -66,7 +67,7 @@ def load_scene(path, **changes):
     ValueError
         Where a field is unknown, or its value is impossible.
     """
-    path = Path(path)
+    path = home_path(path)
     if path.suffix.lower() != ".toml":
         scene, _, _ = read_scene(path)
         return make_scene({**asdict(scene), **changes}, str(path))

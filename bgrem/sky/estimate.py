@@ -170,7 +170,7 @@ def _measure(
             if np.ptp(values) == 0:
                 spread[j, i] = 0
 
-    with ThreadPoolExecutor(run.threads, "mesh") as pool:
+    with ThreadPoolExecutor(run.threads, "mesh", np.seterr, ("ignore",)) as pool:
         list(pool.map(measure_strip, range(my)))
     if first is not None:
         level += first.background_mesh

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import os
 import tomllib
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from bgrem.inference.model import INCLUDED
+from bgrem.names import home_path
 from bgrem.network.unet import NetworkConfig
 
 __all__ = ["EXTENDABLE", "LABELS", "TrainingConfig", "fine_tuning_config", "load_config"]
@@ -135,7 +136,7 @@ def load_config(path):
         If the file is no TOML, or an option does not exist or is out of range.
     """
     try:
-        entries = tomllib.loads(Path(path).read_text())
+        entries = tomllib.loads(home_path(path).read_text())
         return _config(entries)
     except (UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
@@ -162,7 +163,7 @@ def fine_tuning_config(frames, *, name="own"):
         name=name,
         description=f"optical, trained further on {len(frames)} frames of one telescope",
         start=str(INCLUDED / "optical.safetensors"),
-        frames=tuple(str(Path(frame).resolve()) for frame in _spread(frames)),
+        frames=tuple(str(home_path(frame).resolve()) for frame in _spread(frames)),
         **FINE_TUNING,
     )
 
@@ -171,6 +172,11 @@ def _spread(frames):
     """At most `MOST_OWN_FRAMES` of a sequence, evenly spread."""
     step = max(1, -(-len(frames) // MOST_OWN_FRAMES))
     return frames[::step]
+
+
+def _expanded(path):
+    """A path with ``~`` expanded; what is no text is refused later."""
+    return os.path.expanduser(path) if isinstance(path, str) else path
 
 
 def _config(entries):
@@ -182,7 +188,8 @@ def _config(entries):
         _check_names("network", sizes, asdict(default.network))
         entries["network"] = NetworkConfig(**sizes)
     if isinstance(entries.get("frames"), list):
-        entries["frames"] = tuple(entries["frames"])
+        entries["frames"] = tuple(map(_expanded, entries["frames"]))
+    entries["start"] = _expanded(entries.get("start", default.start))
     _check_names("", entries, asdict(default))
     for name in ("weights", "inference"):
         own = getattr(default, name)

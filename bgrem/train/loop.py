@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bgrem.names import home_path
 from bgrem.network.unet import AttentionUNet
 from bgrem.train.config import EXTENDABLE, LABELS
 from bgrem.train.export import export
@@ -277,7 +278,7 @@ def train(
         If the folder holds another training, or the export differs from the trained network.
     """
     began = time.monotonic()
-    directory = Path(directory)
+    directory = home_path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint = checkpoint_path(directory)
     training = Training(config, device=device)

@@ -67,3 +67,16 @@ def test_the_same_type_comes_back(toy_model, dtype, wrap):
     # An NDData has no shape of its own.
     assert np.shape(getattr(result, "data", result)) == np.shape(getattr(data, "data", data))
     assert getattr(result, "unit", None) == getattr(data, "unit", None)
+
+
+@pytest.mark.parametrize("kind", [NDData, CCDData, NDDataArray])
+def test_the_psf_is_kept(toy_model, kind):
+    data = kind(sky(), unit=u.adu, psf=np.ones((3, 3)))
+    result = remove_background(data, model=toy_model)
+    np.testing.assert_array_equal(result.psf, data.psf)
+    assert result.psf is not data.psf
+
+
+def test_the_flags_are_kept(toy_model):
+    data = NDDataArray(sky(), flags=np.eye(40, 50, dtype=int))
+    np.testing.assert_array_equal(remove_background(data, model=toy_model).flags, data.flags)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
 from skies import flat_sky
 
-from bgrem.io.companions import companion_hdus, with_companions
+from bgrem.io.companions import map_hdus, with_companions
 from bgrem.io.maps import GivenMaps, maps_for
-from bgrem.io.reading import read_image
+from bgrem.io.reading import FitsError, read_image
 from bgrem.processing.files import process_file
 
 SHAPE = (48, 64)
@@ -59,7 +60,7 @@ def test_hubble(hubble):
     assert np.argwhere(maps.saturate).tolist() == [[3, 4]]
     assert maps.weight is None  # ERR is for those who ask for it
     assert maps.notes == (f"mask from {hubble}: HDU 6 (DQ)",)
-    assert companion_hdus(read_image(hubble)) == {2, 3, 5, 6}
+    assert map_hdus(read_image(hubble)).keys() == {2, 3, 5, 6}
     assert found(hubble, "DQ") == GivenMaps()
 
 
@@ -119,7 +120,7 @@ def test_subaru(tmp_path):
     assert np.argwhere(maps.mask).tolist() == [[1, 1], [3, 3]]
     assert np.argwhere(maps.saturate).tolist() == [[2, 2]]
     assert (maps.weight == 25).all() and maps.weight_type == "variance"
-    assert companion_hdus(read_image(tmp_path / "calexp.fits")) == {2, 3}
+    assert map_hdus(read_image(tmp_path / "calexp.fits")).keys() == {2, 3}
 
 
 def test_cosmic_rays_of_a_coadd_were_left_out(tmp_path):
@@ -183,3 +184,146 @@ def test_the_file_says_what_was_taken(hubble, toy_model):
     assert sum("mask from" in told for told in result.warnings) == 2
     plain = process_file(hubble, model=toy_model, companions=False, overwrite=True, save=["mask"])
     assert not any("mask from" in told for told in plain.warnings)
+
+
+def starry(seed=0):
+    data = sky(seed)
+    data[10:14, 30:34] += 5000
+    return data
+
+
+def write_planes(path, planes, telescope="", kind=fits.ImageHDU):
+    """A file of planes, each (EXTNAME, data[, cards]), after an empty primary HDU."""
+    units = [fits.PrimaryHDU(header=fits.Header({"TELESCOP": telescope}))]
+    for name, data, *cards in planes:
+        units.append(kind(data, fits.Header(*cards), name=name or None))
+    fits.HDUList(units).writeto(path)
+    return path
+
+
+VARIANCE = np.full(SHAPE, 25.0, np.float32) + np.arange(SHAPE[1], dtype=np.float32)
+BITS = flags(_4=(3, 4), _1=(5, slice(8)))
+FILES = {
+    "des": [("SCI", sky()), ("MSK", BITS), ("WGT", VARIANCE)],
+    "jwst": [
+        ("SCI", sky()), ("ERR", VARIANCE), ("DQ", BITS), ("AREA", VARIANCE), ("VAR_POISSON", VARIANCE),
+        ("VAR_RNOISE", VARIANCE), ("VAR_FLAT", VARIANCE), ("CON", BITS), ("WHT", VARIANCE), ("BKG", VARIANCE),
+    ],
+    "euclid": [("DET11.SCI", sky()), ("DET11.RMS", VARIANCE), ("1-1.E.FLG", BITS)],
+    "hst": [("SCI", sky()), ("ERR", VARIANCE), ("DQ", BITS), ("SAMP", BITS), ("TIME", VARIANCE)],
+    "tess": [("MOD.OUT 2.1", sky()), ("UNCERTAINTY", VARIANCE), ("APERTURE", BITS)],
+    "eso": [("DATA", sky()), ("STAT", VARIANCE), ("BADPIXELMASK", BITS)],
+    "lsst": [("IMAGE", sky()), ("MASK", BITS), ("VARIANCE", VARIANCE)],
+    "ps1": [("skycell.1", sky()), ("skycell.1.wt", VARIANCE), ("1.num", BITS), ("1.exp", VARIANCE)],
+    "gemini": [("SCI", sky()), ("VAR", VARIANCE), ("OBJMASK", BITS), ("PSF", VARIANCE[:32, :32])],
+    "standard error": [("SCI", sky()), ("SE", VARIANCE)],
+    "stack": [("coadd", sky()), ("coadd.weight", VARIANCE), ("coverage map", BITS), ("expmap", VARIANCE), ("mskimg", BITS)],
+    "without names": [("", sky()), ("", BITS), ("", BITS.astype(np.uint8))],
+    "units": [
+        ("", sky(), {"BUNIT": "adu"}), ("", VARIANCE, {"BUNIT": "adu**2"}), ("", VARIANCE, {"BUNIT": "s"}),
+    ],
+    "ogip": [("", sky(), {"HDUCLAS2": "DATA"}), ("", VARIANCE, {"HDUCLAS2": "ERROR"})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("planes", FILES.values(), ids=FILES)
+@pytest.mark.parametrize("kind", [fits.ImageHDU, fits.CompImageHDU])
+def test_all_leaves_the_maps_as_they_are(tmp_path, toy_model, planes, kind):
+    path = write_planes(tmp_path / "a.fits", planes, kind=kind)
+    maps = map_hdus(read_image(path))
+    assert list(maps) == list(range(2, len(planes) + 1))
+    result = process_file(path, hdu="all", model=toy_model, companions=False)
+    assert any("copied unchanged, maps known by" in line for line in result.warnings)
+    before, after = (read_image(file) for file in (path, result.output))
+    for old, new in zip(before.units[2:], after.units[2:], strict=True):
+        bytes_of = [f.contents[u.start : u.end] for f, u in ((before, old), (after, new))]
+        assert bytes_of[0] == bytes_of[1]
+    assert not np.array_equal(before.data, after.data)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["", "", ""], ["CCD1", "CCD2", "CCD3"], ["S1", "N15", "im7"], ["SCI", "SCI", "SCI"],
+     ["EXP1", "EXP2", "EXP3"], ["OTA33.SCI", "OTA34.SCI", "OTA35.SCI"], ["SEG00", "SEG01", "SEG02"],
+     ["Segment10", "BKG_SUB", "noise-reduced"]],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["i2", "u2", "f4", "mixed"])
+def test_chips_of_a_mosaic_are_no_maps(tmp_path, names, dtype):
+    kinds = ["f4", "i2", "u1"] if dtype == "mixed" else [dtype] * 3
+    planes = [
+        (n, sky(i).round().astype(k)) for i, (n, k) in enumerate(zip(names, kinds, strict=True))
+    ]
+    path = write_planes(tmp_path / "a.fits", planes)
+    assert map_hdus(read_image(path)) == {}
+
+
+def test_planes_of_bgrem_are_maps(tmp_path, toy_model):
+    path = write_planes(tmp_path / "a.fits", [("CCD1", starry()), ("CCD2", starry(1))])
+    saved = ["background", "noise", "uncertainty", "significance", "mask", "rms"]
+    first = process_file(path, hdu="all", model=toy_model, save=saved)
+    again = process_file(first.output, hdu="all", model=toy_model)
+    assert "HDU 3 (BACKGROUND)" in again.warnings[0] and "and 4 more" in again.warnings[0]
+    with fits.open(first.output) as before, fits.open(again.output) as after:
+        assert len(before) == len(after) == 15
+        for old, new in zip(before[3:], after[3:], strict=True):
+            np.testing.assert_array_equal(old.data, new.data)
+
+
+def test_a_map_that_is_named_is_separated(tmp_path, toy_model):
+    path = write_planes(tmp_path / "a.fits", [("SCI", sky()), ("WGT", sky(1))])
+    result = process_file(path, hdu=2, model=toy_model)
+    with fits.open(path) as before, fits.open(result.output) as after:
+        np.testing.assert_array_equal(before[1].data, after[1].data)
+        assert abs(np.median(after[2].data)) < 1 < np.median(before[2].data)
+
+
+@pytest.mark.parametrize("first", ["MASK", "ERR", "EXP"])
+def test_the_default_is_no_map(tmp_path, toy_model, first):
+    path = write_planes(tmp_path / "a.fits", [(first, sky(1)), ("SCI", sky())])
+    result = process_file(path, model=toy_model)
+    assert result.warnings[0] == f"HDU 1 ({first}) is a map, took HDU 2 (SCI)"
+    with fits.open(path) as before, fits.open(result.output) as after:
+        np.testing.assert_array_equal(before[1].data, after[1].data)
+        assert "BGR_VERS" in after[2].header
+
+
+def test_a_file_of_maps_only(tmp_path, toy_model):
+    path = write_planes(tmp_path / "a.fits", [("WHT", sky()), ("MASK", BITS)])
+    with pytest.raises(FitsError, match=r"a.fits: holds no picture .*HDU 1 \(WHT\).*-h N"):
+        process_file(path, hdu="all", model=toy_model)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.fits"]
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".fits.gz"])
+def test_the_mask_of_ccdproc(tmp_path, toy_model, suffix):
+    mask = np.zeros(SHAPE, bool)
+    mask[20:23] = True
+    for number, kind in enumerate((StdDevUncertainty, VarianceUncertainty, InverseVariance)):
+        path = tmp_path / f"{number}{suffix}"
+        ccd = CCDData(
+            starry(), unit="adu", mask=mask, uncertainty=kind(VARIANCE), psf=np.ones((3, 3))
+        )
+        ccd.write(path)
+        maps = found(path)
+        np.testing.assert_array_equal(maps.mask, mask)
+        assert maps.weight is None  # it contains the photon noise of the sources
+        assert list(map_hdus(read_image(path))) == [1, 2, 3]
+        result = process_file(path, hdu="all", model=toy_model, save=["mask"])
+        with fits.open(result.output) as hdus:
+            assert hdus[0].header["BUNIT"] == "adu"
+            np.testing.assert_array_equal((hdus[4].data & 2) > 0, mask)
+        # The plane MASK of bgrem is not that of ccdproc.
+        again = process_file(result.output, model=toy_model)
+        assert sum("mask from" in line for line in again.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [(StdDevUncertainty, "rms"), (VarianceUncertainty, "variance"), (InverseVariance, "inverse")],
+)
+def test_the_type_of_an_uncertainty_given_as_weight(tmp_path, kind, expected):
+    path = tmp_path / "a.fits"
+    CCDData(sky(), unit="adu", uncertainty=kind(VARIANCE)).write(path)
+    maps = maps_for(read_image(path), weight="UNCERT", weight_type="inverse")
+    assert maps.weight_type == expected
+    assert bool(maps.notes) == (expected != "inverse")

@@ -60,7 +60,8 @@ class LostLight:
         y, x = np.nonzero(bright & (light > 0))
         here = light[y, x]
         noise = here - sources[y, x]
-        lost = noise > BRIGHT * rms[y, x]
+        # Counts have noise of their own.
+        lost = np.abs(noise) > BRIGHT * np.sqrt(rms[y, x] ** 2 + self._mesh.step * here)
         self._bright += float(here.sum(dtype=np.float64))
         row = np.searchsorted(self._down, middle, side="right") - 1
         cell = np.searchsorted(self._across, x[lost], side="right") - 1
@@ -85,7 +86,7 @@ class LostLight:
     @property
     def fraction(self) -> float:
         """Part of the bright light that is in the noise."""
-        return float(self._lost.sum() / self._bright) if self._bright else 0.0
+        return float(max(self._lost.sum(), 0.0) / self._bright) if self._bright else 0.0
 
     @property
     def place(self) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from bgrem.arrays.rows import Computed, Derived, Rows, as_rows
 from bgrem.arrays.tiling import row_strips
 from bgrem.detection.frame import measure_frame
 from bgrem.masks.flags import MASKED, SATURATED, UNSEEN, flag_pixels, unseen_pixels
+from bgrem.masks.saturation import flag_saturated
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
 from bgrem.processing.filter_arrays import BAYER_CELL, Cell
 from bgrem.separation import Provenance, Separation
@@ -27,9 +28,7 @@ __all__ = ["BAYER", "MosaicSky", "phases_of", "separate_mosaic"]
 BAYER = ("auto", "yes", "no")
 # Pixels, of a Bayer mosaic: the planes of sharper stars hide them (benchmarks/quality/mosaics.py).
 RESOLVED = 4.0
-LEVEL_BOX = (
-    256  # pixels of the mosaic: a cell of the mesh has 1800 of each position of a 6 x 6 pattern
-)
+LEVEL_BOX = 256  # pixels of the mosaic, of which 1800 are of one position of a 6 x 6 pattern
 # Sky rms: positions in the cell whose levels are as near are taken for one colour.
 ONE_COLOUR = 0.5
 Phase = tuple[slice, slice]
@@ -126,7 +125,11 @@ def separate_mosaic(
     """
     levelled = _Levelled(cell, data, options, run, maps)
     if cell == BAYER_CELL and not levelled.fwhm < RESOLVED:
-        return _as_planes(separate, cell, data, options, run, maps)
+        if levelled.doubts:
+            maps["saturate"] = None
+        parts = _as_planes(separate, cell, data, options, run, maps)
+        noticed = [*levelled.doubts, *parts.provenance.warnings]
+        return replace(parts, provenance=replace(parts.provenance, warnings=noticed))
     return levelled.separated(separate)
 
 
@@ -146,16 +149,17 @@ class _Levelled:
         self._rms = None
         if weight is not None:
             self._rms = rms_of_weight(weight, self._maps["weight_type"], data.shape, run)
-        self._flags = flag_pixels(
-            data, mask=self._maps["mask"], saturate=self._maps["saturate"],
-            no_data=None if self._rms is None else Derived(self._rms, np.isnan, bool), run=run,
-        )  # fmt: skip
+        no_data = None if self._rms is None else Derived(self._rms, np.isnan, bool)
+        self._flags = flag_pixels(data, mask=self._maps["mask"], no_data=no_data, run=run)
         self._unseen = unseen_pixels(self._flags)
         box = (options.box or LEVEL_BOX) // max(cell)
         self._of_planes = replace(DEFAULTS, norm=options.norm, box=max(SMALLEST_IMAGE, box))
         levels = [self._level_of(phase) for phase in phases_of(cell)]
         self._minpix = next((low for _, low in levels if low is not None), None)
         self._sky = MosaicSky(_pooled([sky for sky, _ in levels]), cell, data.shape)
+        self.doubts = flag_saturated(self._flags, data, self._maps["saturate"], self._sky, run)
+        if self.doubts:
+            self._maps["saturate"] = None
         self._pixels = self._normalised()
 
     def _level_of(self, phase: Phase) -> tuple[SkyMap, float | None]:
@@ -271,6 +275,7 @@ class _Levelled:
             saturate=None if saturate is None or np.ndim(saturate) else float(saturate),
             warnings=[
                 f"a colour mosaic of {across} x {down} pixels: done as one image, each colour with its sky",
+                *self.doubts,
                 *parts.provenance.warnings,
             ],
         )  # fmt: skip
@@ -342,7 +347,7 @@ def _as_planes(
         name: _interleaved([getattr(plane, name) for plane in planes], phases, data.shape, run)
         for name in ("sources", "mask", "uncertainty", "significance")
     }
-    provenance = _provenance([plane.provenance for plane in planes], sky)
+    provenance = _provenance([plane.provenance for plane in planes], sky, phases)
     return Separation(data=data, sky=sky, provenance=provenance, store=run.store, **joined)
 
 
@@ -379,13 +384,18 @@ def _in_the_mosaic(rows: slice, phase: Phase) -> tuple[slice, slice]:
     return slice(y.step * rows.start + y.start, last + 1, y.step), x
 
 
-def _provenance(planes: list[Provenance], sky: MosaicSky) -> Provenance:
-    """That of the first plane, with what is true of all."""
-    noticed = dict.fromkeys(line for plane in planes for line in plane.warnings)
+def _provenance(planes: list[Provenance], sky: MosaicSky, phases: list[Phase]) -> Provenance:
+    """That of the first plane, with what is true of all, and warnings of single planes with their pixels."""
+    common = set.intersection(*(set(plane.warnings) for plane in planes))
+    noticed = [line for line in planes[0].warnings if line in common]
+    for plane, (y, x) in zip(planes, phases, strict=True):
+        name = f"plane of the pixels [{y.start}::{y.step}, {x.start}::{x.step}]"
+        noticed += [f"{name}: {line}" for line in plane.warnings if line not in common]
     return replace(
         planes[0],
         level=sky.median_level,
         rms=sky.median_rms,
         fwhm=2 * float(np.median([plane.fwhm for plane in planes])),
+        lost_light=float(np.mean([plane.lost_light for plane in planes])),
         warnings=["a Bayer mosaic: done as four planes", *noticed],
     )

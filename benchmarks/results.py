@@ -90,6 +90,8 @@ SECTIONS = {
         (quality_of("flux"), "--quiet"),
         ("--frames", "1", "--side", "512", "--galaxy-frames", "1", "--profile-side", "768"),
     ),
+    "holes": Section((quality_of("holes"), "--quiet"), ("--side", "256", "--grid", "2")),
+    "few_counts": Section((quality_of("few_counts"), "--quiet"), ("--side", "128", "--stars", "5")),
     "level": Section(
         (quality_of("level"), "--quiet"), ("--frames", "1", "--training-frames", "2", "--side", "384")
     ),

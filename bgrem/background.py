@@ -12,10 +12,12 @@ from bgrem import __version__
 from bgrem.arrays.containers import unwrap
 from bgrem.arrays.rows import Computed, Derived
 from bgrem.detection.frame import measure_frame
+from bgrem.detection.lost_light import LostLight
 from bgrem.inference.denoiser import Denoiser, frame_vector
 from bgrem.inference.model import Model, ModelCard, load_model
+from bgrem.masks.filling import fill_bad_pixels
 from bgrem.masks.flags import count_unseen, flag_pixels, unseen_pixels
-from bgrem.masks.saturation import keep_saturated
+from bgrem.masks.saturation import flag_saturated, keep_saturated
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
 from bgrem.separation import Parts, Provenance, Separation
 from bgrem.sky.level import SecondLook
@@ -91,30 +93,36 @@ def separate(
 
     rms_map = None if weight is None else rms_of_weight(weight, weight_type, data.shape, run)
     no_data = None if rms_map is None else Derived(rms_map, np.isnan, bool)
-    flags = flag_pixels(data, mask=mask, saturate=saturate, no_data=no_data, run=run)
+    flags = flag_pixels(data, mask=mask, no_data=no_data, run=run)
     unseen = count_unseen(flags)
     bad = unseen_pixels(flags) if unseen else None
 
     image = standardise(data, bad, options.minpix, run)
     sky = measure_sky(image, bad, rms_map, options, box=model.card.box, run=run)
+    noticed = flag_saturated(flags, data, saturate, SkyMap(sky, image.center, image.scale), run)
+    if noticed:
+        saturate = None
 
-    def in_sky_rms(rows: slice) -> np.ndarray:
-        strip = (image.pixels[rows] - sky.background[rows]) / sky.rms[rows]
-        return strip if bad is None else np.where(bad[rows], np.float32(0), strip)
+    if bad is not None:
+        fill_bad_pixels(image.pixels, bad, sky.background, sky.unit, run)
 
-    x = Computed(data.shape, np.float32, in_sky_rms, keep=True)
+    def in_units(rows: slice) -> np.ndarray:
+        return (image.pixels[rows] - sky.background[rows]) / sky.unit[rows]
+
+    x = Computed(data.shape, np.float32, in_units, keep=True)
     frame = measure_frame(x, bad, step=sky.quantisation, fwhm=options.fwhm)
     vector, unlike = frame_vector(frame, model.card)
 
     parts = Parts(denoiser.channels, image.pixels, flags, model.card, options, _dtype(data), run)
-    second_look = SecondLook(sky)
+    second_look, lost_light = SecondLook(sky), LostLight(sky)
     for rows, channels in denoiser.strips(x, vector):
-        seen, rms = np.array(image.pixels[rows]), sky.rms[rows]
-        parts.put(rows, channels, np.float64(image.scale) * rms)
-        second_look.add(rows, seen, channels[0] * rms, rms, flags[rows])
+        seen, unit = np.array(image.pixels[rows]), sky.unit[rows]
+        parts.put(rows, channels, np.float64(image.scale) * unit)
+        for look in (second_look, lost_light):
+            look.add(rows, seen, channels[0] * unit, sky.rms[rows], flags[rows])
         run.report(rows.stop / len(data))
 
-    noticed = _warnings(unseen / flags.size, unlike, sky)
+    noticed += _warnings(unseen / flags.size, unlike, sky) + lost_light.warnings()
     sky = second_look.corrected()
     del x, second_look  # which hold the first mesh with its splines
     sky_map = SkyMap(sky, image.center, image.scale)
@@ -123,6 +131,7 @@ def separate(
     provenance = _provenance(
         model, sky_map, options, minpix=image.minpix, fwhm=frame.fwhm, warnings=noticed,
         weight=None if weight is None else weight_type, saturate=saturate,
+        lost_light=lost_light.fraction,
     )  # fmt: skip
     return Separation(
         data, parts.sources, sky_map, parts.mask, provenance, **parts.maps, store=run.store

@@ -51,6 +51,8 @@ class Provenance(Mapping):
         Type of the weight map.
     saturate : float or None
         Saturation level in data units.
+    lost_light : float
+        Part of the light above 5 rms that is in the noise; masked and saturated pixels do not count.
     warnings : list of str
         What a user must know of this frame, a short sentence each.
     """
@@ -69,6 +71,7 @@ class Provenance(Mapping):
     signif_10: float | None
     weight: str | None = None
     saturate: float | None = None
+    lost_light: float = 0.0
     warnings: Sequence[str] = ()
 
     def __getitem__(self, name: str) -> Any:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
-from report_card import add_seed, finish, make_parser, model_of, stream, tell
+from report_card import add_seed, finish, make_parser, model_of, show_progress, stream
 from scipy import ndimage
 
 from bgrem.background import separate
@@ -51,7 +51,7 @@ def main(argv=None):
     rows = []
     for k, (kind, fields) in enumerate(KINDS.items()):
         for j, fwhm in enumerate(SEEING):
-            tell(options, f"{kind}, FWHM {fwhm:g}")
+            show_progress(options, f"{kind}, FWHM {fwhm:g}")
             shape = (options.side, options.side)
             skies = [
                 draw(Scene(shape=shape, fwhm=fwhm, **fields), stream(options.seed, k, j, i))

@@ -20,8 +20,8 @@ from report_card import (
     finish,
     make_parser,
     model_of,
+    show_progress,
     stream,
-    tell,
     threshold_of,
 )  # fmt: skip
 from scipy.signal import oaconvolve
@@ -63,13 +63,13 @@ def main(argv=None):
     frames = max(1, round(options.mpix * 1e6 / options.side**2 / len(SKIES)))
     scores, invented, area = {}, [], {}
     for number, (sky, fields) in enumerate(SKIES.items()):
-        tell(options, f"{frames} frames of {sky} sky")
+        show_progress(options, f"{frames} frames of {sky} sky")
         looked = [look(fields, options.side, model, stream(options.seed, number, i))
                   for i in range(frames)]  # fmt: skip
         scores[sky] = np.concatenate([found for found, _, _ in looked])
         area[sky] = sum(pixels for _, _, pixels in looked) / 1e6
         invented.append(largest(sky, [worst for _, worst, _ in looked], area[sky]))
-    tell(options, f"{options.star_frames} frames of stars")
+    show_progress(options, f"{options.star_frames} frames of stars")
     stars = [star_scores(options.side, model, stream(options.seed, 9, i))
              for i in range(options.star_frames)]  # fmt: skip
     stars = {snr: np.concatenate([part[snr] for part in stars]) for snr in SNR}

@@ -18,7 +18,15 @@ from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
-from report_card import add_seed, finish, make_parser, meerlicht_scene, model_of, stream, tell
+from report_card import (
+    add_seed,
+    finish,
+    make_parser,
+    meerlicht_scene,
+    model_of,
+    show_progress,
+    stream,
+)
 
 from bgrem.background import separate
 from bgrem.detection.photometry import (
@@ -55,7 +63,7 @@ def main(argv=None):
     for kind, draw_scene in SCENES.items():
         seen = []
         for i in range(options.frames):
-            tell(options, f"{kind} {i + 1}/{options.frames}")
+            show_progress(options, f"{kind} {i + 1}/{options.frames}")
             rng = stream(options.seed, list(SCENES).index(kind), i)
             seen.append(look(draw(draw_scene(rng, options.side), rng), model))
         for name in seen[0]["pulls"]:

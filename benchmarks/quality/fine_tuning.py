@@ -15,7 +15,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from report_card import finish, make_parser, model_of, tell
+from report_card import finish, make_parser, model_of, show_progress
 
 from bgrem.evaluate.bootstrap import compare
 from bgrem.evaluate.comparison import evaluate_frames
@@ -44,7 +44,7 @@ def main(argv=None):
     rows, digests = [], {}
     for single, deep in options.pair:
         name = Path(single).name.split(".")[0]
-        tell(options, name)
+        show_progress(options, name)
         after = load_model(trained_on(single, name, options), threads=options.threads)
         digests[name] = after.sha256
         models = {BEFORE: before, AFTER: after}
@@ -57,7 +57,7 @@ def trained_on(single, name, options):
     folder = Path(options.models) / name
     model = folder / f"{name}.onnx"
     if not model.exists():
-        tell(options, f"training on {name}")
+        show_progress(options, f"training on {name}")
         command = [sys.executable, "-m", "bgrem.cli.train", "--from-fits", single, "--name", name,
                    "--output-dir", folder]  # fmt: skip
         command += ["--stop-after", options.minutes] if options.minutes else []

@@ -34,8 +34,8 @@ from report_card import (
     finish,
     make_parser,
     model_of,
+    show_progress,
     stream,
-    tell,
     threshold_of,
 )  # fmt: skip
 from scipy.spatial import cKDTree
@@ -88,17 +88,17 @@ def main(argv=None):
     threshold = threshold_of(options, model)
     stars = []
     for number in range(options.frames):
-        tell(options, f"stars {number + 1}/{options.frames}")
+        show_progress(options, f"stars {number + 1}/{options.frames}")
         scene = Scene(shape=(options.side, options.side), **STARS)
         sky = draw(scene, stream(options.seed, 1, number))
         stars.append(star_fluxes(sky, model, threshold))
     stars = {name: np.concatenate([part[name] for part in stars], axis=1) for name in stars[0]}
     tables = ratios(stars, "true") | ratios(stars, "measured")
-    tell(options, "galaxies")
+    show_progress(options, "galaxies")
     tables["exponential discs by half-light radius"] = galaxies(options, model)
     whole = []
     for number, name in enumerate(PROFILES):
-        tell(options, f"profile of the {name}")
+        show_progress(options, f"profile of the {name}")
         rows, total = profile(
             options.profile_side, PROFILES[name], model, stream(options.seed, 3, number)
         )

@@ -21,7 +21,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from report_card import add_threshold, finish, make_parser, model_of, tell, threshold_of
+from report_card import add_threshold, finish, make_parser, model_of, show_progress, threshold_of
 
 from bgrem.detection.point_sources import detect_matched_filter
 from bgrem.detection.sextractor import detect_sextractor_default
@@ -149,13 +149,13 @@ def judged(cells, model, options):
     work = partial(row_of, model=options.model, threshold=threshold)
     if options.jobs == 1:
         for cell in cells:
-            tell(options, f"{cell.sky} {cell.fwhm:g}")
+            show_progress(options, f"{cell.sky} {cell.fwhm:g}")
             yield work(cell)
         return
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         waiting = {pool.submit(work, cell): cell for cell in cells}
         for done in as_completed(waiting):
-            tell(options, f"{waiting[done].sky} {waiting[done].fwhm:g}")
+            show_progress(options, f"{waiting[done].sky} {waiting[done].fwhm:g}")
         yield from (future.result() for future in waiting)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from report_card import add_seed, finish, make_parser, model_of, tell
+from report_card import add_seed, finish, make_parser, model_of, show_progress
 
 from bgrem.evaluate.inject import evaluate_injected
 from bgrem.evaluate.injection_report import DEPTH_REFERENCES, summary_rows
@@ -56,7 +56,7 @@ def judged(options):
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         waiting = {pool.submit(work, path): path for path in options.files}
         for done in as_completed(waiting):
-            tell(options, waiting[done])
+            show_progress(options, waiting[done])
         return [future.result() for future in waiting]
 
 

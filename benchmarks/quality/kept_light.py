@@ -11,7 +11,7 @@ apart, since no telescope makes such stars.
 from time import perf_counter
 
 import numpy as np
-from report_card import finish, make_parser, model_of, tell
+from report_card import finish, make_parser, model_of, show_progress
 from scipy.ndimage import maximum_filter
 
 from bgrem.background import separate
@@ -36,7 +36,7 @@ def main(argv=None):
             data = as_planes(read_image(path).data)[0]
             rows.append({"frame": path.rsplit("/", 1)[-1][:36], **kept(data, model)})
         except (FitsError, ValueError) as error:
-            tell(options, f"{path}: {error}")
+            show_progress(options, f"{path}: {error}")
     finish(options, {"light of bright peaks": rows}, model=model, began=began)
 
 

@@ -18,7 +18,15 @@ of these kinds, and then looked at on these: `--seed` draws others.
 from time import perf_counter
 
 import numpy as np
-from report_card import add_seed, finish, make_parser, meerlicht_scene, model_of, stream, tell
+from report_card import (
+    add_seed,
+    finish,
+    make_parser,
+    meerlicht_scene,
+    model_of,
+    show_progress,
+    stream,
+)
 
 from bgrem.background import separate
 from bgrem.detection.sextractor import subtract_sky
@@ -57,7 +65,7 @@ def main(argv=None):
         frames = options.training_frames if kind == "training sky" else options.frames
         seen = []
         for i in range(frames):
-            tell(options, f"{kind} {i + 1}/{frames}")
+            show_progress(options, f"{kind} {i + 1}/{frames}")
             sky = draw_sky(stream(options.seed, number, i), options.side)
             if usable(sky):
                 seen.append(look(sky, model))

@@ -16,7 +16,7 @@ from time import perf_counter
 import numpy as np
 import sep
 from astropy.io import fits
-from report_card import finish, make_parser, model_of, tell
+from report_card import finish, make_parser, model_of, show_progress
 
 from bgrem.background import separate
 from bgrem.detection.peaks import detection_table
@@ -46,7 +46,7 @@ def main(argv=None):
     found = {name: [] for name in [*recipes, "alone", "alone, default"]}
     truths = []
     for frame in benchmark_frames(options.frames, tomllib.loads(SCENES.read_text())):
-        tell(options, frame.name)
+        show_progress(options, frame.name)
         parts = separate(frame.data, mask=frame.mask, model=model)
         significance = np.where(frame.mask, -OFFSET, np.nan_to_num(parts.significance, nan=-OFFSET))
         for name, recipe in recipes.items():

@@ -22,8 +22,8 @@ __all__ = [
     "make_parser",
     "meerlicht_scene",
     "model_of",
+    "show_progress",
     "stream",
-    "tell",
     "threshold_of",
 ]
 
@@ -84,7 +84,7 @@ def meerlicht_scene(rng, side):
     return make_scene({**settings["scene"], **varied, "shape": [side, side]}, MEERLICHT.name)
 
 
-def tell(options, text):
+def show_progress(options, text):
     """Progress."""
     if not options.quiet:
         print(text, file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 __all__ = [
     "MAPPED", "MEMORY", "Computed", "Derived", "Memory", "Rows", "Scratch", "Stored", "as_rows",
-    "release", "worked_out",
+    "either", "release", "worked_out",
 ]  # fmt: skip
 
 CHUNK = 1 << 24  # bytes that are mapped at once while rows are copied
@@ -237,6 +237,13 @@ class Computed:
 def as_rows(values) -> Rows:
     """Values as an array; an image in a file, or one that is computed, stays what it is."""
     return values if isinstance(values, Stored | Derived | Computed) else np.asarray(values)
+
+
+def either(one: Rows | None, other: Rows) -> Rows:
+    """Where one of two images of bool is True; ``one`` may be missing."""
+    if one is None:
+        return other
+    return Computed(other.shape, bool, lambda rows: one[rows] | other[rows])
 
 
 def worked_out(image, function: Callable[[np.ndarray], np.ndarray], dtype, store: Memory):

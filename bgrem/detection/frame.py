@@ -11,6 +11,7 @@ import numpy as np
 
 from bgrem.arrays.filters import maximum_filter
 from bgrem.arrays.statistics import half_sample_mode
+from bgrem.masks.filling import filled
 
 __all__ = ["FRAME_NAMES", "Frame", "equivalent_fwhm", "measure_frame"]
 
@@ -34,6 +35,7 @@ MOST_BLOCKS = 9  # at most this many blocks are looked at: about 2 Mpix
 STAR_REACH = 12  # px: half width of a star's cut-out; holds 1.5 FWHM of the widest seeing
 MOST_STARS = 300  # the brightest unsaturated ones of each block are enough
 FEWEST_STARS = 3
+APERTURE = 1.25  # FWHM: radius in which a star's width is measured
 # A step adds its square over 12 to the variance: at a quarter of the rms, half a percent.
 # Whether there is a finer one, or none, hardly changes what the network is given.
 NOTICEABLE_STEP = 0.25
@@ -118,20 +120,24 @@ def measure_frame(x, mask=None, *, step=None, fwhm=None):
     -------
     Frame
     """
-    tallies, widths = [], []
+    tallies, widths, whole = [], [], []
     for rows, columns in _blocks(x.shape):
         block = np.asarray(x[rows, columns], np.float32)
         good = np.isfinite(block)
         if mask is not None:
             good &= ~np.asarray(mask[rows, columns], bool)
-        block = np.where(good, block, np.float32(0))
+        block = block if good.all() else filled(block, ~good)
         peaks = _peaks(block)
         tallies.append(_tally(block, good, peaks))
-        widths.append(_star_widths(block, peaks))
+        for measured, values in zip((widths, whole), _star_widths(block, good, peaks), strict=True):
+            measured.append(values)
+    widths, whole = np.concatenate(widths), np.concatenate(whole)
+    if np.count_nonzero(whole) >= SAMPLED_STARS:
+        widths = widths[whole]  # a star whose core is bad is filled too wide
     pixels, bright, faint, crowd, xx, xy, xn = np.sum(tallies, axis=0)
     pixels = max(pixels, 1.0)
     return Frame(
-        fwhm=float(fwhm) if fwhm else stellar_width(np.concatenate(widths)),
+        fwhm=float(fwhm) if fwhm else stellar_width(widths),
         correlation_x=float(xx / max(xn, 1e-9)),
         correlation_y=float(xy / max(xn, 1e-9)),
         quantisation=float(step or 0.0),
@@ -179,8 +185,8 @@ def _tally(block, good, peaks):
     return np.array(
         [
             good.sum(),
-            (block > 4).sum(),
-            (block < -4).sum(),
+            (good & (block > 4)).sum(),
+            (good & (block < -4)).sum(),
             len(peaks[0]),
             float((sky[:, 1:] * sky[:, :-1]).sum()) / max(both_x.sum(), 1) * quiet.sum(),
             float((sky[1:] * sky[:-1]).sum()) / max(both_y.sum(), 1) * quiet.sum(),
@@ -189,8 +195,11 @@ def _tally(block, good, peaks):
     )
 
 
-def _star_widths(block, peaks):
-    """Equivalent widths in pixels of the star-like peaks of one block, (n,) float64."""
+def _star_widths(block, good, peaks):
+    """Equivalent widths in pixels of the star-like peaks of one block, and whether all their pixels are good.
+
+    float64 and bool of shape (n,).
+    """
     rows, columns = peaks
     ny, nx = block.shape
     inside = (
@@ -203,11 +212,15 @@ def _star_widths(block, peaks):
     rows, columns = rows[bright], columns[bright]
     chosen = np.argsort(block[rows, columns])[::-1][:MOST_STARS]
     offsets = np.arange(-STAR_REACH, STAR_REACH + 1)
-    cutouts = block[
-        rows[chosen][:, None, None] + offsets[:, None], columns[chosen][:, None, None] + offsets
-    ]
-    width, round_enough = equivalent_widths(cutouts.astype(np.float64))
-    return width[round_enough & (width < 1.5 * STAR_REACH)]
+    places = (
+        rows[chosen][:, None, None] + offsets[:, None],
+        columns[chosen][:, None, None] + offsets,
+    )
+    width, round_enough = equivalent_widths(block[places].astype(np.float64))
+    inside = np.hypot(offsets, offsets[:, None]) < APERTURE * width[:, None, None]
+    whole = (good[places] | ~inside).all(axis=(1, 2))
+    kept = round_enough & (width < 1.5 * STAR_REACH)
+    return width[kept], whole[kept]
 
 
 def equivalent_widths(cutouts):
@@ -215,7 +228,7 @@ def equivalent_widths(cutouts):
 
     A star's noise-equivalent area is ``(sum I)**2 / sum I**2`` (King 1983, PASP 95, 163, eq. 3)
     and a Gaussian's ``4 pi sigma**2``; it is well defined however coarse the sampling.
-    Measured in an aperture of 1.25 FWHM, found by iteration.
+    Measured in an aperture of `APERTURE` FWHM, found by iteration.
 
     Parameters
     ----------
@@ -238,7 +251,7 @@ def equivalent_widths(cutouts):
         light = np.where(inside, cutouts, 0.0)
         area = light.sum((1, 2)) ** 2 / np.maximum((light**2).sum((1, 2)), 1e-30)
         width = np.sqrt(area * 4 * np.log(2) / (2 * np.pi))
-        radius = np.clip(1.25 * width, 1.5, half)
+        radius = np.clip(APERTURE * width, 1.5, half)
     light = np.clip(light, 0.0, None)
     total = np.maximum(light.sum((1, 2)), 1e-30)
     mx, my = (light * x).sum((1, 2)) / total, (light * y).sum((1, 2)) / total

@@ -9,7 +9,7 @@ from bgrem.options import IN_MEMORY, Run
 
 __all__ = [
     "ARTEFACT", "MASKED", "MEANINGS", "NOT_FINITE", "NO_DATA", "SATURATED", "UNSEEN",
-    "count_unseen", "flag_pixels", "unseen_pixels",
+    "count_unseen", "flag_pixels", "of_shape", "unseen_pixels",
 ]  # fmt: skip
 
 NOT_FINITE, MASKED, ARTEFACT, SATURATED, NO_DATA = 1, 2, 4, 8, 16
@@ -25,9 +25,9 @@ UNSEEN = NOT_FINITE | MASKED | NO_DATA
 
 
 def flag_pixels(
-    data: Rows, *, mask=None, saturate=None, no_data: Rows | None = None, run: Run = IN_MEMORY
+    data: Rows, *, mask=None, no_data: Rows | None = None, run: Run = IN_MEMORY
 ) -> np.ndarray:
-    """Flag the pixels that are not finite, masked, saturated or without data.
+    """Flag the pixels that are not finite, masked or without data.
 
     Parameters
     ----------
@@ -35,8 +35,6 @@ def flag_pixels(
         Image of shape (ny, nx).
     mask : array_like, optional
         Bad where it is not 0.
-    saturate : float or array_like of bool, optional
-        Level from which on a pixel is saturated, in data units; or True where one is.
     no_data : Rows of bool, optional
         True where the weight map has no data. Borders that are filled with zeros, or saw no
         light, are found here.
@@ -49,13 +47,12 @@ def flag_pixels(
     Raises
     ------
     ValueError
-        If a mask has another shape, or the saturation level is not finite.
+        If a mask has another shape.
     """
     known = [
         (bit, where)
         for bit, where in (
-            (MASKED, _of_shape(mask, data, "mask")),
-            (SATURATED, _saturated(data, saturate)),
+            (MASKED, None if mask is None else of_shape(mask, data, "mask")),
             (NO_DATA, no_data),
             (NO_DATA, zero_border(data, run)),
             (NO_DATA, unlit_border(data)),
@@ -85,18 +82,9 @@ def unseen_pixels(flags: Rows) -> Rows:
     return Derived(flags, lambda bits: (bits & UNSEEN) != 0, bool)
 
 
-def _of_shape(mask, data: Rows, name: str) -> Rows | None:
-    if mask is None:
-        return None
-    mask = as_rows(mask)
-    if mask.shape != data.shape:
-        raise ValueError(f"the {name} has shape {mask.shape}, the image {data.shape}")
-    return mask
-
-
-def _saturated(data: Rows, saturate) -> Rows | None:
-    if saturate is None or np.ndim(saturate):
-        return _of_shape(saturate, data, "map of saturated pixels")
-    if not np.isfinite(saturate):
-        raise ValueError(f"the saturation level must be finite, not {saturate}")
-    return Derived(data, lambda part: part >= saturate, bool)
+def of_shape(values, data: Rows, name: str) -> Rows:
+    """A map as rows. Raises ValueError if its shape is not that of the image; ``name`` is for the message."""
+    values = as_rows(values)
+    if values.shape != data.shape:
+        raise ValueError(f"the {name} has shape {values.shape}, the image {data.shape}")
+    return values

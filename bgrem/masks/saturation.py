@@ -1,12 +1,73 @@
-"""Saturated cores: the sources keep the observed value."""
+"""Saturated cores: they are flagged, and the sources keep the observed value."""
+
+from functools import partial
 
 import numpy as np
 
-from bgrem.arrays.rows import Rows
-from bgrem.arrays.tiling import row_strips
-from bgrem.masks.flags import ARTEFACT, SATURATED, UNSEEN
+from bgrem.arrays.rows import Derived, Rows
+from bgrem.arrays.tiling import over_strips, row_strips
+from bgrem.masks.flags import ARTEFACT, SATURATED, UNSEEN, of_shape
+from bgrem.options import IN_MEMORY, Run
 
-__all__ = ["keep_saturated"]
+__all__ = ["flag_saturated", "keep_saturated"]
+
+# A level within so many rms of the sky, or a map with more than this part of the image, cannot be meant.
+NOISE_OF_SKY, LARGEST_PART = 5.0, 0.5
+
+
+def flag_saturated(flags: np.ndarray, data: Rows, saturate, sky, run: Run = IN_MEMORY) -> list[str]:
+    """Flag the saturated pixels in place, unless the level or the map would flag the sky itself.
+
+    Parameters
+    ----------
+    flags : `~numpy.ndarray`
+        uint8 of shape (ny, nx), `bgrem.masks.flags`.
+    data : Rows
+        Image of that shape.
+    saturate : float, array_like of bool or None
+        Level from which on a pixel is saturated, in data units, or True where one is.
+    sky : `~bgrem.sky.standard.SkyMap`
+        Its median level and rms are compared with the saturation level.
+    run : `~bgrem.options.Run`
+
+    Returns
+    -------
+    list of str
+        Why nothing was flagged; empty otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the level is not finite, or the map has another shape.
+    """
+    if saturate is None:
+        return []
+    if np.ndim(saturate):
+        where = of_shape(saturate, data, "map of saturated pixels")
+        part = sum(np.count_nonzero(where[rows]) for rows in row_strips(flags.shape)) / flags.size
+        if part > LARGEST_PART:
+            return [f"the map of saturated pixels is ignored: it holds {part:.0%} of the image"]
+    else:
+        if not np.isfinite(saturate):
+            raise ValueError(f"the saturation level must be finite, not {saturate}")
+        level, rms = sky.median_level, sky.median_rms
+        if saturate <= level + NOISE_OF_SKY * rms:
+            return [
+                f"the saturation level {saturate:g} is ignored: the sky is at {level:.6g} with an rms of {rms:.3g}"
+            ]
+        where = Derived(data, partial(_reached, saturate), bool)
+
+    def flag(rows: slice) -> None:
+        bits = (np.asarray(where[rows]) != 0).view(np.uint8) * np.uint8(SATURATED)
+        flags[rows] = flags[rows] | bits
+
+    over_strips(flag, flags.shape, threads=run.threads)
+    return []
+
+
+def _reached(saturate: float, part: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # 1e300 is inf in single precision, which no pixel reaches
+        return part >= saturate
 
 
 def keep_saturated(sources: np.ndarray, data: Rows, background: Rows, flags: np.ndarray) -> None:

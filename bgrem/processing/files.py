@@ -19,6 +19,7 @@ from bgrem.inference.memory import check_limit
 from bgrem.inference.model import Model, load_model
 from bgrem.io.companions import with_companions
 from bgrem.io.maps import GivenMaps, maps_for
+from bgrem.io.opening import header_faults
 from bgrem.io.reading import FitsError, FitsImage, as_planes, read_image, sibling
 from bgrem.io.writing import Product, write_mosaic
 from bgrem.names import home_path, named_hdu, visible_text
@@ -306,6 +307,10 @@ class _Work:
             return None
 
     def _product(self, image: FitsImage, run: Run) -> Product:
+        with header_faults(image.label):
+            return self._separated(image, run)
+
+    def _separated(self, image: FitsImage, run: Run) -> Product:
         asked = self._asked
         _check_memory(image, run.store, self._model, asked.image.maps)
         maps = self._maps(image)

@@ -27,6 +27,9 @@ MINIMUM_GOOD = 0.3
 OUTLYING_CELL = 3.0
 # From this number of cells on, of this side or larger, a third of the rows is enough for the first pass.
 MANY_CELLS, LARGE_BOX = 1000, 64
+# Cells that show fewer counts than this do not measure a level each, but one together: its error is a fifth.
+FEWEST_COUNTS = 25
+SOLID_SIDE = 8  # pixels
 
 
 def center_and_scale(
@@ -39,17 +42,17 @@ def center_and_scale(
     ``samples`` pixels, evenly spaced, are used. Raises ValueError if the image has no good pixel, or is
     constant.
     """
-    values = _sample(data, bad, samples)
-    if values.size == 0:
+    values, good = _sample(data, bad, samples)
+    if not good.any():
         raise ValueError("the image has no good pixel")
-    center, scale = median_and_deviation(values)
+    center, scale = median_and_deviation(values[good])
     if scale == 0:
+        rest = good & (values != center)
         # More than half of the pixels hold one value. Beside a filled gap the others have
-        # a level and a noise; in a counts map of mostly zeros they have not.
-        rest = values[values != center]
-        if rest.size > 0.01 * values.size and median_and_deviation(rest)[1] > 0:
-            return median_and_deviation(rest)
-        scale = clipped_mean(values, 0.0)[1] or float(np.std(values))
+        # a level and a noise; in a map of few counts they have not.
+        if _is_solid(rest) and median_and_deviation(values[rest])[1] > 0:
+            return median_and_deviation(values[rest])
+        scale = clipped_mean(values[good], _one_count(values, good))[1]
     if not scale > 0:
         raise ValueError("the image is constant")
     return center, scale
@@ -83,14 +86,17 @@ def estimate_mesh(
         In the units of ``x``.
     """
     blocks = average_blocks(x, bad, run)
-    step = _quantisation_step(_sample(x, bad, 1 << 14))
-    first = _measure(x, _Hidden(bad, blocks.filling), box, step, None, run)
+    step = _quantisation_step(*_sample(x, bad, 1 << 14))
+    hidden = blocks.filling
+    if count := _one_count(*_sample(x, bad, 1 << 18)):
+        step, hidden = count, np.zeros_like(hidden)  # blocks without a count are sky
+    first = _measure(x, _Hidden(bad, hidden), box, step, None, run)
     objects = object_blocks(blocks, first)
-    return _measure(x, _Hidden(bad, blocks.filling | objects), box, step, first, run)
+    return _measure(x, _Hidden(bad, hidden | objects), box, step, first, run)
 
 
-def _sample(data: Rows, bad: Rows | None, samples: int) -> np.ndarray:
-    """At most about ``samples`` good pixels, evenly spaced, as float64."""
+def _sample(data: Rows, bad: Rows | None, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """About ``samples`` pixels at most, evenly spaced, float64 of shape (n, m); and where they are good."""
     ny, nx = data.shape
     stride = int(np.ceil(np.sqrt(ny * nx / samples)))
     stride += 1 - stride % 2  # an even one would see one colour of a Bayer mosaic only
@@ -98,19 +104,35 @@ def _sample(data: Rows, bad: Rows | None, samples: int) -> np.ndarray:
     good = np.isfinite(values)
     if bad is not None:
         good &= ~np.asarray(bad[::stride, ::stride], dtype=bool)
-    return values[good]
+    return values, good
 
 
-def _quantisation_step(values: np.ndarray) -> float:
-    """Distance of neighbouring values in the core of their distribution, 0 if continuous."""
-    if values.size == 0:
+def _is_solid(where: np.ndarray) -> bool:
+    """Whether most of the pixels that are True fill whole blocks, as those of an image do and counts do not."""
+    ny, nx = (n - n % SOLID_SIDE for n in where.shape)
+    blocks = where[:ny, :nx].reshape(ny // SOLID_SIDE, SOLID_SIDE, nx // SOLID_SIDE, SOLID_SIDE)
+    return 2 * SOLID_SIDE**2 * np.count_nonzero(blocks.all(axis=(1, 3))) > np.count_nonzero(where)
+
+
+def _one_count(values: np.ndarray, good: np.ndarray) -> float:
+    """The value of one count in a map of few: more than half of its pixels hold none. 0 in another image."""
+    if not good.any():
         return 0.0
-    values = np.sort(values)
-    center, spread = median_and_deviation(values)
-    rest = values[values != center]
-    # In a map of few counts the rest are mostly of one value as well; in a filled gap they are not.
-    if spread == 0 and rest.size and median_and_deviation(rest)[1] > 0:
-        return _quantisation_step(rest)
+    center, spread = median_and_deviation(values[good])
+    rest = good & (values != center)
+    if spread > 0 or not rest.any() or _is_solid(rest):
+        return 0.0
+    return float(np.quantile(np.abs(values[rest] - center), 0.1, method="lower"))
+
+
+def _quantisation_step(values: np.ndarray, good: np.ndarray) -> float:
+    """Distance of neighbouring values in the core of their distribution, 0 if continuous."""
+    if not good.any():
+        return 0.0
+    center, spread = median_and_deviation(values[good])
+    if spread == 0:
+        return _quantisation_step(values, good & (values != center))
+    values = np.sort(values[good])
     # Levels that differ by rounding only are one level.
     levels = values[np.append(True, np.diff(values) > 1e-4 * max(spread, 1e-3))]
     low, high = np.searchsorted(levels, [center - 1.5 * spread, center + 1.5 * spread])
@@ -152,6 +174,9 @@ def _measure(
         list(pool.map(measure_strip, range(my)))
     if first is not None:
         level += first.background_mesh
+    area = seen * np.outer(np.diff(down), np.diff(across))
+    if step and np.median(area * (spread / step) ** 2) < FEWEST_COUNTS:
+        level[:], spread[:] = _pooled(level, spread, area)
     # Where hardly any cell shows enough sky, the best fifth of the cells is used.
     good = (seen >= min(MINIMUM_GOOD, np.quantile(seen, 0.8))) & (seen > 0) & (spread > 0)
     if not good.any():
@@ -160,6 +185,12 @@ def _measure(
     spread = np.maximum(spread, 1e-3 * np.median(spread[spread > 0]))
     level, spread = level.astype(np.float32), spread.astype(np.float32)
     return Mesh(level, spread, box, (ny, nx), step, (1 - seen).astype(np.float32))
+
+
+def _pooled(level: np.ndarray, spread: np.ndarray, area: np.ndarray) -> tuple[float, float]:
+    """Level and noise of all cells together, weighted by the pixels that they show."""
+    weight = area / max(area.sum(), 1)
+    return float(np.sum(weight * level)), float(np.sqrt(np.sum(weight * spread**2)))
 
 
 def _flat_mesh(level: np.ndarray, seen: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:

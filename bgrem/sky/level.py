@@ -62,11 +62,19 @@ class SecondLook:
         middle = (rows.start + rows.stop - 1) / 2
         noise = image - sources
         noise -= self._mesh.background.at(np.array([middle]))
+        weight = None
+        if self._mesh.rms_map is not None:
+            # Weights are right up to errors: no pixel counts for more than others, and none
+            # that is noisier than the image shows here has more to say than its noise.
+            shown = self._mesh.rms_of_cells.at(np.array([middle]))
+            weight = np.minimum(shown / rms, 1) ** 2
+            rms = np.minimum(shown, rms)
         most = np.maximum(OUTLYING_PIXEL * rms, FEW_COUNTS * np.float32(self._mesh.step))
         usual = (np.abs(noise) < most) & (flags == 0)
         noise += OF_THE_SKY * np.clip(sources, 0, FAINT * rms)
         row = np.searchsorted(self._down, middle, side="right") - 1
         for gathered, values in ((self._total, np.where(usual, noise, 0)), (self._number, usual)):
+            values = values if weight is None else values * weight
             columns = values.sum(axis=0, dtype=np.float32)
             gathered[row] += np.add.reduceat(columns, self._across[:-1])
 

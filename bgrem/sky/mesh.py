@@ -6,10 +6,13 @@ from functools import cached_property
 
 import numpy as np
 
-from bgrem.arrays.rows import Rows
+from bgrem.arrays.rows import Derived, Rows
 from bgrem.arrays.splines import cubic, curvature_of, linear, spline
 
 __all__ = ["Interpolated", "Mesh", "cell_edges"]
+
+# Part of the quantisation step: chosen by `python benchmarks/quality/few_counts.py`.
+LEAST_OF_STEP = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +59,30 @@ class Mesh:
 
     @cached_property
     def rms(self) -> Rows:
-        """Noise of each pixel, float32 of shape (ny, nx).
+        """Noise of each pixel, float32 of shape (ny, nx): that of the map, or of the cells."""
+        return self.rms_of_cells if self.rms_map is None else self.rms_map
+
+    @cached_property
+    def rms_of_cells(self) -> "Interpolated":
+        """Noise of each pixel that the image shows, float32 of shape (ny, nx).
 
         Linear between the centres of the cells, so that it never falls below the smallest of them,
         and constant outside the outermost centres.
         """
-        if self.rms_map is not None:
-            return self.rms_map
         down, across = self.nodes
         rms = linear(across, self.rms_mesh.T, np.arange(self.shape[1])).T
         return Interpolated(self.shape, linear, (down, rms))
+
+    @cached_property
+    def unit(self) -> Rows:
+        """What is 1 for the network, float32 of shape (ny, nx): the noise, or a part of a count where these are rare.
+
+        In units of the noise of such a map, every photon of a star would be as high as a particle.
+        """
+        least = np.float32(LEAST_OF_STEP * self.step)
+        if not self.step or (self.rms_map is None and self.rms_mesh.min() >= least):
+            return self.rms
+        return Derived(self.rms, lambda rms: np.maximum(rms, least))
 
     @property
     def quantisation(self) -> float:

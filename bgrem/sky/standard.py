@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bgrem.arrays.rows import Computed, Derived, Rows
+from bgrem.arrays.rows import Computed, Derived, Rows, either
 from bgrem.arrays.tiling import over_strips
 from bgrem.options import IN_MEMORY, Options, Run
 from bgrem.sky.estimate import center_and_scale, estimate_mesh
 from bgrem.sky.mesh import Mesh
-from bgrem.sky.weights import weighted_mesh
+from bgrem.sky.weights import unreliable_pixels, weighted_mesh
 
 __all__ = ["SkyMap", "StandardImage", "measure_sky", "standardise"]
 
@@ -54,9 +54,10 @@ def standardise(
     raised = _raised(data, minpix)
 
     def fill(rows: slice) -> None:
-        strip = raised[rows].astype(np.float64)
-        strip -= center
-        strip /= scale
+        with np.errstate(invalid="ignore", over="ignore"):  # a signalling NaN in corrupt pixels
+            strip = raised[rows].astype(np.float64)
+            strip -= center
+            strip /= scale
         np.clip(strip, -BRIGHTEST, BRIGHTEST, out=strip)
         if bad is not None:
             strip[bad[rows]] = 0
@@ -92,7 +93,8 @@ def measure_sky(
     pixels, unless the options have one. Raises ValueError if the normalisation factor is far from the
     noise.
     """
-    mesh = estimate_mesh(image.pixels, bad, box=options.box or box, run=run)
+    hidden = bad if rms is None else either(bad, unreliable_pixels(rms))
+    mesh = estimate_mesh(image.pixels, hidden, box=options.box or box, run=run)
     if options.norm:
         rms_of_norm = _rms_of_norm(options.norm, image.scale)
         mesh = replace(mesh, rms_mesh=np.full_like(mesh.rms_mesh, rms_of_norm))

@@ -5,20 +5,28 @@ the rms is correct up to a factor, which the measured noise determines.
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
-from bgrem.arrays.rows import Rows, as_rows
+from bgrem.arrays.filters import median_filter
+from bgrem.arrays.rows import Computed, Rows, as_rows
 from bgrem.arrays.tiling import row_strips
 from bgrem.options import IN_MEMORY, Run
-from bgrem.sky.mesh import Mesh
+from bgrem.sky.estimate import fill_cells
+from bgrem.sky.mesh import Mesh, cell_edges
 
-__all__ = ["WEIGHT_TYPES", "rms_of_weight", "weighted_mesh"]
+__all__ = ["WEIGHT_TYPES", "rms_of_weight", "unreliable_pixels", "weighted_mesh"]
 
 WEIGHT_TYPES = ("inverse", "variance", "rms")
 # Chosen by hand, tested in tests/sky/test_weights.py.
-# Beyond this ratio to the median, or its inverse, a weight means that there are no data.
-LARGEST_RATIO = 1e6
+# Beyond this ratio to the rms around it, a pixel has no data. The photon noise of the brightest stars is below it.
+LARGEST_RATIO = 1e4
+# Above this ratio, a pixel does not count for the level of the sky; below the other, its rms is raised to it: no
+# pixel is so much better than those around it.
+UNRELIABLE, SMALLEST_RATIO = 5.0, 0.1
+# Side of a cell in pixels, 3 x 3 of which are around a pixel, and the pixels of it that are looked at, along an axis.
+CELL, CELL_SAMPLES = 96, 24
 # From pixels of sources brighter than this, in sky rms, if there are as many as this, is determined whether
 # the map contains the photon noise of sources.
 BRIGHT_SOURCE, BRIGHT_PIXELS = 20.0, 30
@@ -42,7 +50,8 @@ def rms_of_weight(weight, kind: str, shape: tuple[int, int], run: Run = IN_MEMOR
     -------
     `~numpy.ndarray`
         float32 of shape (ny, nx), its median about 1; NaN where there are no data: at an inverse
-        variance of 0, an infinite variance or rms, and at what is negative or NaN.
+        variance of 0, an infinite variance or rms, at what is negative or NaN, and at an rms of
+        1e4 times that around. An rms below a tenth of that around is raised to it.
 
     Raises
     ------
@@ -56,19 +65,56 @@ def rms_of_weight(weight, kind: str, shape: tuple[int, int], run: Run = IN_MEMOR
         raise ValueError(f"the weight has shape {weight.shape}, the image {shape}")
     if weight.dtype.kind not in "iufb":
         raise ValueError(f"the weight must be of real numbers, not {weight.dtype}")
-    stride = 1 + int(np.sqrt(weight.size / (1 << 18)))
-    sample = _rms(weight[::stride, ::stride], kind)
-    if not np.isfinite(sample).any():
-        sample = _rms(weight[:], kind)
-    if not np.isfinite(sample).any():
-        raise ValueError("the weight says that no pixel has data")
-    middle = np.nanmedian(sample)
+    around = _rms_around(weight, kind)
+    middle = np.median(around[:: max(1, shape[0] // CELL_SAMPLES)])
     rms = run.empty(shape, np.float32)
     for rows in row_strips(shape):
-        ratio = _rms(weight[rows], kind) / middle
-        ratio[~((ratio > 1 / LARGEST_RATIO) & (ratio < LARGEST_RATIO))] = np.nan
-        rms[rows] = ratio
+        usual = around[rows]
+        ratio = _rms(weight[rows], kind) / usual
+        ratio[~(ratio < LARGEST_RATIO)] = np.nan
+        rms[rows] = np.maximum(ratio, SMALLEST_RATIO) * (usual / middle)
     return rms
+
+
+def unreliable_pixels(rms: np.ndarray) -> Rows:
+    """Where the noise is far above that around, bool: the level of the sky is measured without these pixels.
+
+    ``rms`` is that of `rms_of_weight`. Large parts of a mosaic that saw less light are no such pixels.
+    """
+    around = _rms_around(rms, "rms")
+    return Computed(rms.shape, bool, lambda rows: rms[rows] > UNRELIABLE * around[rows])
+
+
+def _rms_around(weight: Rows, kind: str) -> Rows:
+    """Median of the rms in the cells around each pixel. Raises ValueError if no weight is above 0."""
+    down, across = (cell_edges(n, max(1, round(n / CELL))) for n in weight.shape)
+    cells = np.full((len(down) - 1, len(across) - 1), np.nan)
+    for j, (top, bottom) in enumerate(pairwise(down)):
+        strip = _rms(weight[top : bottom : -(-(bottom - top) // CELL_SAMPLES)], kind)
+        for i, (left, right) in enumerate(pairwise(across)):
+            cell = strip[:, left : right : -(-(right - left) // CELL_SAMPLES)]
+            known = cell[np.isfinite(cell)]
+            if known.size:
+                cells[j, i] = np.median(known)
+    good = np.isfinite(cells)
+    if not good.any():
+        cells[:] = np.nanmedian(_rms_of_all(weight, kind))
+    cells = fill_cells(cells, good)
+    cells = median_filter(cells, 3)
+    rows_of = np.repeat(np.arange(len(cells)), np.diff(down))
+    widths = np.diff(across)
+    return Computed(
+        weight.shape, np.float64, lambda rows: np.repeat(cells[rows_of[rows]], widths, axis=1)
+    )
+
+
+def _rms_of_all(weight: Rows, kind: str) -> np.ndarray:
+    """The rms of the few pixels that have one."""
+    known = [_rms(weight[rows], kind) for rows in row_strips(weight.shape)]
+    known = np.concatenate([strip[np.isfinite(strip)] for strip in known])
+    if not known.size:
+        raise ValueError("the weight says that no pixel has data")
+    return known
 
 
 def _rms(weight: np.ndarray, kind: str) -> np.ndarray:

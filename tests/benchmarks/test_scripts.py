@@ -402,3 +402,31 @@ def test_seams_are_those_of_the_tiles(monkeypatch, toy_model):
     found[0][0, 70, 80] += 5.0
     row = seams.row_of(96, 32, *found, 1.0, 32)
     assert not row["within"] and row["largest"] > seams.ALL
+
+
+# ---- holes and few counts --------------------------------------------------------------
+
+
+def test_every_hole_cuts_its_stars(command):
+    holes = command("holes")
+    for kind in holes.KINDS:
+        rng = np.random.default_rng(1)
+        light, data, places = holes.star_frame(kind, 3.0, rng, 2)
+        bad = holes.hole(kind, places, 3.0, light.shape, rng)
+        assert light.shape == data.shape == bad.shape == (144, 144)
+        assert len(places) == 4
+        assert bad.any() == (kind not in ("none", "outside"))
+        if kind in ("core", "wide core", "pixel"):
+            assert all(bad[round(y), round(x)] for x, y in places)
+
+
+def test_holes_and_few_counts_print_their_tables(command, tmp_path, toy_model_path, monkeypatch):
+    holes, few_counts = command("holes"), command("few_counts")
+    monkeypatch.setattr(holes, "FWHM", (3.0,))
+    monkeypatch.setattr(holes, "KINDS", ("none", "core"))
+    monkeypatch.setattr(holes, "false_detections", lambda *_: [])
+    monkeypatch.setattr(few_counts, "SKIES", (0.2,))
+    tables = run(holes, toy_model_path, tmp_path, "--grid", "2")["tables"]
+    assert [row["hole"] for row in tables["light kept beside holes"]] == ["none", "core", "core"]
+    tables = run(few_counts, toy_model_path, tmp_path, "--side", "96", "--stars", "3")["tables"]
+    assert [row["counts of a star"] for row in tables["few counts"]] == list(few_counts.COUNTS)

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from skies import flat_sky
 
 from bgrem.background import separate
-from bgrem.masks.flags import MASKED, MEANINGS, NO_DATA, NOT_FINITE, SATURATED, flag_pixels
+from bgrem.masks.flags import MASKED, MEANINGS, NO_DATA, NOT_FINITE, flag_pixels
 
 
 def sky(shape=(60, 70), seed=0):
@@ -23,28 +23,22 @@ def test_each_bit_has_a_meaning():
 @given(bad=arrays(bool, (60, 70)), lost=arrays(bool, (60, 70)), dtype=st.sampled_from("fdl"))
 def test_flags_add_up(bad, lost, dtype):
     data = sky().astype(dtype)
-    flags = flag_pixels(data, mask=bad, no_data=lost, saturate=110.0)
+    flags = flag_pixels(data, mask=bad, no_data=lost)
     np.testing.assert_array_equal((flags & MASKED) != 0, bad)
     np.testing.assert_array_equal((flags & NO_DATA) != 0, lost)
-    np.testing.assert_array_equal((flags & SATURATED) != 0, data >= 110)
     assert flags.dtype == np.uint8
 
 
 def test_nan_and_inf_are_not_finite():
     data = sky()
     data[0, :3] = np.nan, np.inf, -np.inf
-    flags = flag_pixels(data, saturate=200.0)
+    flags = flag_pixels(data)
     assert (flags[0, :3] & NOT_FINITE).all()
-    assert not flags[0, 0] & SATURATED
 
 
 def test_wrong_maps():
     with pytest.raises(ValueError, match="the mask has shape"):
         flag_pixels(sky(), mask=np.zeros((2, 2)))
-    with pytest.raises(ValueError, match="map of saturated pixels has shape"):
-        flag_pixels(sky(), saturate=np.zeros((2, 2), bool))
-    with pytest.raises(ValueError, match="saturation level must be finite"):
-        flag_pixels(sky(), saturate=np.nan)
 
 
 def test_a_filled_border_does_not_spread(toy_model):

@@ -51,3 +51,33 @@ def test_the_rest_is_as_without(frame, toy_model):
 def test_masked_and_saturated_is_masked(frame, toy_model):
     parts = separate(frame, saturate=LEVEL, mask=frame >= LEVEL, model=toy_model)
     assert not parts.sources[frame >= LEVEL].any()
+
+
+def test_wrong_levels_and_maps(frame, toy_model):
+    with pytest.raises(ValueError, match="map of saturated pixels has shape"):
+        separate(frame, saturate=np.zeros((2, 2), bool), model=toy_model)
+    with pytest.raises(ValueError, match="saturation level must be finite"):
+        separate(frame, saturate=np.nan, model=toy_model)
+
+
+def test_nan_is_not_saturated(frame, toy_model):
+    frame[0, :2] = np.nan, np.inf
+    parts = separate(frame, saturate=LEVEL, model=toy_model)
+    assert not parts.mask[0, 0] & SATURATED
+
+
+@pytest.mark.parametrize("saturate", [110.0, 100.0, 1.0, -50.0])
+def test_a_level_in_the_sky_is_ignored(frame, toy_model, saturate):
+    parts = separate(frame, saturate=saturate, model=toy_model)
+    without = separate(frame, model=toy_model)
+    assert not (parts.mask & SATURATED).any()
+    np.testing.assert_array_equal(parts.sources, without.sources)
+    assert any("is ignored" in line for line in parts.provenance.warnings)
+    assert parts.provenance.saturate is None
+
+
+def test_a_map_of_nearly_everything_is_ignored(frame, toy_model):
+    everything = np.ones(frame.shape, bool)
+    parts = separate(frame, saturate=everything, model=toy_model)
+    assert not (parts.mask & SATURATED).any()
+    assert any("map of saturated pixels is ignored" in w for w in parts.provenance.warnings)

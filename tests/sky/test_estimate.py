@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
-from skies import white_noise
+from skies import flat_sky, gaussian_stars, white_noise
 
 from bgrem.arrays.splines import spline
+from bgrem.background import separate
 from bgrem.sky.estimate import center_and_scale, estimate_mesh
 from bgrem.sky.mesh import Mesh
 from bgrem.sky.objects import object_mask
@@ -309,3 +310,37 @@ def test_the_spline_is_the_natural_one(nodes):
         tangent = natural(end) + distance * natural(end, 1)
         found = spline(nodes, values, np.array([end + distance]))[0]
         np.testing.assert_allclose(found, tangent, atol=1e-5)
+
+
+# --- few counts
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.37, 1e-20])
+@pytest.mark.parametrize("mean", [3e-4, 2e-3, 0.02, 0.3])
+@pytest.mark.parametrize("stars", [0.0, 5.0])
+def test_the_noise_of_few_counts(unit, mean, stars):
+    shape = (400, 420)
+    places = np.random.default_rng(5).uniform(10, 390, (30, 2)).T
+    light = gaussian_stars(shape, *places, stars, 1.4)
+    counts = np.random.default_rng(6).poisson(mean + light)
+    data = unit * counts + 7 * unit
+    center, scale = center_and_scale(data)
+    mesh = estimate_mesh(((data - center) / scale).astype(np.float32), box=96)
+    rms = scale * np.median(mesh.rms_mesh) / unit
+    assert rms == pytest.approx(np.sqrt(mean), rel=0.25)
+    assert scale * mesh.step == pytest.approx(unit, rel=1e-5)
+
+
+def test_counts_over_exposure_are_counts(toy_model):
+    exposure = np.linspace(0.7, 1.4, 400)
+    data = np.random.default_rng(7).poisson(2e-3 * exposure, (400, 400)) / exposure
+    rms = np.median(separate(data, model=toy_model).rms)
+    assert rms == pytest.approx(np.sqrt(2e-3), rel=0.25)
+
+
+def test_an_image_in_a_filled_frame_is_no_map_of_counts(toy_model):
+    data = np.zeros((800, 800), np.float32)
+    data[350:430, 300:380] = flat_sky((80, 80), 500.0, 8.0)
+    parts = separate(data, model=toy_model)
+    assert np.median(parts.rms[350:430, 300:380]) == pytest.approx(8, rel=0.15)
+    assert np.median(parts.background[350:430, 300:380]) == pytest.approx(500, abs=4)

@@ -108,3 +108,50 @@ def test_rms_of_weight(kind, dtype, shape):
 def test_weights_that_cannot_be_used(weight, kind, message):
     with pytest.raises(ValueError, match=message):
         rms_of_weight(weight, kind, SHAPE)
+
+
+# --- whatever weights some pixels have, the level is that of the others
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    count=st.integers(1, 1500),
+    block=st.booleans(),
+    exponent=st.one_of(st.none(), st.floats(-12, 12)),
+    value=st.sampled_from([-1e6, -300.0, 0.0, 1030.0, 5e4, 1e9]),
+)
+def test_outliers_with_wild_weights_move_nothing(seed, count, block, exponent, value):
+    rng = np.random.default_rng(seed)
+    data, weight = flat_sky(SHAPE, 1000, 5.0, seed=seed, dtype=float), np.ones(SHAPE)
+    before = separate(data, box=64, maps=()).background
+    if block:
+        side = int(np.sqrt(count)) + 1
+        place = np.s_[20 : 20 + side, 100 : 100 + side]
+    else:
+        place = np.unravel_index(rng.choice(data.size, count, replace=False), SHAPE)
+    data[place] = value
+    weight[place] = rng.choice([0.0, np.nan]) if exponent is None else 10.0**exponent
+    parts = separate(data, weight=weight, box=64, maps=())
+    moved = np.abs(parts.background - before)
+    # 1500 of 28800 pixels at 4 sigma, which no one can tell from the sky, would move the mean by 1.
+    assert moved.max() < 1.5, (moved.max(), np.median(moved))
+    assert np.median(moved) < 0.5
+
+
+def test_a_rim_of_low_weight_is_not_the_sky(toy_model):
+    data, weight = flat_sky((300, 300), 100.0, 5.0, dtype=float), np.ones((300, 300))
+    data[:40], weight[:40] = -500.0, 1e-3
+    parts = separate(data, weight=weight, model=toy_model, box=96)
+    assert np.abs(parts.background - 100).max() < 3
+
+
+def test_a_shallow_half_keeps_its_own_sky(toy_model):
+    rms = np.full((600, 800), 2.0)
+    rms[:, 400:] = 20.0
+    level = np.where(rms > 2, 130.0, 100.0)
+    data = level + rms * np.random.default_rng(3).normal(size=rms.shape)
+    parts = separate(data, weight=1 / rms**2, model=toy_model, box=96)
+    assert np.median(parts.background[:, 600:]) == pytest.approx(130, abs=1)
+    assert np.median(parts.background[:, :200]) == pytest.approx(100, abs=0.5)
+    assert np.median((parts.rms / rms)[:, 600:]) == pytest.approx(1, abs=0.1)

@@ -219,4 +219,6 @@ def test_no_warning_of_python_on_the_terminal(tmp_path, toy_model_path):
     )
     call = [sys.executable, "-c", code, "-f", str(tmp_path / "a.fits"), "--model", toy_model_path]
     done = subprocess.run(call, capture_output=True, text=True, check=True)
-    assert done.stderr == "bgrem: for users\n"
+    assert "bgrem: for users\n" in done.stderr
+    assert all(line.startswith("bgrem: ") for line in done.stderr.splitlines())
+    assert "programmers" not in done.stderr and "Warning" not in done.stderr

@@ -21,6 +21,7 @@ NOT_APPLICABLE = {
     "test_filter_threshold": NUMBERS,
     "test_filter_threshold_high": NUMBERS,
     "test_filter_threshold_nofilter": NUMBERS,
+    "test_filter_threshold_rms_mesh_before_mesh": NUMBERS,
     "test_integer_input_background_not_truncated": TINY,
     "test_mask": BLOCK,
     "test_masks": TINY,
@@ -33,4 +34,5 @@ def ours(monkeypatch, request, toy_model):
     """``DiffusionBackground2D`` under their name; tests that cannot apply are expected to fail."""
     monkeypatch.setattr(theirs, "Background2D", partial(DiffusionBackground2D, model=toy_model))
     if reason := NOT_APPLICABLE.get(request.node.originalname):
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+        # The numbers of an estimator may be met by chance.
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=reason != NUMBERS))

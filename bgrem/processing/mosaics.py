@@ -29,8 +29,7 @@ BAYER = ("auto", "yes", "no")
 # Pixels, of a Bayer mosaic: the planes of sharper stars hide them (benchmarks/quality/mosaics.py).
 RESOLVED = 4.0
 LEVEL_BOX = 256  # pixels of the mosaic, of which 1800 are of one position of a 6 x 6 pattern
-# Sky rms: positions in the cell whose levels are as near are taken for one colour.
-ONE_COLOUR = 0.5
+ONE_COLOUR = 0.5  # sky rms: positions in the cell whose levels are as near are taken for one colour
 Phase = tuple[slice, slice]
 
 

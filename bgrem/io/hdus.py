@@ -17,7 +17,7 @@ import numpy as np
 from astropy.io import fits
 
 from bgrem.arrays.rows import release
-from bgrem.io.cards import FITS_BLOCK, Cards, header_end, parsed_header
+from bgrem.io.cards import FITS_BLOCK, Cards, header_end, parsed_header, unreadable
 from bgrem.io.opening import FitsError, advice, sentence
 
 __all__ = [
@@ -184,7 +184,12 @@ def _check_as_astropy(header: bytes, unit: Unit) -> None:
         header = EMPTY_PRIMARY + header
     elif unit.header["SIMPLE"] is not True:
         raise ValueError("SIMPLE is not T")
-    with fits.open(io.BytesIO(header), disable_image_compression=True) as hdus:
+    try:
+        hdus = fits.open(io.BytesIO(header), disable_image_compression=True)
+    except OSError:  # its message does not name the card
+        names = ", ".join(unreadable(unit.header)[:4]) or "its structure"
+        raise ValueError(f"astropy cannot read {names}") from None
+    with hdus:
         found = hdus[-1]
         if not isinstance(found, KNOWN_HDUS) or found.size != unit.stop - unit.data:
             raise ValueError("its cards of structure are not in their places")

@@ -94,7 +94,9 @@ def undo(
     try:
         with header_faults(f"{path}:"):
             _undo(path, output, overwrite)
-    except (TypeError, KeyError, IndexError, OverflowError) as error:
+    except FitsError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise FitsError(
             f"{path}: cannot be undone, what bgrem wrote is damaged ({sentence(error)})"
         ) from None
@@ -241,7 +243,9 @@ def _stored(values: np.ndarray, dtype: np.dtype, header: fits.Header, nan: bytes
         lost = np.isnan(whole)
         whole[lost] = 0
         whole = whole.astype(dtype)
-    whole[lost] = header.get("BLANK", 0)
+    blank = header.get("BLANK", 0)
+    if lost.any() and isinstance(blank, int) and limits.min <= blank <= limits.max:
+        whole[lost] = blank
     return whole
 
 

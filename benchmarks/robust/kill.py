@@ -37,8 +37,8 @@ from command import command_parser
 KINDS = ("single", "batch", "workers", "undo")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 SEED = 20_261_130
-FRAMES = 3
-SIDE = 400  # pixels
+FRAMES = 2
+SIDE = 256  # pixels
 STARTING = 0.5  # seconds in which Python itself may print a traceback
 
 

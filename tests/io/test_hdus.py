@@ -118,3 +118,12 @@ def test_cards_that_cannot_be_read_count_as_missing(tmp_path, card, toy_model):
     except fits.VerifyError:
         assert f"HDU 0 has cards that cannot be read: {keyword}" in result.warnings
     assert card in result.output.read_bytes()
+
+
+def test_an_unclean_end_card_is_read_in_files_of_one_hdu(tmp_path):
+    path = tmp_path / "a.fits"
+    unclean = b"END     = 'GZIP_1'"
+    path.write_bytes(with_card(file_of(an_image()), b"END", unclean))
+    assert read_image(path).data.shape == (24, 32)
+    path.write_bytes(with_card(file_of(an_image(), a_table()), b"END", unclean))
+    assert "HDU 0 has a corrupt header (its END card is not blank" in message(path)

@@ -168,7 +168,14 @@ def _kept(first: FitsImage, count: int, cleaned: Sequence[int]) -> dict[int, Kep
     """The rows of the table UNDO, by the index of the HDU."""
     tables = [unit for unit in first.units[count:] if unit.name == UNDO_TABLE]
     _check_sums(first, [unit.index for unit in tables[-1:]])
-    rows = read_undo_table(first.contents, tables[-1]) if tables else []
+    try:
+        rows = read_undo_table(first.contents, tables[-1]) if tables else []
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - corrupt cards of a table make astropy raise anything
+        raise FitsError(
+            f"{first.path}: cannot be undone, {tables[-1].label} cannot be read ({sentence(error)})"
+        ) from None
     kept = {row.hdu: row for row in rows}
     if missing := [i for i in cleaned if i not in kept]:
         raise FitsError(

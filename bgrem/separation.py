@@ -142,8 +142,9 @@ class Separation:
         background = self.background  # as it is stored, so that the parts add up despite rounding
         noise = self.store.empty(self.sources.shape, self.sources.dtype)
         for rows in row_strips(noise.shape):
-            rest = np.subtract(self.data[rows], background[rows], dtype=np.float64)
-            noise[rows] = rest - self.sources[rows]
+            with np.errstate(invalid="ignore", over="ignore"):  # infinite and signalling NaN pixels
+                rest = np.subtract(self.data[rows], background[rows], dtype=np.float64)
+                noise[rows] = rest - self.sources[rows]
         return noise
 
     @np.errstate(all="ignore")

@@ -14,7 +14,7 @@ from itertools import product
 from time import perf_counter
 
 import numpy as np
-from report_card import add_seed, finish, make_parser, model_of, stream, show_progress
+from report_card import add_seed, finish, make_parser, model_of, show_progress, stream
 
 from bgrem.background import separate
 from bgrem.detection.psf import GAUSSIAN_FWHM

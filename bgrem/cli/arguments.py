@@ -102,6 +102,9 @@ def run_command(
         # Python flushes stdout once more at exit; it must not find the broken pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except MemoryError:
+        complain(parser.prog, "not enough memory")
+        return 1
     except (OSError, ValueError) as error:
         complain(parser.prog, sentence(error))
         return 1

@@ -17,6 +17,10 @@ __all__ = ["NORMALISATION", "SCHEDULE", "ModelCard"]
 
 SCHEDULE = "cosine"
 NORMALISATION = "centre-mad-mesh"
+LARGEST_SIDE = 1 << 14  # pixels, of a tile or a box
+LONGEST_NAME = 60  # characters: it stands in a card of the header
+LONGEST_ENTRY = 1 << 20  # characters
+LONGEST_MESSAGE = 150
 # Entries that are objects of their own, with `from_json` and `to_json`.
 NESTED_ENTRIES = {"calibration": Calibration, "significance": SignificanceConstants}
 _DEFAULT_CONSTANTS = SignificanceConstants()
@@ -88,6 +92,8 @@ class ModelCard:
         ModelError
             If an entry is missing or unreadable, or this version does not support it.
         """
+        if max(map(len, metadata.values()), default=0) > LONGEST_ENTRY:
+            raise ModelError("its card is too long")
         needed = [field.name for field in fields(cls) if field.default is MISSING]
         missing = [name for name in needed if name not in metadata]
         if missing:
@@ -95,8 +101,16 @@ class ModelCard:
         try:
             given = [field for field in fields(cls) if field.name in metadata]
             card = cls(**{f.name: _parse(f.name, metadata[f.name], f.type) for f in given})
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ModelError(f"its card cannot be read ({error})") from None
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            KeyError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
+            reason = " ".join(str(error).split())[:LONGEST_MESSAGE]
+            raise ModelError(f"its card cannot be read ({reason})") from None
         card._check()
         return card
 
@@ -113,12 +127,23 @@ class ModelCard:
             )
         if self.channels[:1] != ("residual",):
             raise ModelError("its first channel is not the residual")
-        if min(self.tile, self.multiple, self.box) < 1 or self.overlap < 0:
-            raise ModelError("its tile, overlap, multiple or box is out of range")
+        self._check_sides()
+        for name, text in (("name", self.name), ("version", self.version)):
+            if not (text.isascii() and text.isprintable() and 0 < len(text) <= LONGEST_NAME):
+                raise ModelError(f"its {name} is not 1 to {LONGEST_NAME} printable characters")
         if not 0 < self.memory_per_pixel < math.inf:
             raise ModelError("its memory per pixel is out of range")
-        if {len(self.lowest), len(self.highest)} - {0, len(self.frame)}:
+        if {len(self.lowest), len(self.highest)} - {0, len(self.frame)} or not all(
+            map(math.isfinite, (*self.lowest, *self.highest))
+        ):
             raise ModelError("its range of the frame vector is not that of its entries")
+
+    def _check_sides(self) -> None:
+        sides = self.tile, self.multiple, self.box
+        if min(sides) < 1 or max(sides) > LARGEST_SIDE or not 0 <= self.overlap < self.tile:
+            raise ModelError("its tile, overlap, multiple or box is out of range")
+        if self.tile % self.multiple or self.overlap % self.multiple:
+            raise ModelError(f"its tile or overlap is not a multiple of {self.multiple}")
 
 
 def _as_text(entry) -> str:

@@ -1,6 +1,7 @@
 """An engine, which runs a network, and what all engines share."""
 
 import os
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -10,10 +11,15 @@ import numpy as np
 
 __all__ = [
     "INPUT_NAMES", "Channels", "Engine", "EngineUnavailable", "EngineWarning", "ModelError",
-    "ModelFile", "choose_channels", "cores", "first_line", "import_library",
+    "ModelFile", "choose_channels", "cores", "first_line", "import_library", "is_out_of_memory",
 ]  # fmt: skip
 
 INPUT_NAMES = ("x", "rate", "frame")
+# How libraries in C++ say that memory or threads are exhausted; their exceptions share no base.
+EXHAUSTED = re.compile(
+    r"bad.alloc|BFCArena::Alloc|out of memory|not enough memory|allocate memory|start new thread"
+    r"|Resource temporarily unavailable", re.IGNORECASE,
+)  # fmt: skip
 
 Channels = tuple[int, ...] | None
 
@@ -56,6 +62,8 @@ class Engine:
         slowest thread.
     metadata : dict of str to str
         Metadata of the ONNX file.
+    sizes : tuple of int or None
+        Number of output channels and length of the frame vector; None where the file does not give them.
     """
 
     name = ""
@@ -64,6 +72,7 @@ class Engine:
     libraries = 0.0
     at_once = 1
     metadata: dict[str, str]
+    sizes: tuple[int | None, int | None] = (None, None)
 
     def __str__(self) -> str:
         return f"{self.name} {self.device} {self.precision}"
@@ -131,3 +140,8 @@ def import_library(name: str, extra: str | None = None) -> Any:
 def first_line(error: Exception) -> str:
     """The first line of an error's message."""
     return str(error).strip().split("\n")[0]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error reports that memory or threads are exhausted."""
+    return isinstance(error, MemoryError) or bool(EXHAUSTED.search(str(error)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bgrem.inference.card import ModelCard
-from bgrem.inference.engine import ModelError, ModelFile
+from bgrem.inference.engine import ModelError, ModelFile, first_line, is_out_of_memory
 from bgrem.inference.engines import start_engine
 
 __all__ = [
@@ -78,6 +78,7 @@ class Model:
         try:
             self.engine = start_engine(ModelFile(self.path, content), threads=threads, **self.asked)
             self.card = ModelCard.from_metadata(self.engine.metadata)
+            _check_sizes(self.card, self.engine.sizes)
         except ModelError as error:
             raise ModelError(f"the model {path} cannot be used: {error}") from None
 
@@ -130,7 +131,21 @@ class Model:
             "rate": np.array([rate], dtype=np.float32),
             "frame": np.asarray(frame, dtype=np.float32)[None],
         }
-        return self.engine(inputs, calls, channels)
+        try:
+            return self.engine(inputs, calls, channels)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise MemoryError(first_line(error)) from None
+            raise
+
+
+def _check_sizes(card: ModelCard, sizes: tuple[int | None, int | None]) -> None:
+    """Check that the card names what the network gives and takes."""
+    for names, size, what in zip(
+        (card.channels, card.frame), sizes, ("channels", "entries of the frame vector"), strict=True
+    ):
+        if size is not None and len(names) != size:
+            raise ModelError(f"its card has {len(names)} {what}, its network {size}")
 
 
 def _folders() -> list[Path]:
@@ -180,6 +195,8 @@ def load_model(
     """
     load = partial(Model, threads=threads, engine=engine, device=device)
     name = os.path.expanduser(name_or_path)
+    if "\0" in name:
+        raise ModelNotFoundError(f"there is no model {name!r}")
     if name.endswith(".onnx"):
         if not os.path.isfile(name):
             raise ModelNotFoundError(f"there is no model file {name}")

@@ -16,6 +16,7 @@ from bgrem.inference.engine import (
     choose_channels,
     cores,
     first_line,
+    is_out_of_memory,
 )
 
 __all__ = ["CPU_CALLS", "CUDA_PROVIDER", "OnnxRuntime", "differs_from_onnxruntime"]
@@ -23,6 +24,7 @@ __all__ = ["CPU_CALLS", "CUDA_PROVIDER", "OnnxRuntime", "differs_from_onnxruntim
 CUDA_PROVIDER = "CUDAExecutionProvider"
 # Simultaneous calls on a CPU. More take more memory, 0.25 GB each with the tiles of the optical model.
 CPU_CALLS = 2
+LONGEST_REASON = 150  # characters
 # Limits of safety of the difference between an engine and onnxruntime, on noise of unit deviation.
 # Rounding makes a tenth of them.
 LARGEST_ENGINE_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.5}
@@ -62,11 +64,14 @@ class OnnxRuntime(Engine):
         if self.device == "cpu":
             self.at_once = min(CPU_CALLS, self._threads)
         self.metadata = self._session().get_modelmeta().custom_metadata_map
+        counts = [_channel_count(output) for output in self._session().get_outputs()]
+        channels = int(sum(counts)) if np.isfinite(counts).all() else None
+        self.sizes = channels, self._entries()
 
-    @property
-    def entries(self) -> int:
+    def _entries(self) -> int | None:
         """Length of the frame vector."""
-        return next(node.shape[1] for node in self._session().get_inputs() if node.name == "frame")
+        shapes = [node.shape for node in self._session().get_inputs() if node.name == "frame"]
+        return shapes[0][1] if len(shapes[0]) == 2 and isinstance(shapes[0][1], int) else None
 
     def prepare(self, shape: tuple[int, ...], calls: int, channels: Channels) -> None:
         self._session(calls)
@@ -102,7 +107,7 @@ def differs_from_onnxruntime(engine: Engine, reference: OnnxRuntime) -> bool:
     try:
         side = 2 * int(reference.metadata["multiple"])
         x = np.random.default_rng(0).standard_normal((1, 1, side, side)).astype(np.float32)
-        frame = np.zeros((1, reference.entries), np.float32)
+        frame = np.zeros((1, reference.sizes[1]), np.float32)
         inputs = {"x": x, "rate": np.ones(1, np.float32), "frame": frame}
         difference = float(np.abs(engine(inputs) - reference(inputs)).max())
     except Exception as error:  # noqa: BLE001 - the exceptions of the runtimes share no base
@@ -114,7 +119,14 @@ def differs_from_onnxruntime(engine: Engine, reference: OnnxRuntime) -> bool:
 
 def _channel_count(output) -> float:
     """Number of channels of an output; infinite if the file does not give it."""
-    return output.shape[1] if isinstance(output.shape[1], int) else np.inf
+    known = len(output.shape) == 4 and isinstance(output.shape[1], int)
+    return output.shape[1] if known else np.inf
+
+
+def _shortened(error: Exception) -> str:
+    """The first line of an error, which may quote megabytes of the file."""
+    text = "".join(c if c.isprintable() else "?" for c in first_line(error))
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
 
 def _open_session(file: ModelFile, threads: int, providers: list):
@@ -125,7 +137,7 @@ def _open_session(file: ModelFile, threads: int, providers: list):
     options.intra_op_num_threads = threads
     # A planned memory pattern is one block for all layers, of which little is used twice.
     options.enable_mem_pattern = False
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # an error is an exception, too
     # Between two tiles the threads of the network leave the CPU to the rest of the path.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
@@ -136,7 +148,9 @@ def _open_session(file: ModelFile, threads: int, providers: list):
             enable_fallback=False,  # a fallback prints to stdout
         )
     except Exception as error:  # noqa: BLE001 - the exceptions of the runtime share no base
-        raise ModelError(f"it is not a valid ONNX file ({first_line(error)})") from None
+        if is_out_of_memory(error):
+            raise MemoryError(first_line(error)) from None
+        raise ModelError(f"it is not a valid ONNX file ({_shortened(error)})") from None
     inputs = {node.name for node in session.get_inputs()}
     if inputs != set(INPUT_NAMES) or session.get_outputs()[0].name != "channels":
         raise ModelError("its inputs and outputs are not those of a bgrem model")

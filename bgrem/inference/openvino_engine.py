@@ -50,7 +50,7 @@ class OpenVino(Engine):
             raise EngineUnavailable(f"openvino cannot be started ({first_line(error)})") from None
         self._file = file
         reference = OnnxRuntime(file, device="cpu", threads=1)
-        self.metadata, self._entries = reference.metadata, reference.entries
+        self.metadata, self.sizes = reference.metadata, reference.sizes
         self.precision = precision or ("bfloat16" if able else "float32")
         threads = threads or cores()
         self._settings = {
@@ -97,7 +97,7 @@ class OpenVino(Engine):
         For images of any shape, OpenVINO 2026.4 gives wrong numbers on some (3 rms on 192 x 192).
         """
         network = self._core.read_model(self._file.content)
-        network.reshape({"x": shape, "rate": (1,), "frame": (1, self._entries)})
+        network.reshape({"x": shape, "rate": (1,), "frame": (1, self.sizes[1])})
         results = network.get_results()
         if channels is not None and max(channels) < results[0].shape[1]:
             # The significance is a second output, which takes a fifth of the time.

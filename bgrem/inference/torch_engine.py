@@ -38,7 +38,7 @@ class Torch(Engine):
         elif device == "cuda":
             raise EngineUnavailable("torch has no CUDA device")
         reference = OnnxRuntime(file, device="cpu", threads=1)
-        self.metadata = reference.metadata
+        self.metadata, self.sizes = reference.metadata, reference.sizes
         self._threads = threads
         self._lock = Lock()  # torch has one number of threads for the whole process
         self._network = _network(file.path, self.metadata, self.device)

@@ -141,6 +141,13 @@ def header_end(contents, start: int) -> int | None:
     return None
 
 
+def ends_cleanly(header: bytes) -> bool:
+    """Whether the END card of a header is blank after END, as the Standard demands."""
+    last = header[-FITS_BLOCK:]
+    end = _end_card(last)
+    return end is not None and last[end : end + FITS_CARD] == END_CARD
+
+
 def _end_card(block: bytes) -> int | None:
     """Offset of the END card in a block of a header."""
     for i in range(0, len(block), FITS_CARD):

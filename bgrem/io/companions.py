@@ -43,6 +43,7 @@ DQ_BITS = {
 # marks a cosmic ray that was rejected in one of the exposures; the pixel is good. Planes that only
 # coadds have identify a coadd. https://dp1.lsst.io/products/images
 BAD_PLANES, COSMIC_RAY_PLANE, SATURATED_PLANE = ("BAD", "NO_DATA"), "CR", "SAT"
+MOST_PLANES = 63  # the flags are read as 64-bit integers
 COADD_PLANES = ("CLIPPED", "INEXACT_PSF", "REJECTED", "SENSOR_EDGE")
 # https://community.lsst.org/t/decam-data-quality-masks/133, and the NOAO Data Handbook: codes of the
 # community pipeline from version 3.5 on, and bits of earlier versions. The codes of saturation and of
@@ -201,11 +202,13 @@ def _shape(header: fits.Header) -> tuple:
 
 def _planes_of(header: fits.Header) -> dict[str, int]:
     """The planes named by the MP_ cards of a mask, and the numbers of their bits."""
-    return {
-        card.keyword.removeprefix("HIERARCH ").removeprefix("MP_"): card.value
-        for card in header.cards
-        if card.keyword.removeprefix("HIERARCH ").startswith("MP_") and isinstance(card.value, int)
-    }
+    planes = {}
+    for keyword in header:
+        name = keyword.removeprefix("HIERARCH ")
+        bit = header.get(keyword) if name.startswith("MP_") else None
+        if isinstance(bit, int) and 0 <= bit < MOST_PLANES:
+            planes[name.removeprefix("MP_")] = bit
+    return planes
 
 
 def _bits_of(planes: Mapping[str, int], names: tuple[str, ...]) -> int:

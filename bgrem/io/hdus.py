@@ -17,7 +17,7 @@ import numpy as np
 from astropy.io import fits
 
 from bgrem.arrays.rows import release
-from bgrem.io.cards import FITS_BLOCK, Cards, header_end, parsed_header
+from bgrem.io.cards import FITS_BLOCK, Cards, ends_cleanly, header_end, parsed_header, unreadable
 from bgrem.io.opening import FitsError, advice, sentence
 
 __all__ = [
@@ -114,27 +114,33 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
         if data is None:
             raise FitsError(f"{path}: truncated, the header of HDU {len(units)} has no END")
         try:
-            header = parsed_header(contents[start:data])
-            stop = data + _data_length(header)
-            unit = Unit(len(units), header, start, data, stop, min(size, padded(stop)))
-            _ = unit.label, unit.complaint  # these read the cards that later steps rely on
-            if stop > size:
-                raise FitsError(
-                    f"{path}: truncated, {unit.label} announces {stop - data} bytes of data and "
-                    f"the file has {max(0, size - data)}"
-                )
-            _check_as_astropy(contents[start:data].replace(b"\0", b" "), unit)
-        except FitsError:
-            raise
+            unit = _unit_of(contents[start:data], len(units), start, size)
+            if unit.stop <= size:
+                more = contents[unit.end : unit.end + 8] == b"XTENSION"
+                _check_as_astropy(contents[start:data], unit, more)
         except (ValueError, TypeError, KeyError, OSError, fits.VerifyError) as error:
             raise FitsError(
                 f"{path}: HDU {len(units)} has a corrupt header ({sentence(error)})"
             ) from None
+        if unit.stop > size:
+            raise FitsError(
+                f"{path}: truncated, {unit.label} announces {unit.stop - data} bytes of data and "
+                f"the file has {max(0, size - data)}"
+            )
         units.append(unit)
         start = unit.end
     rest = contents[start:size]
     notes = [f"ignored {len(rest)} bytes after the last HDU"] if rest.strip(b"\0 ") else []
     return units, notes
+
+
+def _unit_of(header: bytes, index: int, start: int, size: int) -> Unit:
+    """The HDU of a header at a position in a file of a size."""
+    parsed, data = parsed_header(header), start + len(header)
+    stop = data + _data_length(parsed)
+    unit = Unit(index, parsed, start, data, stop, min(size, padded(stop)))
+    _ = unit.label, unit.complaint  # these read the cards that later steps rely on
+    return unit
 
 
 def _whole(header: fits.Header, keyword: str, default: int | None = None) -> int:
@@ -178,13 +184,24 @@ def _data_length(header: fits.Header) -> int:
     return length
 
 
-def _check_as_astropy(header: bytes, unit: Unit) -> None:
-    """Check that astropy finds an HDU of the same size; another program would not find the next one."""
+def _check_as_astropy(header: bytes, unit: Unit, more: bool) -> None:
+    """Check that astropy finds the same HDU; it would not find the next one otherwise.
+
+    ``more`` is whether another HDU follows.
+    """
+    if (unit.index or more) and not ends_cleanly(header):
+        raise ValueError("its END card is not blank, and astropy would read on")
+    header = header.replace(b"\0", b" ")
     if unit.index:
         header = EMPTY_PRIMARY + header
     elif unit.header["SIMPLE"] is not True:
         raise ValueError("SIMPLE is not T")
-    with fits.open(io.BytesIO(header), disable_image_compression=True) as hdus:
+    try:
+        hdus = fits.open(io.BytesIO(header), disable_image_compression=True)
+    except OSError:  # its message does not name the card
+        names = ", ".join(unreadable(unit.header)[:4]) or "its structure"
+        raise ValueError(f"astropy cannot read {names}") from None
+    with hdus:
         found = hdus[-1]
         if not isinstance(found, KNOWN_HDUS) or found.size != unit.stop - unit.data:
             raise ValueError("its cards of structure are not in their places")

@@ -185,6 +185,8 @@ def _physical(raw, header: fits.Header, label: str, store: Memory):
     if not numbers or scale == 0:
         raise FitsError(f"{label} has an unusable BSCALE or BZERO ({scale}, {zero})")
     blank = header.get("BLANK")
+    if type(blank) is not int:
+        blank = None
     convert = partial(_scaled, scale=scale, zero=zero, blank=blank)
     if raw.dtype.kind == "f":
         dtype = raw.dtype

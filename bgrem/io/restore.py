@@ -103,7 +103,9 @@ def undo(
     try:
         with header_faults(f"{path}:"):
             _undo(path, output, overwrite)
-    except (TypeError, KeyError, IndexError, OverflowError) as error:
+    except FitsError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise FitsError(
             f"{path}: cannot be undone, what bgrem wrote is damaged ({sentence(error)})"
         ) from None
@@ -175,7 +177,14 @@ def _kept(first: FitsImage, count: int, cleaned: Sequence[int]) -> dict[int, Kep
     """The rows of the table UNDO, by the index of the HDU."""
     tables = [unit for unit in first.units[count:] if unit.name == UNDO_TABLE]
     _check_sums(first, [unit.index for unit in tables[-1:]])
-    rows = read_undo_table(first.contents, tables[-1]) if tables else []
+    try:
+        rows = read_undo_table(first.contents, tables[-1]) if tables else []
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - corrupt cards of a table make astropy raise anything
+        raise FitsError(
+            f"{first.path}: cannot be undone, {tables[-1].label} cannot be read ({sentence(error)})"
+        ) from None
     kept = {row.hdu: row for row in rows}
     if missing := [i for i in cleaned if i not in kept]:
         raise FitsError(
@@ -252,7 +261,9 @@ def _stored(values: np.ndarray, dtype: np.dtype, header: fits.Header, nan: bytes
         lost = np.isnan(whole)
         whole[lost] = 0
         whole = whole.astype(dtype)
-    whole[lost] = header.get("BLANK", 0)
+    blank = header.get("BLANK", 0)
+    if lost.any() and isinstance(blank, int) and limits.min <= blank <= limits.max:
+        whole[lost] = blank
     return whole
 
 

@@ -5,16 +5,19 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from bgrem.io.opening import FitsError
 
-__all__ = ["remove_leftovers", "replacing", "temporary_path"]
+__all__ = ["remove_leftovers", "remove_orphans", "replacing", "temporary_path"]
 
 COPIED = 1 << 22  # bytes that are compressed at once
 PACKERS = {
@@ -34,6 +37,7 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[io.BufferedIOBase]:
     if path.exists() and not overwrite:
         raise FitsError(f"{path}: exists already (use --overwrite to replace it)")
     temporary = temporary_path(path)
+    remove_orphans(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
@@ -59,8 +63,40 @@ def temporary_path(path: Path) -> Path:
 
     The suffix is kept, so that other programs recognise the format.
     """
-    token = f"{os.getpid()}-{secrets.token_hex(4)}"
+    token = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f"{_beginning(path)}{token}{''.join(path.suffixes[-2:])}")
+
+
+@cache  # a folder may hold many files
+def remove_orphans(folder: Path) -> None:
+    """Remove the temporary files in a folder whose processes have ended; those of other machines stay."""
+    own = re.compile(rf"\.bgrem-[0-9a-f]{{12}}-{_machine()}-(\d+)-[0-9a-f]{{8}}")
+    with suppress(OSError):
+        for file in folder.iterdir():
+            match = own.match(file.name)
+            if match and not _is_running(int(match[1])):
+                file.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":
+        return True  # not known without harm
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+@cache
+def _machine() -> str:
+    """A few digits that identify this machine, or this container, whose processes have their own numbers."""
+    name = socket.gethostname()
+    with suppress(OSError):
+        name += str(os.stat("/proc/self/ns/pid").st_ino)
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:6]
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:

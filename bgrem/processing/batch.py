@@ -116,7 +116,7 @@ class _Plan:
         except ValueError as error:
             return Failure(path, str(error))
         except OSError as error:
-            return Failure(path, f"{path}: {error.strerror or error}")
+            return Failure(path, f"{error.filename or path}: {error.strerror or error}")
 
     def _settled(self, path: Path, output: Path, overwrite: bool) -> Result | None:
         check_output(output, path, overwrite=True)

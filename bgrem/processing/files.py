@@ -15,6 +15,7 @@ import numpy as np
 
 from bgrem.arrays.rows import MAPPED, MEMORY, Memory, Scratch
 from bgrem.background import ModelLike, separate
+from bgrem.inference.engine import is_out_of_memory
 from bgrem.inference.memory import check_limit
 from bgrem.inference.model import Model, load_model
 from bgrem.io.companions import with_companions
@@ -95,6 +96,9 @@ def process_files(
         except MemoryError:
             yield Failure(path, f"{path}: not enough memory")
         except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the user the rest of the night
+            if is_out_of_memory(error):
+                yield Failure(path, f"{path}: not enough memory")
+                continue
             yield Failure(
                 path, f"{path}: unexpected {type(error).__name__} ({error}); please report it"
             )

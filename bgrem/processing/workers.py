@@ -133,16 +133,31 @@ class _no_interrupts:
 def _work(pipe: Connection, load: Callable[[], Model], options: dict) -> None:
     """Process images from the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # those for users are in the results
-    with warnings.catch_warnings():
-        # The parent has loaded the same model and printed its warnings.
-        warnings.simplefilter("ignore", EngineWarning)
-        network = load()
+    try:
+        with warnings.catch_warnings():
+            # The parent has loaded the same model and printed its warnings.
+            warnings.simplefilter("ignore", EngineWarning)
+            network = load()
+    except (ValueError, OSError, MemoryError) as error:
+        # The file of the model has changed, or memory is out.
+        reason = str(error) or "not enough memory"
+        process = partial(_failed, reason)
+    else:
+        process = partial(_processed, network, options)
+    signal.signal(signal.SIGTERM, _leave)  # from here on there are files to be cleaned up
     with suppress(EOFError, OSError):  # the parent has closed the pipe
         while True:
-            pipe.send(next(process_files(pipe.recv(), model=network, **options)))
+            pipe.send(process(pipe.recv()))
+
+
+def _processed(network: Model, options: dict, path: Path) -> Result | Failure:
+    return next(process_files(path, model=network, **options))
+
+
+def _failed(reason: str, path: Path) -> Failure:
+    return Failure(path, f"{path}: {reason}")
 
 
 def _leave(signum: int, frame: object) -> None:

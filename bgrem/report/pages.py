@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bgrem.arrays.rows import Derived
 from bgrem.io.reading import FitsError
-from bgrem.io.temporary import temporary_path
+from bgrem.io.temporary import remove_orphans, temporary_path
 from bgrem.report.pictures import averaged, before_after, block_factor
 from bgrem.separation import Separation
 
@@ -129,6 +129,7 @@ def write_index(pages: Sequence[Path], prefix: str) -> Path:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that appears complete under its name or not at all."""
     temporary = temporary_path(path)
+    remove_orphans(path.parent)
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

@@ -100,7 +100,8 @@ def _sample(data: Rows, bad: Rows | None, samples: int) -> tuple[np.ndarray, np.
     ny, nx = data.shape
     stride = int(np.ceil(np.sqrt(ny * nx / samples)))
     stride += 1 - stride % 2  # an even one would see one colour of a Bayer mosaic only
-    values = np.asarray(data[::stride, ::stride], dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        values = np.asarray(data[::stride, ::stride], dtype=np.float64)
     good = np.isfinite(values)
     if bad is not None:
         good &= ~np.asarray(bad[::stride, ::stride], dtype=bool)

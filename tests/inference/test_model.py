@@ -119,3 +119,68 @@ def test_unusable_cards_are_refused(toy_model_path, tmp_path, changes, message):
         load_model(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+LONG = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": '["residual"]'},
+        {"channels": '["residual", "a", "b", "c", "d"]'},
+        {"channels": "{}"},
+        {"channels": "7"},
+        {"frame": '["fwhm"]'},
+        {"tile": "1000000000"},
+        {"tile": "-16"},
+        {"tile": "inf"},
+        {"overlap": "1000000000"},
+        {"overlap": "192"},
+        {"overlap": "33"},
+        {"multiple": "1000000000"},
+        {"multiple": "0"},
+        {"multiple": "7"},
+        {"box": "1000000000"},
+        {"name": LONG},
+        {"name": "two\nlines"},
+        {"name": ""},
+        {"version": LONG},
+        {"description": 2 * LONG},
+        {"tile": LONG},
+        {"channels": "[" * 100_000},
+        {"memory_per_pixel": "nan"},
+        {"memory_per_pixel": "1e400"},
+        {"lowest": "[NaN]"},
+        {"significance": "[1]"},
+        {"significance": "{"},
+        {"calibration": '{"x": 1}'},
+    ],
+    ids=lambda changes: " ".join(f"{k}={v[:20]!r}" for k, v in changes.items()),
+)
+def test_cards_out_of_range_are_refused(toy_model_path, tmp_path, changes):
+    path = rewritten(toy_model_path, tmp_path / "bad.onnx", **changes)
+    with pytest.raises(ModelError) as error:
+        load_model(path)
+    text = str(error.value)
+    assert text.startswith(f"the model {path} cannot be used: ")
+    assert "\n" not in text and len(text) < 300 + len(str(path))
+
+
+def test_files_that_are_no_models_are_refused(toy_model_path, tmp_path):
+    content = Path(toy_model_path).read_bytes()
+    path = tmp_path / "bad.onnx"
+    rng = np.random.default_rng(1)
+    others = [
+        b"",
+        b"SIMPLE  =                    T",
+        rng.bytes(5000),
+        b"\x08" * 5000,
+        LONG.encode(),
+    ]
+    cut = [content[:length] for length in (1, 100, len(content) // 2, len(content) - 1)]
+    for text in [*others, *cut]:
+        path.write_bytes(text)
+        with pytest.raises(ModelError) as error:
+            load_model(path)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 300 + len(str(path))

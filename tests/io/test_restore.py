@@ -551,3 +551,43 @@ def test_there_and_back_through_the_commands(chips, toy_model_path):
     refused = run("bgrem.cli.undo", chips)
     assert refused.returncode == 1
     assert len(refused.stderr.splitlines()) == 1
+
+
+# --- damaged outputs
+
+
+@pytest.mark.parametrize("name", ["image", "BACKGROUND", "NOISE", "UNDO"])
+def test_damaged_data_are_not_undone(tmp_path, run, name):
+    fits.writeto(tmp_path / "a.fits", sky().astype(np.int16))
+    output = run(tmp_path / "a.fits").output
+    with fits.open(output) as hdus:
+        place = hdus[0 if name == "image" else name].fileinfo()["datLoc"] + 5
+    contents = bytearray(output.read_bytes())
+    contents[place] ^= 4
+    output.write_bytes(contents)
+    with pytest.raises(FitsError, match="does not match its DATASUM"):
+        undo(output)
+    assert not restored_path(output).exists()
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        (b"TTYPE1  = 'HDU     '", b"TTYPE1  =                    5"),
+        (b"TFORM2  = '1QB     '", b"TFORM2  = 'nonsense'          "),
+        (b"BGR_NHDU=                    1", b"BGR_NHDU=                    x"),
+        (b"BGR_NHDU=                    1", b"BGR_NHDU= 'one'               "),
+        (b"BGR_NHDU=                    1", b"BGR_NHDU=                  999"),
+        (b"BGR_HDU =                    0", b"BGR_HDU =                   -1"),
+    ],
+)
+def test_damaged_cards_are_reported_in_one_sentence(tmp_path, run, old, new):
+    fits.writeto(tmp_path / "a.fits", sky().astype(np.int16))
+    output = run(tmp_path / "a.fits").output
+    contents = output.read_bytes()
+    assert old in contents
+    output.write_bytes(contents.replace(old, new))
+    with pytest.raises(FitsError) as error:
+        undo(output)
+    assert str(error.value).startswith(f"{output}: ") and "\n" not in str(error.value)
+    assert not restored_path(output).exists()

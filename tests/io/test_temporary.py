@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
-from bgrem.io.temporary import remove_leftovers, temporary_path
+from bgrem.io.temporary import _machine, remove_leftovers, remove_orphans, temporary_path
 
 
 def test_the_temporary_name_keeps_folder_and_suffix(tmp_path):
@@ -37,3 +38,15 @@ def test_a_killed_command_leaves_nothing_after_the_next(night, toy_model_path, t
     ]  # fmt: skip
     subprocess.run([str(word) for word in command], check=True, capture_output=True)
     assert not left.exists() and (tmp_path / "BGRem_f1.fits").exists()
+
+
+def test_files_of_ended_processes_are_removed(tmp_path):
+    path = tmp_path / "a.fits"
+    code = f"from bgrem.io.temporary import temporary_path as t; print(t(__import__('pathlib').Path({str(path)!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    orphan, own = Path(done.stdout.strip()), temporary_path(path)
+    elsewhere = own.with_name(own.name.replace(_machine(), "0" * 6))
+    for file in (orphan, own, elsewhere, path):
+        file.write_text("x")
+    remove_orphans(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([own, elsewhere, path])

@@ -189,9 +189,9 @@ def _check_as_astropy(header: bytes, unit: Unit, more: bool) -> None:
 
     ``more`` is whether another HDU follows.
     """
+    header = header.replace(b"\0", b" ")  # as they are written
     if (unit.index or more) and not ends_cleanly(header):
         raise ValueError("its END card is not blank, and astropy would read on")
-    header = header.replace(b"\0", b" ")
     if unit.index:
         header = EMPTY_PRIMARY + header
     elif unit.header["SIMPLE"] is not True:

@@ -1,11 +1,12 @@
 """Restore the image that bgrem read from the file that it wrote.
 
-The table UNDO of the output keeps what the sum of its planes cannot restore: headers as bytes, and the few
-pixels lost to rounding or an infinite value.
+The table UNDO of the output keeps what the sum of its planes cannot restore: headers as bytes, the last bit of
+floats, and the few pixels that are infinite or too large.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,23 +35,22 @@ __all__ = ["UNDO_PLANES", "lost_pixels", "restored_path", "undo"]
 
 # The planes that `undo` needs.
 UNDO_PLANES = ("BACKGROUND", "NOISE")
+MOST_STEPS = 127  # what 8 bits hold
 
 
 def lost_pixels(
     image: FitsImage, sources: np.ndarray, planes: Mapping[str, np.ndarray], levels: Sequence[float]
 ) -> LostPixels:
-    """The pixels that the sum of the planes would not restore.
+    """What the sum of the planes lacks to restore the pixels bit for bit.
 
-    Integers and NaN must be restored bit for bit, other floats within one unit in the last place of the
-    largest of data, sources and background. ``sources`` and ``planes`` are as written, ``levels`` what was
-    added to each plane of the sources.
+    ``sources`` and ``planes`` are as written, ``levels`` what was added to each plane of the sources.
     """
-    raw, data = stored_pixels(image).reshape(-1), image.data.reshape(-1)
+    raw = stored_pixels(image).reshape(-1)
     parts = [part.reshape(-1) for part in (sources, *(planes[name] for name in UNDO_PLANES))]
     added = _added(levels, image)
     header, dtype = image.units[image.hdu].header, raw.dtype.newbyteorder("=")
     asinh = asinh_scale(image.header)
-    nan, places = b"", [np.empty(0, np.int64)]
+    nan, places, packed = b"", [np.empty(0, np.int64)], _Packed()
     for i in range(0, raw.size, CHUNK_PIXELS):
         chunk = slice(i, i + CHUNK_PIXELS)
         strips, stored = [part[chunk] for part in parts], raw[chunk].astype(dtype)
@@ -58,14 +58,12 @@ def lost_pixels(
             strips[0] = asinh.linear(strips[0]).astype(sources.dtype)  # as `undo` reads them
         nan = nan or _first_nan(stored)
         back = _stored(_sum(strips, added, chunk), dtype, header, nan)
-        wrong = _bits(back) != _bits(stored)
-        if dtype.kind == "f":
-            # One unit in the last place of a part is more than one of an asinh magnitude.
-            sizes = 3 * [stored] if asinh else [data[chunk], *strips[:2]]
-            wrong &= ~_close(back, stored, *sizes)
-        places.append(i + np.flatnonzero(wrong))
+        steps = _bits(stored) - _bits(back)
+        far = (steps < -MOST_STEPS) | (steps > MOST_STEPS)
+        packed.add(np.where(far, 0, steps).astype(np.int8))
+        places.append(i + np.flatnonzero(far))
     lost = np.concatenate(places)
-    return LostPixels(nan, lost, raw[lost].astype(dtype))
+    return LostPixels(nan, packed.finished(), lost, raw[lost].astype(dtype))
 
 
 @np.errstate(all="ignore")
@@ -74,9 +72,7 @@ def undo(
 ) -> Path:
     """Restore the file that bgrem read from the file that it wrote.
 
-    A file of integer pixels is restored byte for byte, before an outer gzip or bzip2. Float pixels are
-    restored within one unit in the last place of the largest of data, sources and background, and all
-    other bytes are the same. A tile-compressed image is tile-compressed again, by the lossless GZIP_2, with
+    A file is restored byte for byte, before an outer gzip or bzip2. A tile-compressed image is tile-compressed again, by the lossless GZIP_2, with
     the cards that it had.
 
     Parameters
@@ -105,7 +101,7 @@ def undo(
             _undo(path, output, overwrite)
     except FitsError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, zlib.error) as error:
         raise FitsError(
             f"{path}: cannot be undone, what bgrem wrote is damaged ({sentence(error)})"
         ) from None
@@ -205,10 +201,14 @@ def _restored(first: FitsImage, planes: Sequence[int], row: Kept) -> np.ndarray:
     added = _added(_levels(image), image)
     pixels = image.store.empty(image.data.shape, dtype)
     flat, target = [part.reshape(-1) for part in parts], pixels.reshape(-1)
+    steps = _unpacked(row.lost.steps, image.data.size)
     for i in range(0, image.data.size, CHUNK_PIXELS):
         chunk = slice(i, i + CHUNK_PIXELS)
         total = _sum([part[chunk] for part in flat], added, chunk)
-        target[chunk] = _stored(total, dtype, header, row.lost.nan)
+        values = _stored(total, dtype, header, row.lost.nan)
+        bits = _bits(values)
+        bits += next(steps)[: bits.size]
+        target[chunk] = values
     target[row.lost.pixels] = row.lost.stored.view(dtype.newbyteorder(">")).astype(dtype)
     return pixels
 
@@ -252,7 +252,7 @@ def _stored(values: np.ndarray, dtype: np.dtype, header: fits.Header, nan: bytes
         if dtype.kind == "f":
             stored = stored.astype(dtype)
             if nan:
-                _bits(stored)[np.isnan(stored)] = np.frombuffer(nan, f">u{dtype.itemsize}")
+                _bits(stored)[np.isnan(stored)] = np.frombuffer(nan, f">i{dtype.itemsize}")
             return stored
         limits = np.iinfo(dtype)
         # The float64 nearest to the largest integer of 64 bits is 1 too large.
@@ -268,8 +268,40 @@ def _stored(values: np.ndarray, dtype: np.dtype, header: fits.Header, nan: bytes
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
-    """A view of the bits of values; NaN equals itself there."""
-    return values.view(f"u{values.dtype.itemsize}")
+    """The bits of values as integers of their own size; neighbouring floats are neighbouring integers."""
+    return values.view(f"i{values.dtype.itemsize}")
+
+
+class _Packed:
+    """Arrays of int8, compressed one after another; nothing if all are 0."""
+
+    def __init__(self) -> None:
+        self._compressor, self._parts, self._any = zlib.compressobj(1), [], False
+
+    def add(self, steps: np.ndarray) -> None:
+        self._any = self._any or bool(steps.any())
+        self._parts.append(self._compressor.compress(steps.tobytes()))
+
+    def finished(self) -> bytes:
+        return b"".join([*self._parts, self._compressor.flush()]) if self._any else b""
+
+
+def _unpacked(packed: bytes, size: int) -> Iterator[np.ndarray]:
+    """The steps of each chunk of ``size`` pixels."""
+    decompressor, right = zlib.decompressobj(), not packed
+    for i in range(0, size, CHUNK_PIXELS):
+        count = min(CHUNK_PIXELS, size - i)
+        if right:
+            yield np.zeros(count, np.int8)
+            continue
+        steps = b""
+        while len(steps) < count:
+            more = decompressor.decompress(packed, count - len(steps))
+            packed = decompressor.unconsumed_tail
+            if not more and not packed:
+                raise IndexError("its steps end too early")
+            steps += more
+        yield np.frombuffer(steps, np.int8)
 
 
 def _first_nan(stored: np.ndarray) -> bytes:
@@ -278,10 +310,3 @@ def _first_nan(stored: np.ndarray) -> bytes:
         return b""
     nans = stored[np.isnan(stored)][:1]
     return nans.astype(nans.dtype.newbyteorder(">")).tobytes()
-
-
-def _close(back, raw, data, sources, background) -> np.ndarray:
-    """Whether a float is within one unit in the last place of the largest of the parts."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        largest = np.maximum(np.abs(data), np.maximum(np.abs(sources), np.abs(background)))
-        return np.abs(back - raw) <= np.spacing(largest.astype(back.dtype))

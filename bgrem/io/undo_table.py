@@ -20,6 +20,7 @@ COLUMNS = (
     ("HEADER", "B", "header of the input"),
     ("FILL", "B", "bytes after its pixels"),
     ("NAN", "B", "bytes of a NaN pixel"),
+    ("STEPS", "B", "8-bit steps from the sum to the pixels, zlib"),
     ("PIXEL", "K", "indices of lost pixels"),
     ("STORED", "B", "bytes of lost pixels"),
 )
@@ -33,13 +34,17 @@ class LostPixels:
     ----------
     nan : bytes
         A NaN as the image stores it; empty if it has none.
+    steps : bytes
+        What is added to the bits of the sum of the planes, as integers, to make those of each pixel: int8,
+        compressed by zlib. Empty if the sum is right. It is mostly the rounding of floats in their last bit.
     pixels : ndarray
-        Indices in the flattened image, int64.
+        Indices in the flattened image of the pixels that are farther away, int64.
     stored : ndarray
         The pixels at these indices, as stored.
     """
 
     nan: bytes = b""
+    steps: bytes = b""
     pixels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     stored: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
 
@@ -104,7 +109,10 @@ def read_undo_table(contents, unit: Unit) -> list[Kept]:
                 row["HEADER"].tobytes(),
                 row["FILL"].tobytes(),
                 LostPixels(
-                    row["NAN"].tobytes(), row["PIXEL"].astype(np.int64), np.array(row["STORED"])
+                    row["NAN"].tobytes(),
+                    row["STEPS"].tobytes(),
+                    row["PIXEL"].astype(np.int64),
+                    np.array(row["STORED"]),
                 ),
             )
             for row in hdus[1].data
@@ -115,7 +123,7 @@ def _values(row: Kept) -> list[np.ndarray]:
     """The values of the columns of variable length."""
     lost = row.lost
     stored = lost.stored.astype(lost.stored.dtype.newbyteorder(">"))
-    texts = [np.frombuffer(text, np.uint8) for text in (row.header, row.fill, lost.nan)]
+    texts = [np.frombuffer(text, np.uint8) for text in (row.header, row.fill, lost.nan, lost.steps)]
     return [*texts, lost.pixels.astype(">i8"), stored.view(np.uint8)]
 
 

@@ -18,7 +18,9 @@ SHAPE = (64, 80)
 
 
 def sky(seed=0):
-    return flat_sky(SHAPE, 300, 4, seed=seed)
+    image = flat_sky(SHAPE, 300, 4, seed=seed)
+    image[5:8, 5:8] = 340
+    return image
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def mosaic(tmp_path):
     flags = np.arange(sky().size, dtype=np.int32).reshape(SHAPE)
     units = [
         fits.PrimaryHDU(),
-        fits.ImageHDU(sky(), fits.Header({"SATURATE": 312.0}), name="SCI"),
+        fits.ImageHDU(sky(), fits.Header({"SATURATE": 330.0}), name="SCI"),
         fits.CompImageHDU(flags, name="FLAGS"),
     ]
     fits.HDUList(units).writeto(tmp_path / "mosaic.fits")
@@ -137,10 +139,10 @@ def test_the_command_takes_them_all(mosaic, tmp_path, toy_model_path):
     with fits.open(mosaic.with_name("BGRem_mosaic.fits")) as hdus:
         mask, rms = hdus["MASK"].data, hdus["RMS"].data
         total = sum(hdus[name].data.astype(float) for name in ("SCI", "BACKGROUND", "NOISE"))
-        assert hdus["SCI"].header["BGR_SATU"] == 312.0
+        assert hdus["SCI"].header["BGR_SATU"] == 330.0
         assert hdus["SCI"].header["BGR_WGHT"] == "inverse"
     np.testing.assert_array_equal(mask & 2 > 0, flags & 0x408 > 0)
-    np.testing.assert_array_equal(mask & 8 > 0, sky() >= 312)
+    np.testing.assert_array_equal(mask & 8 > 0, sky() >= 330)
     np.testing.assert_array_equal(mask & 16 > 0, weight == 0)
     assert rms[30, 60] == pytest.approx(3 * rms[30, 20], rel=1e-5)
     np.testing.assert_allclose(total, sky(), atol=1e-4)

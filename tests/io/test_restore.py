@@ -64,19 +64,6 @@ def stored_with(path, raw, **cards):
     return path
 
 
-def check_floats(path, restored, output):
-    """Within one unit in the last place of the largest of data, sources and background."""
-    with fits.open(path) as a, fits.open(restored) as b, fits.open(output) as products:
-        before, after = a[0].data, b[0].data
-        assert before.dtype == after.dtype
-        largest = np.maximum(abs(before), abs(products["BACKGROUND"].data))
-        largest = np.maximum(largest, abs(products[0].data)).astype(before.dtype.newbyteorder("="))
-    np.testing.assert_array_equal(np.isnan(before), np.isnan(after))
-    known = np.isfinite(before)
-    np.testing.assert_array_equal(before[~known], after[~known])
-    assert np.all(abs(after[known] - before[known]) <= np.spacing(largest[known]))
-
-
 # --- integers
 
 
@@ -127,10 +114,8 @@ def test_whatever_the_options(tmp_path, run, options, dtype):
     fits.PrimaryHDU(data).writeto(tmp_path / "a.fits")
     result = run(tmp_path / "a.fits", **options)
     out = undo(result.output)
-    if dtype == "u2":
+    if dtype == "u2" or not options.get("keep_level"):
         assert out.read_bytes() == (tmp_path / "a.fits").read_bytes()
-    elif not options.get("keep_level"):
-        check_floats(tmp_path / "a.fits", out, result.output)
     np.testing.assert_allclose(fits.getdata(out), data, rtol=2e-7)
 
 
@@ -139,13 +124,13 @@ def test_whatever_the_options(tmp_path, run, options, dtype):
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("unit", [1e-12, 1.0, 1e9])
-def test_floats_come_back_to_the_last_place(tmp_path, run, dtype, unit):
+def test_floats_come_back_byte_for_byte(tmp_path, run, dtype, unit):
     data = (sky(level=3.0) * unit).astype(dtype)
     data[2, 2:5] = np.nan, np.inf, -np.inf
     data[7, 7] = 1e30
     fits.PrimaryHDU(data).writeto(tmp_path / "a.fits")
-    result = run(tmp_path / "a.fits")
-    check_floats(tmp_path / "a.fits", undo(result.output), result.output)
+    out = undo(run(tmp_path / "a.fits").output)
+    assert out.read_bytes() == (tmp_path / "a.fits").read_bytes()
 
 
 # --- forms of the file

@@ -56,8 +56,7 @@ def main(argv=None):
     for (kind, name, state), count in sorted(counts.items()):
         print(f"{kind:8} {name:8} {state:10} {count:4}")
     faults = [fault for _, found in trials for fault in found]
-    print(f"{len(trials)} runs killed, {len(faults)} faults")
-    print(*faults, sep="\n")
+    print(f"{len(trials)} runs killed, {len(faults)} faults", *faults, sep="\n")
     return 1 if faults else 0
 
 

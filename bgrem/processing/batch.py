@@ -83,16 +83,16 @@ def process_batch(
     # predecessor.
     job = {"model": str(network.path), **network.asked, "prefix": prefix, "output_dir": output_dir}
     for outcome in _processed(
-        list(plan.keys), workers, scheduler, overwrite=True, **job, **options
+        list(plan.keys), workers, scheduler, network.sha256, overwrite=True, **job, **options
     ):
         plan.note(outcome)
         yield outcome
     remove_leftovers(output for output, path in inputs.items() if path in plan.keys)
 
 
-def _processed(paths, workers, scheduler, **job) -> Iterator[Result | Failure]:
+def _processed(paths, workers, scheduler, digest, **job) -> Iterator[Result | Failure]:
     if scheduler is None:
-        return process_locally(paths, workers=workers, **job)
+        return process_locally(paths, workers=workers, digest=digest, **job)
     from bgrem.processing.cluster import process_on_cluster
 
     return process_on_cluster(paths, scheduler=scheduler, **job)

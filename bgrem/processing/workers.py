@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from bgrem.inference.engines import EngineWarning, cores
-from bgrem.inference.model import Model, load_model
+from bgrem.inference.model import Model, ModelError, load_model
 from bgrem.io.temporary import remove_leftovers
 from bgrem.processing.files import process_files
 from bgrem.processing.outcome import Failure, Result
@@ -35,18 +35,19 @@ def process_locally(
     model: str,
     engine: str = "auto",
     device: str = "auto",
+    digest: str | None = None,
     **options,
 ) -> Iterator[Result | Failure]:
     """Process images in several processes, each with its share of the cores; yield outcomes as they finish.
 
-    Each process loads the model once, for the engine and the device. The options are those of
-    `process_file`.
+    Each process loads the model once, for the engine and the device; ``digest`` is the SHA-256 that its file
+    must have. The options are those of `process_file`.
     """
     placing = {name: options[name] for name in ("prefix", "output_dir") if name in options}
     waiting = deque((path, 1) for path in paths)
     count = min(workers, len(waiting))
     threads = max(1, cores() // max(count, 1))
-    load = partial(load_model, model, threads=threads, engine=engine, device=device)
+    load = partial(_load, model, digest, threads=threads, engine=engine, device=device)
     job = (load, options)
     crew = [_Worker(*job) for _ in range(count)]
     try:
@@ -150,6 +151,13 @@ def _work(pipe: Connection, load: Callable[[], Model], options: dict) -> None:
     with suppress(EOFError, OSError):  # the parent has closed the pipe
         while True:
             pipe.send(process(pipe.recv()))
+
+
+def _load(name: str, digest: str | None, **settings) -> Model:
+    model = load_model(name, **settings)
+    if digest not in (None, model.sha256):
+        raise ModelError(f"the model {model.path} has changed since the batch began")
+    return model
 
 
 def _processed(network: Model, options: dict, path: Path) -> Result | Failure:

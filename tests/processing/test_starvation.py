@@ -163,6 +163,13 @@ def test_two_runs_of_one_output(tmp_path, toy_model):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_model_that_is_swapped_while_workers_start(night, toy_model_path):
+    (outcome,) = process_locally([night / "f0.fits"], workers=1, model=toy_model_path, digest="0")
+    assert outcome.message == (
+        f"{night / 'f0.fits'}: the model {toy_model_path} has changed since the batch began"
+    )
+
+
 def test_a_model_that_goes_while_workers_start(night, toy_model_path, tmp_path):
     model = tmp_path / "mine.onnx"
     model.write_bytes(Path(toy_model_path).read_bytes()[:-500])

@@ -1,12 +1,10 @@
-"""Masks and weight maps that observatories deliver with an image, found by their conventions.
+"""Maps that observatories deliver with an image, masks and weights among them, found by their conventions.
 
-`map_hdus` lists the maps of a file, which are no pictures; `with_companions` reads those of one image.
-
-HST and JWST: SCI with DQ (or WHT, of drizzled images) of the same EXTVER in one file. ERR contains
-the photon noise of the sources, so it is used only if the user names it. HSC and LSST: image, mask
-and variance in consecutive HDUs, the planes of the mask named by MP_ cards. Community pipeline of
-DECam: the files ..._ooi_..., ..._ood_... (codes) and ..._oow_... (inverse variance). ccdproc and
-astropy's CCDData: MASK. Their UNCERT is not used automatically, for the reason of ERR.
+HST and JWST: SCI with DQ (or WHT, of drizzled images) of the same EXTVER in one file. ERR contains the
+photon noise of the sources, so it is used only if the user names it. HSC and LSST: image, mask and variance
+in consecutive HDUs, the planes of the mask named by MP_ cards. Community pipeline of DECam: the files
+..._ooi_..., ..._ood_... (codes) and ..._oow_... (inverse variance). ccdproc and astropy's CCDData: MASK.
+Their UNCERT is not used automatically, for the reason of ERR.
 """
 
 import re
@@ -41,7 +39,7 @@ DQ_BITS = {
 }
 # Mask planes of HSC and LSST that are bad; others mark detections or interpolation. In a coadd, CR
 # marks a cosmic ray that was rejected in one of the exposures; the pixel is good. Planes that only
-# coadds have identify a coadd. https://dp1.lsst.io/products/images
+# coadds have identify a coadd: https://dp1.lsst.io/products/images
 BAD_PLANES, COSMIC_RAY_PLANE, SATURATED_PLANE = ("BAD", "NO_DATA"), "CR", "SAT"
 MOST_PLANES = 63  # the flags are read as 64-bit integers
 COADD_PLANES = ("CLIPPED", "INEXACT_PSF", "REJECTED", "SENSOR_EDGE")

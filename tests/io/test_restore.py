@@ -110,13 +110,9 @@ def test_scale_zero_and_blank_come_back(tmp_path_factory, toy_model, dtype, scal
 )
 @pytest.mark.parametrize("dtype", ["u2", "f4"])
 def test_whatever_the_options(tmp_path, run, options, dtype):
-    data = sky().astype(dtype)
-    fits.PrimaryHDU(data).writeto(tmp_path / "a.fits")
-    result = run(tmp_path / "a.fits", **options)
-    out = undo(result.output)
-    if dtype == "u2" or not options.get("keep_level"):
-        assert out.read_bytes() == (tmp_path / "a.fits").read_bytes()
-    np.testing.assert_allclose(fits.getdata(out), data, rtol=2e-7)
+    fits.PrimaryHDU(sky().astype(dtype)).writeto(tmp_path / "a.fits")
+    out = undo(run(tmp_path / "a.fits", **options).output)
+    assert out.read_bytes() == (tmp_path / "a.fits").read_bytes()
 
 
 # --- floats

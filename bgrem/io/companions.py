@@ -75,8 +75,9 @@ KIND_CARDS = ("HDUCLAS2", "EXTTYPE")
 # Units of times, counts of exposures and bits.
 MAP_UNITS = {"S", "SEC", "SECONDS", "SAMPLES", "UNITLESS", "BIT", "BITS", "BITMASK"}
 FEW_VALUES = 8  # of a map of counts without a name; a picture has more
-# Fraction of a weight map that must be above 0; below it the map is taken as not filled.
-FILLED = 0.5
+FILLED = (
+    0.5  # fraction of a weight map that must be above 0; below it the map is taken as not filled
+)
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from bgrem.io.reading import FitsError, FitsImage, image_hdus, read_image, sibli
 
 __all__ = ["map_hdus", "with_companions"]
 
-# Bits of DQ that are bad and those that are saturated, by INSTRUME and DETECTOR, INSTRUME or TELESCOP.
-# ACS: https://www.stsci.edu/hst/instrumentation/acs/data-analysis/dq-flag-definitions; WFC3: its data
-# handbook, whose bit 2048 is A-to-D saturation in UVIS, but a correction for light in the zero read
-# in IR, and harmless; WFPC2: https://www.stsci.edu/hst/wfpc2/analysis/WFPC2_flags.html, where 8 is
-# saturation, 1024 a repaired warm pixel and 2048 a masked chip; NICMOS and STIS: the tables of flags
-# in chapter 2 of their data handbooks. Warm pixels (64), unstable ones (32) and small blemishes are
-# left to the model. JWST: the flags of its pipeline, of which DO_NOT_USE is enough.
+# Bits of DQ that are bad and those that are saturated, by INSTRUME and DETECTOR, INSTRUME or TELESCOP. ACS:
+# https://www.stsci.edu/hst/instrumentation/acs/data-analysis/dq-flag-definitions; WFC3: its data handbook,
+# whose bit 2048 is A-to-D saturation in UVIS, but a correction for light in the zero read in IR, and harmless;
+# WFPC2: https://www.stsci.edu/hst/wfpc2/analysis/WFPC2_flags.html, where 8 is saturation, 1024 a repaired warm
+# pixel and 2048 a masked chip; NICMOS and STIS: the tables of flags in chapter 2 of their data handbooks. Warm
+# pixels (64), unstable ones (32) and small blemishes are left to the model. JWST: the flags of its pipeline, of
+# which DO_NOT_USE is enough.
 DQ_BITS = {
     "JWST": (1, 2),
     "WFPC2": (1 | 2 | 4 | 16 | 32 | 512 | 2048 | 4096, 8),
@@ -37,15 +37,15 @@ DQ_BITS = {
     "STIS": (1 | 2 | 4 | 8 | 16 | 512 | 8192, 256),
     "HST": (1 | 2 | 4 | 8 | 16 | 128 | 4096 | 8192, 256 | 2048),
 }
-# Mask planes of HSC and LSST that are bad; others mark detections or interpolation. In a coadd, CR
-# marks a cosmic ray that was rejected in one of the exposures; the pixel is good. Planes that only
-# coadds have identify a coadd: https://dp1.lsst.io/products/images
+# Mask planes of HSC and LSST that are bad; others mark detections or interpolation. In a coadd, CR marks a
+# cosmic ray that was rejected in one of the exposures; the pixel is good. Planes that only coadds have identify
+# a coadd: https://dp1.lsst.io/products/images
 BAD_PLANES, COSMIC_RAY_PLANE, SATURATED_PLANE = ("BAD", "NO_DATA"), "CR", "SAT"
 MOST_PLANES = 63  # the flags are read as 64-bit integers
 COADD_PLANES = ("CLIPPED", "INEXACT_PSF", "REJECTED", "SENSOR_EDGE")
-# https://community.lsst.org/t/decam-data-quality-masks/133, and the NOAO Data Handbook: codes of the
-# community pipeline from version 3.5 on, and bits of earlier versions. The codes of saturation and of
-# differences to a stack are not bad.
+# https://community.lsst.org/t/decam-data-quality-masks/133, and the NOAO Data Handbook: codes of the community
+# pipeline from version 3.5 on, and bits of earlier versions. The codes of saturation and of differences to a
+# stack are not bad.
 CODE_SATURATED, CODE_DIFFERENCE, LAST_CODE = 3, 7, 8
 OLD_BAD, OLD_SATURATED = 1 | 16 | 64 | 128, 2
 FIRST_CODES = (3, 5)

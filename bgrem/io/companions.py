@@ -75,9 +75,7 @@ KIND_CARDS = ("HDUCLAS2", "EXTTYPE")
 # Units of times, counts of exposures and bits.
 MAP_UNITS = {"S", "SEC", "SECONDS", "SAMPLES", "UNITLESS", "BIT", "BITS", "BITMASK"}
 FEW_VALUES = 8  # of a map of counts without a name; a picture has more
-FILLED = (
-    0.5  # fraction of a weight map that must be above 0; below it the map is taken as not filled
-)
+FILLED = 0.5  # part of a weight map that must be above 0; below it the map is taken as not filled
 
 
 @dataclass(frozen=True)
@@ -379,13 +377,8 @@ def _is_like_flags(image: FitsImage, index: int) -> bool:
     lines = data.reshape(-1, data.shape[-1])
     counts: Counter[float] = Counter()
     for rows in row_strips(lines.shape):
-        counts.update(
-            dict(
-                zip(
-                    *map(np.ndarray.tolist, np.unique(lines[rows], return_counts=True)), strict=True
-                )
-            )
-        )
+        values, numbers = np.unique(lines[rows], return_counts=True)
+        counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
     usual = max(counts.values()) > data.size / 2
     return len(counts) > 1 and (usual or len(counts) <= FEW_VALUES)
 

@@ -89,12 +89,9 @@ class Cards:
         """Remove the cards whose keyword fulfils a condition."""
         self._cards = [(own, card) for own, card in self._cards if not condition(own)]
 
-    def without_nul(self, condition: Callable[[str], object]) -> None:
-        """Replace NUL bytes by blanks in the cards whose keyword fulfils a condition."""
-        self._cards = [
-            (own, card.replace(b"\0", b" ") if condition(own) else card)
-            for own, card in self._cards
-        ]
+    def without_nul(self) -> None:
+        """Replace NUL bytes by blanks: astropy takes a header with them for the end of the file."""
+        self._cards = [(own, card.replace(b"\0", b" ")) for own, card in self._cards]
 
     def extend(self, other: "Cards") -> None:
         """Append the cards of another header."""

@@ -391,5 +391,6 @@ def _has_unit_of_map(header: fits.Header, picture: fits.Header) -> bool:
 
 
 def _bitpix(header: fits.Header) -> int:
-    """Bits of a pixel of an image, which is tile-compressed or not; negative for floats."""
-    return header["ZBITPIX" if header.get("ZIMAGE") is True else "BITPIX"]
+    """Bits of a pixel of an image, which is tile-compressed or not; negative for floats, 0 if unknown."""
+    bits = header.get("ZBITPIX" if header.get("ZIMAGE") is True else "BITPIX")
+    return bits if isinstance(bits, int) else 0

@@ -137,6 +137,8 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
 def _unit_of(header: bytes, index: int, start: int, size: int) -> Unit:
     """The HDU of a header at a position in a file of a size."""
     parsed, data = parsed_header(header), start + len(header)
+    if "XTENSION" in list(parsed)[1:]:
+        raise ValueError("its END card is missing")
     stop = data + _data_length(parsed)
     unit = Unit(index, parsed, start, data, stop, min(size, padded(stop)))
     _ = unit.label, unit.complaint  # these read the cards that later steps rely on
@@ -189,7 +191,11 @@ def _check_as_astropy(header: bytes, unit: Unit, more: bool) -> None:
 
     ``more`` is whether another HDU follows.
     """
-    header = header.replace(b"\0", b" ")  # as they are written
+    if not unit.index and not more:
+        header = header.replace(
+            b"\0", b" "
+        )  # as it is written; other HDUs may be copied as they are
+    header = header.replace(b"\0", b" ")  # as it is written
     if (unit.index or more) and not ends_cleanly(header):
         raise ValueError("its END card is not blank, and astropy would read on")
     if unit.index:
@@ -205,6 +211,8 @@ def _check_as_astropy(header: bytes, unit: Unit, more: bool) -> None:
         found = hdus[-1]
         if not isinstance(found, KNOWN_HDUS) or found.size != unit.stop - unit.data:
             raise ValueError("its cards of structure are not in their places")
+        if found.fileinfo()["datLoc"] < len(header):
+            raise ValueError("it has another END card before its last")
 
 
 def padded(length: int) -> int:

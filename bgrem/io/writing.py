@@ -200,15 +200,26 @@ class _Output:
         self._counting: list[tuple[int, Cards, int]] = []
         self._appended = 0
         self._lost: dict[int, LostPixels] = {}
+        self._changed: set[int] = set()  # HDUs that are no copies of the input
 
     def copy(self, unit: Unit) -> None:
-        """Copy an HDU."""
-        if unit.index == 0:
+        """Copy an HDU; NUL bytes in its header, with which astropy ends the file, become blanks."""
+        contents = self._image.contents
+        unclean = b"\0" in contents[unit.start : unit.data]
+        if unit.index == 0 or unclean:
             cards = _cards_of(self._image, unit)
+            cards.without_nul()
             summed = "CHECKSUM" in cards or "DATASUM" in cards
-            total = data_sum(self._image.contents, unit) if summed else 0
+            total = data_sum(contents, unit) if summed else 0
+        if unit.index == 0:
             self._counting.append((0, cards, total))
-        copy_unit(self._stream, self._image.contents, unit)
+        if not unclean:
+            copy_unit(self._stream, contents, unit)
+            return
+        self._changed.add(unit.index)
+        self._stream.write(checked_header(cards, total))
+        copy_bytes(self._stream, contents, unit.data, unit.end)
+        self._stream.write(b"\0" * (padded(unit.end) - unit.end))
 
     def write_sources(self, product: Product) -> None:
         """Write the HDU of an image with its sources."""
@@ -222,7 +233,7 @@ class _Output:
     def finish(self) -> None:
         """Count the planes in the headers, and append the table UNDO."""
         appended = self._appended + bool(self._lost)
-        changed = set(self._lost)
+        changed = self._changed | set(self._lost)
         for place, cards, total in self._counting:
             if appended and _count_planes(cards, appended):
                 self._stream.seek(place)
@@ -271,7 +282,7 @@ def _product_cards(product: Product) -> Cards:
     cards.drop(STALE_CARDS.fullmatch)
     if image.compressed:
         cards.drop(STALE_TILE_CARDS.__contains__)
-    cards.without_nul(MANDATORY_CARDS.fullmatch)
+    cards.without_nul()
     if product.planes and image.hdu == 0 and "EXTEND" not in cards:
         cards.insert_after(f"NAXIS{cards.value('NAXIS')}", ("EXTEND", True, "extensions follow"))
     header = fits.Header()

@@ -191,11 +191,8 @@ def _check_as_astropy(header: bytes, unit: Unit, more: bool) -> None:
 
     ``more`` is whether another HDU follows.
     """
-    if not unit.index and not more:
-        header = header.replace(
-            b"\0", b" "
-        )  # as it is written; other HDUs may be copied as they are
-    header = header.replace(b"\0", b" ")  # as it is written
+    # As it is written: without NUL bytes, in whole blocks.
+    header = header.replace(b"\0", b" ").ljust(padded(len(header)))
     if (unit.index or more) and not ends_cleanly(header):
         raise ValueError("its END card is not blank, and astropy would read on")
     if unit.index:

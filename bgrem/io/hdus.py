@@ -192,6 +192,7 @@ def _check_as_astropy(header: bytes, unit: Unit, more: bool) -> None:
     ``more`` is whether another HDU follows.
     """
     # As it is written: without NUL bytes, in whole blocks.
+    unclean = b"\0" in header
     header = header.replace(b"\0", b" ").ljust(padded(len(header)))
     if (unit.index or more) and not ends_cleanly(header):
         raise ValueError("its END card is not blank, and astropy would read on")
@@ -210,6 +211,16 @@ def _check_as_astropy(header: bytes, unit: Unit, more: bool) -> None:
             raise ValueError("its cards of structure are not in their places")
         if found.fileinfo()["datLoc"] < len(header):
             raise ValueError("it has another END card before its last")
+        if unclean and not _has_columns(found):
+            raise ValueError("NUL bytes are in the cards of its columns")
+
+
+def _has_columns(hdu) -> bool:
+    """Whether astropy reads the columns of an HDU, if it is a table."""
+    try:
+        return hdu.columns is not None if hasattr(type(hdu), "columns") else True
+    except Exception:  # noqa: BLE001 - corrupt cards make astropy raise anything
+        return False
 
 
 def padded(length: int) -> int:

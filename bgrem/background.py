@@ -23,7 +23,7 @@ from bgrem.separation import Parts, Provenance, Separation
 from bgrem.sky.level import SecondLook
 from bgrem.sky.objects import absorbed_light
 from bgrem.sky.standard import SkyMap, measure_sky, standardise
-from bgrem.sky.weights import rms_of_weight
+from bgrem.sky.weights import flag_low_weights, rms_of_weight
 
 __all__ = ["ModelLike", "separate"]
 
@@ -99,6 +99,10 @@ def separate(
 
     image = standardise(data, bad, options.minpix, run)
     sky = measure_sky(image, bad, rms_map, options, box=model.card.box, run=run)
+    if rms_map is not None:
+        flag_low_weights(flags, image.pixels, sky)
+        unseen = count_unseen(flags)
+        bad = unseen_pixels(flags) if unseen else None
     noticed = flag_saturated(flags, data, saturate, SkyMap(sky, image.center, image.scale), run)
     if noticed:
         saturate = None

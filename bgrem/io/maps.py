@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -101,6 +102,9 @@ def maps_for(
 def saturation_level(image: FitsImage) -> float | None:
     """The level of the card SATURATE, None if it has none."""
     level = image.header.get("SATURATE")
+    if isinstance(level, str):
+        with suppress(ValueError):
+            level = float(level)
     number = isinstance(level, int | float) and not isinstance(level, bool)
     return float(level) if number and math.isfinite(level) and level > 0 else None
 

@@ -6,105 +6,31 @@ their planes give the light that is wider than the pixels of a plane, and the re
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bgrem.arrays.filters import median_filter
-from bgrem.arrays.rows import Computed, Derived, Rows, as_rows
+from bgrem.arrays.rows import Derived, Rows, as_rows
 from bgrem.arrays.tiling import row_strips
 from bgrem.detection.frame import measure_frame
-from bgrem.masks.flags import MASKED, SATURATED, UNSEEN, flag_pixels, unseen_pixels
+from bgrem.masks.flags import MASKED, NO_DATA, SATURATED, UNSEEN, flag_pixels, unseen_pixels
 from bgrem.masks.saturation import flag_saturated
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
 from bgrem.processing.filter_arrays import BAYER_CELL, Cell
+from bgrem.processing.mosaic_sky import MosaicSky, Phase, phases_of
 from bgrem.separation import Provenance, Separation
 from bgrem.sky.standard import SkyMap, measure_sky, standardise
 from bgrem.sky.weights import rms_of_weight
 
-__all__ = ["BAYER", "MosaicSky", "phases_of", "separate_mosaic"]
+__all__ = ["BAYER", "separate_mosaic"]
 
 BAYER = ("auto", "yes", "no")
 # Pixels, of a Bayer mosaic: the planes of sharper stars hide them (benchmarks/quality/mosaics.py).
 RESOLVED = 4.0
 LEVEL_BOX = 256  # pixels of the mosaic, of which 1800 are of one position of a 6 x 6 pattern
 ONE_COLOUR = 0.5  # sky rms: positions in the cell whose levels are as near are taken for one colour
-Phase = tuple[slice, slice]
-
-
-def phases_of(cell: Cell) -> list[Phase]:
-    """The pixels of each position in the cell, row by row."""
-    return [np.s_[y :: cell[0], x :: cell[1]] for y, x in np.ndindex(cell)]
-
-
-@dataclass(frozen=True, eq=False)
-class MosaicSky:
-    """The sky of a mosaic, in data units.
-
-    Parameters
-    ----------
-    planes : list of SkyMap
-        Of the pixels of each position in the cell, row by row.
-    cell : tuple of int
-        Rows and columns of the cell.
-    shape : tuple of int
-        Shape (ny, nx) of the mosaic.
-    whole : SkyMap, optional
-        Of the image (data - level) / noise, with the level and the noise of ``planes``.
-    """
-
-    planes: list[SkyMap]
-    cell: Cell
-    shape: tuple[int, int]
-    whole: SkyMap | None = None
-
-    @property
-    def background(self) -> Rows:
-        """Level of each pixel, float64 of shape (ny, nx)."""
-        level = self._interleaved([plane.background for plane in self.planes])
-        if self.whole is None:
-            return level
-        noise, rest = self._noise, self.whole.background
-        return self._computed(lambda rows: level[rows] + noise[rows] * rest[rows])
-
-    @property
-    def rms(self) -> Rows:
-        """Noise of each pixel, float64 of shape (ny, nx)."""
-        if self.whole is None:
-            return self._noise
-        noise, rest = self._noise, self.whole.rms
-        return self._computed(lambda rows: noise[rows] * rest[rows])
-
-    @property
-    def median_level(self) -> float:
-        """Median of the levels of the planes."""
-        return float(np.median([plane.median_level for plane in self.planes]))
-
-    @property
-    def median_rms(self) -> float:
-        """Median of the noises of the planes."""
-        return float(np.median([plane.median_rms for plane in self.planes]))
-
-    @property
-    def _noise(self) -> Rows:
-        return self._interleaved([plane.rms for plane in self.planes])
-
-    def _computed(self, function: Callable[[slice], np.ndarray]) -> Rows:
-        return Computed(self.shape, np.float64, function)
-
-    def _interleaved(self, planes: list[Rows]) -> Rows:
-        down, across = self.cell
-
-        def rows_of(rows: slice) -> np.ndarray:
-            strip = np.empty((rows.stop - rows.start, self.shape[1]), dtype=np.float64)
-            for (y, x), plane in zip(np.ndindex(self.cell), planes, strict=True):
-                low, high = (-(-(n - y) // down) for n in (rows.start, rows.stop))
-                if high > low:
-                    strip[low * down + y - rows.start :: down, x::across] = plane[low:high]
-            return strip
-
-        return self._computed(rows_of)
 
 
 def separate_mosaic(
@@ -123,7 +49,7 @@ def separate_mosaic(
     weight_type and saturate. The sky of the result is a `MosaicSky`.
     """
     levelled = _Levelled(cell, data, options, run, maps)
-    if cell == BAYER_CELL and not levelled.fwhm < RESOLVED:
+    if cell == BAYER_CELL and not levelled.dead and not levelled.fwhm < RESOLVED:
         if levelled.doubts:
             maps["saturate"] = None
         parts = _as_planes(separate, cell, data, options, run, maps)
@@ -153,13 +79,35 @@ class _Levelled:
         self._unseen = unseen_pixels(self._flags)
         box = (options.box or LEVEL_BOX) // max(cell)
         self._of_planes = replace(DEFAULTS, norm=options.norm, box=max(SMALLEST_IMAGE, box))
-        levels = [self._level_of(phase) for phase in phases_of(cell)]
+        levels, self.dead = self._levels()
         self._minpix = next((low for _, low in levels if low is not None), None)
         self._sky = MosaicSky(_pooled([sky for sky, _ in levels]), cell, data.shape)
         self.doubts = flag_saturated(self._flags, data, self._maps["saturate"], self._sky, run)
         if self.doubts:
             self._maps["saturate"] = None
         self._pixels = self._normalised()
+
+    def _levels(self) -> tuple[list, list[Phase]]:
+        """The skies of all positions, and the positions that are dead: constant, or without a good pixel.
+
+        A dead position has no data, and the sky of another.
+        """
+        levels, dead, reason = [], [], ""
+        for phase in phases_of(self._cell):
+            try:
+                levels.append(self._level_of(phase))
+            except ValueError as error:
+                levels.append(None)
+                dead.append(phase)
+                reason = str(error)
+        if len(dead) == len(levels):
+            raise ValueError(reason)
+        for phase in dead:
+            for rows in row_strips((len(self._data[phase[0]]), 1)):
+                place = _in_the_mosaic(rows, phase)
+                self._flags[place] = self._flags[place] | np.uint8(NO_DATA)
+        usual = next(level for level in levels if level is not None)
+        return [usual if level is None else level for level in levels], dead
 
     def _level_of(self, phase: Phase) -> tuple[SkyMap, float | None]:
         """The sky of one position in the cell, and the level to which lower pixels are raised."""
@@ -241,6 +189,10 @@ class _Levelled:
         first = replace(self._run, progress=self._run.share(0, 2))
         light = self._run.empty(self._data.shape, np.float32)
         for i, phase in enumerate(phases):
+            if phase in self.dead:
+                for rows in row_strips((len(self._data[phase[0]]), 1)):
+                    light[_in_the_mosaic(rows, phase)] = 0
+                continue
             plane = separate(
                 _plane(self._pixels, phase, self._run),
                 mask=_plane(hidden, phase, self._run),
@@ -274,6 +226,7 @@ class _Levelled:
             saturate=None if saturate is None or np.ndim(saturate) else float(saturate),
             warnings=[
                 f"a colour mosaic of {across} x {down} pixels: done as one image, each colour with its sky",
+                *([f"{len(self.dead)} of {down * across} positions in the cell have no data"] if self.dead else []),
                 *self.doubts,
                 *parts.provenance.warnings,
             ],

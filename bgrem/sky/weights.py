@@ -9,22 +9,26 @@ from itertools import pairwise
 
 import numpy as np
 
-from bgrem.arrays.filters import median_filter
+from bgrem.arrays.filters import maximum_filter, median_filter
 from bgrem.arrays.rows import Computed, Rows, as_rows
 from bgrem.arrays.tiling import row_strips
+from bgrem.masks.flags import NO_DATA
 from bgrem.options import IN_MEMORY, Run
 from bgrem.sky.estimate import fill_cells
 from bgrem.sky.mesh import Mesh, cell_edges
 
-__all__ = ["WEIGHT_TYPES", "rms_of_weight", "unreliable_pixels", "weighted_mesh"]
+__all__ = [
+    "WEIGHT_TYPES", "flag_low_weights", "rms_of_weight", "unreliable_pixels", "weighted_mesh",
+]  # fmt: skip
 
 WEIGHT_TYPES = ("inverse", "variance", "rms")
 # Chosen by hand, tested in tests/sky/test_weights.py.
 # Beyond this ratio to the rms around it, a pixel has no data. The photon noise of the brightest stars is below it.
 LARGEST_RATIO = 1e4
-# Above this ratio, a pixel does not count for the level of the sky; below the other, its rms is raised to it: no
-# pixel is so much better than those around it.
-UNRELIABLE, SMALLEST_RATIO = 5.0, 0.1
+# Above this ratio, a pixel does not count for the level of the sky, and has no data unless it is brighter than
+# PHOTONS times its rms: then the map holds the noise of that light. Below the other ratio, its rms is raised to
+# it: no pixel is so much better than those around it.
+UNRELIABLE, SMALLEST_RATIO, PHOTONS = 5.0, 0.1, 10.0
 # Side of a cell in pixels, 3 x 3 of which are around a pixel, and the pixels of it that are looked at, along an axis.
 CELL, CELL_SAMPLES = 96, 24
 # From pixels of sources brighter than this, in sky rms, if there are as many as this, is determined whether
@@ -83,6 +87,29 @@ def unreliable_pixels(rms: np.ndarray) -> Rows:
     """
     around = _rms_around(rms, "rms")
     return Computed(rms.shape, bool, lambda rows: rms[rows] > UNRELIABLE * around[rows])
+
+
+def flag_low_weights(flags: np.ndarray, x: Rows, mesh: Mesh) -> None:
+    """Flag pixels as without data, in place, whose rms is far above that around and that hold no light beside it.
+
+    In units of such an rms a star that they cut would have a hole.
+
+    Parameters
+    ----------
+    flags : `~numpy.ndarray`
+        uint8 of shape (ny, nx), `bgrem.masks.flags`.
+    x : Rows
+        Image of that shape, in the units of the mesh.
+    mesh : `~bgrem.sky.mesh.Mesh`
+        With the rms map of the weights.
+    """
+    around = _rms_around(mesh.rms, "rms")
+    for rows in row_strips(flags.shape):
+        rms = mesh.rms[rows]
+        low = rms > UNRELIABLE * around[rows]
+        if low.any():
+            low &= x[rows] - mesh.background[rows] < PHOTONS * rms
+            flags[rows] = flags[rows] | low.view(np.uint8) * np.uint8(NO_DATA)
 
 
 def _rms_around(weight: Rows, kind: str) -> Rows:
@@ -183,7 +210,26 @@ def _photon_slope(mesh: Mesh, x: Rows, bad: Rows | None, rms: np.ndarray) -> flo
     if ratio.size < BRIGHT_PIXELS:
         return None
     slope = float(np.median(ratio))
-    return slope if np.median(np.abs(ratio - slope)) < LARGEST_SCATTER * slope else None
+    if not np.median(np.abs(ratio - slope)) < LARGEST_SCATTER * slope:
+        return None
+    return slope if _follows_light(mesh, x, bad, rms, slope) else None
+
+
+def _follows_light(mesh: Mesh, x: Rows, bad: Rows | None, rms: np.ndarray, slope: float) -> bool:
+    """Whether most pixels of much variance beside bright ones hold light, too; in a noisy edge they do not."""
+    around, high, lit = _rms_around(rms, "rms"), 0, 0
+    for rows in row_strips(mesh.shape):
+        excess = rms[rows].astype(np.float64) ** 2 - around[rows] ** 2
+        much = excess > slope * BRIGHT_SOURCE * mesh.rms[rows]
+        light = x[rows] - mesh.background[rows]
+        bright = light > BRIGHT_SOURCE * mesh.rms[rows]
+        much &= maximum_filter(bright, 3) & ~bright
+        if bad is not None:
+            much &= ~bad[rows]
+        light = light[much]
+        high += light.size
+        lit += np.count_nonzero(slope * light > LARGEST_SCATTER * excess[much])
+    return 2 * lit >= high
 
 
 def _take_off(mesh: Mesh, x: Rows, rms: np.ndarray, slope: float) -> None:

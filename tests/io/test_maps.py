@@ -103,7 +103,8 @@ def test_maps_that_do_not_fit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("card", "level"), [(4095, 4095.0), (1e4, 1e4), ("none", None), (0, None), (True, None)]
+    ("card", "level"),
+    [("65535.", 65535.0), (4095, 4095.0), (1e4, 1e4), ("none", None), (0, None), (True, None)],
 )
 def test_saturation_level(tmp_path, card, level):
     fits.PrimaryHDU(sky(), fits.Header({"SATURATE": card})).writeto(tmp_path / "a.fits")

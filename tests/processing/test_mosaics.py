@@ -14,7 +14,8 @@ from bgrem.io.restore import undo
 from bgrem.options import Options, Run
 from bgrem.processing.files import process_file
 from bgrem.processing.filter_arrays import mosaic_cell
-from bgrem.processing.mosaics import phases_of, separate_mosaic
+from bgrem.processing.mosaic_sky import phases_of
+from bgrem.processing.mosaics import separate_mosaic
 
 BAYER = ("RG", "GB")
 X_TRANS = ("GGRGGB", "GGBGGR", "BRGRBG", "GGBGGR", "GGRGGB", "RBGBRG")
@@ -282,3 +283,20 @@ def test_a_file(tmp_path, toy_model, shape):
     assert one.warnings == ()
     with pytest.raises(ValueError, match="bayer must be one of auto, yes, no"):
         process_file(tmp_path / "a.fits", model=toy_model, bayer="maybe", prefix="x")
+
+
+@pytest.mark.parametrize("value", [0.0, 65535.0, np.nan])
+@pytest.mark.parametrize("pattern", [BAYER, X_TRANS], ids=["Bayer", "X-Trans"])
+def test_a_dead_position_costs_no_other(pattern, value):
+    cell = len(pattern), len(pattern[0])
+    data, stars = starry((192, 198), pattern)
+    dead = np.zeros(data.shape, bool)
+    dead[1 :: cell[0], 1 :: cell[1]] = True
+    data[dead] = value
+    parts = separate_mosaic(partial(separate, model="optical"), cell, data)
+    bright = (stars > 200) & ~dead
+    assert parts.sources[bright].sum() / stars[bright].sum() == pytest.approx(1, abs=0.12)
+    assert (
+        f"1 of {cell[0] * cell[1]} positions in the cell have no data" in parts.provenance.warnings
+    )
+    assert not np.nan_to_num(parts.sources[dead]).any()

@@ -162,3 +162,9 @@ def first_level(data):
     center, scale = center_and_scale(data)
     mesh = estimate_mesh(((data - center) / scale).astype(np.float32), box=96)
     return center + scale * mesh.background[:]
+
+
+def test_the_level_of_nearly_empty_maps_is_their_mean(toy_model):
+    counts = np.random.default_rng(3).poisson(1e-3, (300, 300))
+    level = separate(counts, model=toy_model).provenance.level
+    assert level == pytest.approx(counts.mean(), rel=0.15)

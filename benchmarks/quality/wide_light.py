@@ -29,7 +29,9 @@ import re
 import shutil
 import subprocess
 import tempfile
+import warnings
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from zlib import crc32
@@ -116,9 +118,10 @@ def methods_of(options, model):
         if unknown := set(options.methods) - set(methods):
             raise SystemExit(f"no methods {sorted(unknown)}: {', '.join(methods)}")
         methods = {name: methods[name] for name in options.methods}
-    if "noisechisel" in methods and shutil.which(NOISECHISEL) is None:
-        show_progress(options, "noisechisel: left out, gnuastro is not installed")
-        del methods["noisechisel"]
+    missing = [("photutils", find_spec("photutils")), ("noisechisel", shutil.which(NOISECHISEL))]
+    for program in (program for program, found in missing if not found):
+        show_progress(options, f"{program}: left out, it is not installed")
+        methods = {name: run for name, run in methods.items() if not name.startswith(program)}
     return methods
 
 
@@ -142,7 +145,9 @@ def with_photutils(data):
     first = Background2D(data, box, mask=bad, exclude_percentile=MASKED)
     sigma, area, margin = OBJECTS
     residual = data - first.background
-    objects = detect_sources(residual, sigma * first.background_rms, area, mask=bad)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # photutils warns where it finds nothing
+        objects = detect_sources(residual, sigma * first.background_rms, area, mask=bad)
     if objects is None:
         return first.background, None
     mask = bad | objects.make_source_mask(footprint=circular_footprint(margin))

@@ -132,10 +132,12 @@ class _Axis:
         return number * self.step - self.margin
 
     def pixels(self) -> np.ndarray:
-        """Pixel of the image at each place that the tiles cover: a reflection outside it."""
-        period = max(2 * (self.length - 1), 1)
-        place = np.mod(np.arange(self.covered) - self.margin, period)
-        return np.minimum(place, period - place) if self.length > 1 else np.zeros_like(place)
+        """Pixel of the image at each place that the tiles cover: a reflection outside it, the edge repeated.
+
+        With the edge only once, a star that is centred outside has a cusp there and looks like a particle.
+        """
+        place = np.mod(np.arange(self.covered) - self.margin, 2 * self.length)
+        return np.minimum(place, 2 * self.length - 1 - place)
 
     @cached_property
     def ramp(self) -> np.ndarray:

@@ -6,6 +6,7 @@ of 2880 bytes. With their positions, HDUs can be copied to another file byte for
 The rules are those of the FITS Standard 4.0 (Pence et al. 2010, A&A 524, A42, and its 2018 revision).
 """
 
+import io
 import math
 import re
 from collections.abc import Sequence
@@ -16,21 +17,21 @@ import numpy as np
 from astropy.io import fits
 
 from bgrem.arrays.rows import release
+from bgrem.io.cards import FITS_BLOCK, Cards, header_end, parsed_header
 from bgrem.io.opening import FitsError, advice, sentence
 
 __all__ = [
-    "CHUNK_PIXELS", "PRINTABLE", "Unit", "checked_header", "choose_unit", "copy_bytes",
-    "copy_unit", "find_units", "header_end", "lengths", "ones_complement_sum", "padded",
-    "words_of",
+    "CHUNK_PIXELS", "Unit", "checked_header", "choose_unit", "copy_bytes", "copy_unit", "data_sum",
+    "find_units", "lengths", "ones_complement_sum", "padded", "sum_matches", "words_of",
 ]  # fmt: skip
 
-FITS_BLOCK = 2880  # bytes
-FITS_CARD = 80  # bytes
+EMPTY_PRIMARY = fits.PrimaryHDU().header.tostring().encode("ascii")
+KNOWN_HDUS = (
+    fits.PrimaryHDU, fits.ImageHDU, fits.BinTableHDU, fits.TableHDU, fits.GroupsHDU,
+    fits.hdu.nonstandard.FitsHDU, fits.hdu.base.NonstandardExtHDU,
+)  # fmt: skip
+MOST_FIELDS = 999  # of a table; also the most axes of an image
 CHUNK_PIXELS = 1 << 20  # converted at a time: a limit on the memory of temporary arrays
-
-# Headers are printable ASCII (Standard, section 3.2). Other bytes, such as tabs or degree signs, are
-# replaced, so that the file can still be read.
-PRINTABLE = bytes(i if 32 <= i < 127 else ord(" " if i < 32 else "?") for i in range(256))
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Unit:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the image in numpy's order, () for an HDU without an image."""
-        if not self.compressed and self.header.get("XTENSION", "IMAGE").strip() != "IMAGE":
+        if not self.compressed and str(self.header.get("XTENSION", "IMAGE")).strip() != "IMAGE":
             return ()
         return _axes(self.header, "ZNAXIS" if self.compressed else "NAXIS")[::-1]
 
@@ -73,6 +74,8 @@ class Unit:
             return "holds a table, not an image" if "TABLE" in kind else f"holds no image ({kind})"
         if math.prod(self.shape) == 0 or not self.shape:
             return "holds no image"
+        if not self.compressed and _parameters(self.header) != (0, 1):
+            return "holds groups or parameters (PCOUNT, GCOUNT), not an image"
         if sum(n > 1 for n in self.shape) < 2 and len(self.shape) != 2:
             return f"is one-dimensional ({lengths(self.shape)}), not an image"
         return None
@@ -111,19 +114,22 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
         if data is None:
             raise FitsError(f"{path}: truncated, the header of HDU {len(units)} has no END")
         try:
-            header = fits.Header.fromstring(contents[start:data].translate(PRINTABLE))
+            header = parsed_header(contents[start:data])
             stop = data + _data_length(header)
             unit = Unit(len(units), header, start, data, stop, min(size, padded(stop)))
             _ = unit.label, unit.complaint  # these read the cards that later steps rely on
-        except (ValueError, TypeError, KeyError, fits.VerifyError) as error:
+            if stop > size:
+                raise FitsError(
+                    f"{path}: truncated, {unit.label} announces {stop - data} bytes of data and "
+                    f"the file has {max(0, size - data)}"
+                )
+            _check_as_astropy(contents[start:data].replace(b"\0", b" "), unit)
+        except FitsError:
+            raise
+        except (ValueError, TypeError, KeyError, OSError, fits.VerifyError) as error:
             raise FitsError(
                 f"{path}: HDU {len(units)} has a corrupt header ({sentence(error)})"
             ) from None
-        if stop > size:
-            raise FitsError(
-                f"{path}: truncated, {unit.label} announces {stop - data} bytes of data and "
-                f"the file has {max(0, size - data)}"
-            )
         units.append(unit)
         start = unit.end
     rest = contents[start:size]
@@ -131,36 +137,57 @@ def find_units(contents, path: Path) -> tuple[list[Unit], list[str]]:
     return units, notes
 
 
-def header_end(contents, start: int) -> int | None:
-    """Offset of the block after the one that holds the END card."""
-    for block in range(start, len(contents), FITS_BLOCK):
-        cards = contents[block : block + FITS_BLOCK]
-        if any(cards[i : i + 8] == b"END     " for i in range(0, len(cards), FITS_CARD)):
-            return min(block + FITS_BLOCK, len(contents))
-    return None
+def _whole(header: fits.Header, keyword: str, default: int | None = None) -> int:
+    """A card that must be a whole number."""
+    value = header[keyword] if default is None else header.get(keyword, default)
+    if type(value) is not int:
+        raise ValueError(f"{keyword} is not a whole number")
+    return value
 
 
 def _axes(header: fits.Header, keyword: str) -> tuple[int, ...]:
-    axes = tuple(header[f"{keyword}{i + 1}"] for i in range(header[keyword]))
-    if not all(isinstance(n, int) and n >= 0 for n in axes):
+    number = _whole(header, keyword)
+    if not 0 <= number <= MOST_FIELDS:
+        raise ValueError(f"{keyword} is {number}")
+    axes = tuple(_whole(header, f"{keyword}{i + 1}") for i in range(number))
+    if not all(n >= 0 for n in axes):
         raise ValueError(f"{keyword}n is not a length")
     return axes
+
+
+def _parameters(header: fits.Header) -> tuple[int, int]:
+    return _whole(header, "PCOUNT", 0), _whole(header, "GCOUNT", 1)
 
 
 def _data_length(header: fits.Header) -> int:
     """Bytes of an HDU's data (Standard, equations 2 and 4)."""
     axes = _axes(header, "NAXIS")
-    bits = header["BITPIX"]
+    bits = _whole(header, "BITPIX")
     if bits not in (8, 16, 32, 64, -32, -64):
         raise ValueError(f"BITPIX is {bits}")
+    if not 0 <= _whole(header, "TFIELDS", 0) <= MOST_FIELDS:
+        raise ValueError(f"TFIELDS is {header['TFIELDS']}")
     if not axes:
         return 0
     groups = header.get("GROUPS") is True and axes[0] == 0
     count = math.prod(axes[1:] if groups else axes)
-    length = abs(bits) // 8 * header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + count)
-    if not isinstance(length, int) or length < 0:
+    parameters, number = _parameters(header)
+    length = abs(bits) // 8 * number * (parameters + count)
+    if length < 0:
         raise ValueError("PCOUNT or GCOUNT is not a count")
     return length
+
+
+def _check_as_astropy(header: bytes, unit: Unit) -> None:
+    """Check that astropy finds an HDU of the same size; another program would not find the next one."""
+    if unit.index:
+        header = EMPTY_PRIMARY + header
+    elif unit.header["SIMPLE"] is not True:
+        raise ValueError("SIMPLE is not T")
+    with fits.open(io.BytesIO(header), disable_image_compression=True) as hdus:
+        found = hdus[-1]
+        if not isinstance(found, KNOWN_HDUS) or found.size != unit.stop - unit.data:
+            raise ValueError("its cards of structure are not in their places")
 
 
 def padded(length: int) -> int:
@@ -229,7 +256,8 @@ def _advice(units: list[Unit]) -> str:
 def copy_unit(stream, contents, unit: Unit) -> None:
     """Write an HDU unchanged, with the padding that its end may lack."""
     copy_bytes(stream, contents, unit.start, unit.end)
-    stream.write(b"\0" * (padded(unit.end) - unit.end))
+    fill = b"\0" if unit.stop > unit.data else b" "  # of a header
+    stream.write(fill * (padded(unit.end) - unit.end))
 
 
 def copy_bytes(stream, contents, start: int, stop: int) -> None:
@@ -242,17 +270,36 @@ def copy_bytes(stream, contents, start: int, stop: int) -> None:
 # --- sums (Standard, appendix J): they reveal a file that was damaged in transfer
 
 
-def checked_header(header: fits.Header, datasum: int) -> bytes:
-    """The bytes of a header with DATASUM and CHECKSUM, which are set in it.
+def checked_header(cards: Cards, datasum: int) -> bytes:
+    """The bytes of a header whose DATASUM and CHECKSUM are right, which are set in the cards if present.
 
     ``datasum`` is the `ones_complement_sum` of the data; the whole HDU then sums to minus 0.
     """
-    header["DATASUM"] = (str(datasum), "sum of the data, ones' complement")
-    header["CHECKSUM"] = ("0" * 16, "makes the sum of the HDU zero")
-    blank = header.tostring().encode("ascii")
-    total = ones_complement_sum(np.frombuffer(blank, ">u4"), datasum)
-    header["CHECKSUM"] = _encoded(~total & 0xFFFFFFFF)
-    return header.tostring().encode("ascii")
+    if "DATASUM" in cards:
+        cards.set("DATASUM", str(datasum))
+    if "CHECKSUM" in cards:
+        cards.set("CHECKSUM", "0" * 16)
+        total = ones_complement_sum(np.frombuffer(cards.tobytes(), ">u4"), datasum)
+        cards.set("CHECKSUM", _encoded(~total & 0xFFFFFFFF))
+    return cards.tobytes()
+
+
+def data_sum(contents, unit: Unit) -> int:
+    """The `ones_complement_sum` of the data of an HDU."""
+    total = 0
+    for start in range(unit.data, unit.end, 4 * CHUNK_PIXELS):
+        part = contents[start : min(start + 4 * CHUNK_PIXELS, unit.end)]
+        total = ones_complement_sum(words_of(part), total)
+        release(contents)
+    return total
+
+
+def sum_matches(contents, unit: Unit) -> bool | None:
+    """Whether the data of an HDU agree with its DATASUM; None if it has none."""
+    announced = str(unit.header.get("DATASUM", "")).strip()
+    if not re.fullmatch("[0-9]{1,10}", announced) or (unit.end - unit.data) % 4:
+        return None
+    return data_sum(contents, unit) == int(announced)
 
 
 def ones_complement_sum(words: np.ndarray, start: int = 0) -> int:

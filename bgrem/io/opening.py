@@ -3,12 +3,18 @@
 import bz2
 import gzip
 import mmap
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from astropy.io.fits import VerifyError
+from astropy.utils.exceptions import AstropyWarning
 
 from bgrem.arrays.rows import Memory
 
-__all__ = ["FitsError", "advice", "read_contents", "sentence"]
+__all__ = ["FitsError", "advice", "header_faults", "read_contents", "sentence"]
 
 PICTURE = "its values may have been stretched for display; if they were not, save it as FITS in {}"
 RAW_FILE = "a raw camera file; convert it to FITS with Siril, or in Python with rawpy and astropy"
@@ -40,6 +46,21 @@ RAW_NAMES = (".nef", ".arw", ".dng", ".pef", ".cr2", ".cr3", ".raf", ".orf", ".r
 
 class FitsError(ValueError):
     """A file cannot be used; the message is one sentence that names the file and the HDU."""
+
+
+@contextmanager
+def header_faults(label: str) -> Iterator[None]:
+    """Report a card that cannot be read; odd but readable cards are common, and cause no warnings.
+
+    ``label`` is the file and the HDU, for the beginning of the message.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        try:
+            yield
+        except VerifyError as error:
+            reason = sentence(error).partition(", fix it first")[0]
+            raise FitsError(f"{label} has a corrupt header ({reason})") from None
 
 
 def read_contents(path: Path, store: Memory) -> bytes | mmap.mmap:

@@ -7,7 +7,6 @@ reads the headers and the tile-compressed images.
 import math
 import mmap
 import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 
-from bgrem.arrays.rows import MEMORY, Derived, Memory, Stored, release
+from bgrem.arrays.rows import MEMORY, Derived, Memory, Stored
 from bgrem.arrays.tiling import row_strips
-from bgrem.io.hdus import CHUNK_PIXELS, Unit, choose_unit, find_units, ones_complement_sum
-from bgrem.io.opening import FitsError, read_contents
+from bgrem.io.cards import LenientHeader, unreadable
+from bgrem.io.hdus import CHUNK_PIXELS, Unit, choose_unit, find_units, sum_matches
+from bgrem.io.opening import FitsError, header_faults, read_contents
 from bgrem.io.tile_compression import decompress_tiles
 
 __all__ = [
@@ -122,9 +121,7 @@ def read_image(
         If the file is missing, not FITS, truncated or corrupt, or the HDU holds no image.
     """
     path = Path(path)
-    with warnings.catch_warnings():
-        # Odd but readable cards are common; they are copied without a warning.
-        warnings.simplefilter("ignore", AstropyWarning)
+    with header_faults(f"{path}:"):
         contents = read_contents(path, store)
         units, notes = find_units(contents, path)
         unit, choice = choose_unit(units, hdu, path)
@@ -136,8 +133,7 @@ def sibling(image: FitsImage, hdu: int | str) -> FitsImage:
 
     ``hdu`` and the errors are those of `read_image`.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
+    with header_faults(f"{image.path}:"):
         unit, _ = choose_unit(list(image.units), hdu, image.path)
         return _image_at(unit, image.path, image.units, image.contents, [], image.store)
 
@@ -149,8 +145,7 @@ def image_hdus(image: FitsImage) -> dict[int, fits.Header]:
 
 def stored_pixels(image: FitsImage) -> np.ndarray:
     """The pixels of an image as they are stored, before BSCALE, BZERO and BLANK."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
+    with header_faults(image.label):
         return _stored_pixels(image.contents, image.units[image.hdu], image.path, image.store)[0]
 
 
@@ -158,7 +153,9 @@ def _image_at(
     unit: Unit, path: Path, units, contents, notes: list[str], store: Memory
 ) -> FitsImage:
     raw, header = _stored_pixels(contents, unit, path, store)
-    if not _sum_matches(contents, unit):
+    if ignored := unreadable(header):
+        notes = [*notes, f"{unit.label} has cards that cannot be read: {', '.join(ignored[:4])}"]
+    if sum_matches(contents, unit) is False:
         notes = [*notes, f"{unit.label} does not match its DATASUM: its pixels may be corrupt"]
     data = _physical(raw, header, f"{path}: {unit.label}", store)
     return FitsImage(path, unit.index, data, header, tuple(notes), tuple(units), contents, store)
@@ -167,7 +164,8 @@ def _image_at(
 def _stored_pixels(contents, unit: Unit, path: Path, store: Memory):
     """The pixels as they are stored, and the image's header."""
     if unit.compressed:
-        return decompress_tiles(contents, unit, path, store)
+        pixels, header = decompress_tiles(contents, unit, path, store)
+        return pixels, LenientHeader(header)
     bits = unit.header["BITPIX"]
     dtype = np.dtype("u1" if bits == 8 else f">{'f' if bits < 0 else 'i'}{abs(bits) // 8}")
     raw = np.frombuffer(contents, dtype, math.prod(unit.shape), unit.data)
@@ -226,16 +224,3 @@ def _scaled(stored: np.ndarray, *, scale: float, zero: float, blank: int | None)
     if blank is not None:
         values[stored == blank] = np.nan
     return values
-
-
-def _sum_matches(contents, unit: Unit) -> bool:
-    """Whether the data agree with the DATASUM of the header; True where there is none."""
-    announced = str(unit.header.get("DATASUM", "")).strip()
-    if not announced.isdigit() or (unit.end - unit.data) % 4:
-        return True
-    total = 0
-    for start in range(unit.data, unit.end, 4 * CHUNK_PIXELS):
-        count = (min(start + 4 * CHUNK_PIXELS, unit.end) - start) // 4
-        total = ones_complement_sum(np.frombuffer(contents, ">u4", count, start), total)
-        release(contents)
-    return total == int(announced)

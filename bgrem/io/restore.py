@@ -1,12 +1,11 @@
 """Restore the image that bgrem read from the file that it wrote.
 
-The output keeps what the sum of its planes cannot restore: the cards of the input that it cannot
-hold (``BGR_Cn``), and in a table UNDO the few pixels lost to rounding or an infinite value.
+The table UNDO of the output keeps what the sum of its planes cannot restore: headers as bytes, and the few
+pixels lost to rounding or an infinite value.
 """
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +13,9 @@ import numpy as np
 from astropy.io import fits
 
 from bgrem.arrays.tiling import row_strips
-from bgrem.io.hdus import CHUNK_PIXELS
+from bgrem.io.cards import parsed_header
+from bgrem.io.hdus import CHUNK_PIXELS, sum_matches
+from bgrem.io.opening import header_faults, sentence
 from bgrem.io.reading import (
     FitsError,
     FitsImage,
@@ -24,69 +25,40 @@ from bgrem.io.reading import (
     sibling,
     stored_pixels,
 )
-from bgrem.io.writing import STALE_CARDS, write_restored
+from bgrem.io.undo_table import UNDO_TABLE, Kept, LostPixels, read_undo_table
+from bgrem.io.writing import write_restored
 
-__all__ = ["UNDO_PLANES", "UNDO_TABLE", "kept_cards", "lost_pixels", "restored_path", "undo"]
+__all__ = ["UNDO_PLANES", "lost_pixels", "restored_path", "undo"]
 
 # The planes that `undo` needs.
 UNDO_PLANES = ("BACKGROUND", "NOISE")
-UNDO_TABLE = "UNDO"
-PIECE = 50  # characters of an input card that one BGR_Cn card holds
-CHANGED_CARDS = ("BITPIX", "NEXTEND", "EXTEND", *STALE_CARDS)
-
-
-def kept_cards(image: FitsImage, history: Sequence[str]) -> list[tuple[str, object, str]]:
-    """The cards of an image that its product cannot hold, encoded in cards that it can.
-
-    ``history`` are the new HISTORY lines of the product. The cards are ``BGR_NHDU``, the number of HDUs of
-    the file; ``BGR_HIST``, the number of new HISTORY cards; and ``BGR_C1``, ``BGR_C2`` ..., each with the
-    position and the text of a card, or with + and the rest of the text.
-    """
-    pieces = [
-        piece
-        for place, card in enumerate(image.header.cards)
-        if _is_changed(card.keyword)
-        for piece in _pieces(place, str(card).rstrip())
-    ]
-    lines = fits.Header()
-    for line in history:
-        lines.add_history(line)
-    cards: list[tuple[str, object, str]] = [
-        ("BGR_NHDU", len(image.units), "HDUs of the input; more were appended"),
-        ("BGR_HIST", len(lines), "HISTORY cards of bgrem"),
-    ]
-    return cards + [(f"BGR_C{n}", piece, "") for n, piece in enumerate(pieces, 1)]
 
 
 def lost_pixels(
     image: FitsImage, sources: np.ndarray, planes: Mapping[str, np.ndarray], levels: Sequence[float]
-) -> np.ndarray | None:
-    """The pixels that the sum of the planes would not restore, a table (PIXEL, STORED); None if there are none.
+) -> LostPixels:
+    """The pixels that the sum of the planes would not restore.
 
-    Integers must be restored bit for bit, floats within one unit in the last place of the largest of
-    data, sources and background. ``sources`` and ``planes`` are as written, ``levels`` what was added to
-    each plane of the sources. PIXEL is the index in the flattened image.
+    Integers and NaN must be restored bit for bit, other floats within one unit in the last place of the
+    largest of data, sources and background. ``sources`` and ``planes`` are as written, ``levels`` what was
+    added to each plane of the sources.
     """
     raw, data = stored_pixels(image).reshape(-1), image.data.reshape(-1)
     parts = [part.reshape(-1) for part in (sources, *(planes[name] for name in UNDO_PLANES))]
     added = _added(levels, image)
-    places = []
+    header, dtype = image.units[image.hdu].header, raw.dtype.newbyteorder("=")
+    nan, places = b"", [np.empty(0, np.int64)]
     for i in range(0, raw.size, CHUNK_PIXELS):
         chunk = slice(i, i + CHUNK_PIXELS)
-        strips = [part[chunk] for part in parts]
-        back = _stored(_sum(strips, added, chunk), raw.dtype, image.header)
-        if raw.dtype.kind == "f":
-            wrong = ~_close(back, raw[chunk], data[chunk], *strips[:2])
-        else:
-            wrong = back != raw[chunk]
+        strips, stored = [part[chunk] for part in parts], raw[chunk].astype(dtype)
+        nan = nan or _first_nan(stored)
+        back = _stored(_sum(strips, added, chunk), dtype, header, nan)
+        wrong = _bits(back) != _bits(stored)
+        if dtype.kind == "f":
+            wrong &= ~_close(back, stored, data[chunk], *strips[:2])
         places.append(i + np.flatnonzero(wrong))
     lost = np.concatenate(places)
-    if not lost.size:
-        return None
-    kind = np.float64 if raw.dtype.kind == "f" else np.int64
-    table = np.empty(lost.size, dtype=[("PIXEL", np.int64), ("STORED", kind)])
-    table["PIXEL"], table["STORED"] = lost, raw[lost]
-    return table
+    return LostPixels(nan, lost, raw[lost].astype(dtype))
 
 
 def undo(
@@ -94,9 +66,10 @@ def undo(
 ) -> Path:
     """Restore the file that bgrem read from the file that it wrote.
 
-    Integer pixels are restored bit for bit, with BITPIX, BSCALE, BZERO, BLANK and the rest of the
-    header; float pixels within one unit in the last place of the largest of data, sources and
-    background. A tile-compressed image is tile-compressed again, by the lossless GZIP_2.
+    A file of integer pixels is restored byte for byte, before an outer gzip or bzip2. Float pixels are
+    restored within one unit in the last place of the largest of data, sources and background, and all
+    other bytes are the same. A tile-compressed image is tile-compressed again, by the lossless GZIP_2, with
+    the cards that it had.
 
     Parameters
     ----------
@@ -119,6 +92,17 @@ def undo(
     """
     path = Path(path)
     output = restored_path(path) if output is None else Path(output)
+    try:
+        with header_faults(f"{path}:"):
+            _undo(path, output, overwrite)
+    except (TypeError, KeyError, IndexError, OverflowError) as error:
+        raise FitsError(
+            f"{path}: cannot be undone, what bgrem wrote is damaged ({sentence(error)})"
+        ) from None
+    return output
+
+
+def _undo(path: Path, output: Path, overwrite: bool) -> None:
     first = read_image(path)
     headers = image_hdus(first)
     # If bgrem was run on its own output, the last run is undone.
@@ -129,38 +113,15 @@ def undo(
     count = max(runs)
     cleaned = [i for i, h in headers.items() if _is_product(h) and h["BGR_NHDU"] == count]
     planes = {i: _planes_of(first, headers, i, count) for i in cleaned}
-    tables = _tables(first, count)
-    restored = {i: partial(_restored, first, i, planes[i], tables.get(i)) for i in cleaned}
-    write_restored(output, first, restored, count, overwrite=overwrite)
-    return output
+    _check_sums(first, [*cleaned, *(i for pair in planes.values() for i in pair)])
+    kept = _kept(first, count, cleaned)
+    pixels_of = {i: partial(_restored, first, planes[i], kept[i]) for i in cleaned}
+    write_restored(output, first, kept, pixels_of, count, overwrite=overwrite)
 
 
 def restored_path(path: Path) -> Path:
     """The default path of the restored file, in the folder of ``path``."""
     return path.with_name("restored_" + path.name.removeprefix("BGRem_"))
-
-
-def _pieces(place: int, card: str) -> Iterator[str]:
-    """A card as strings that fit on one card each; readers treat longer ones differently."""
-    # A quote is doubled inside a string, and not every reader undoes that.
-    card = card.replace("%", "%25").replace("'", "%27")
-    for i in range(0, len(card), PIECE):
-        # Trailing blanks of a string do not count; the bar preserves them.
-        yield f"{'+' if i else place} {card[i : i + PIECE]}|"
-
-
-def _joined(pieces: Iterable[str]) -> list[tuple[int, str]]:
-    """The positions and the texts of the cards, joined from their pieces."""
-    cards: list[tuple[int, str]] = []
-    for piece in pieces:
-        mark, _, text = piece[:-1].partition(" ")
-        place, before = cards.pop() if mark == "+" else (int(mark), "")
-        cards.append((place, before + text))
-    return [(place, text.replace("%27", "'").replace("%25", "%")) for place, text in cards]
-
-
-def _is_changed(keyword: str) -> bool:
-    return keyword in CHANGED_CARDS or keyword.startswith("BGR_")
 
 
 def _is_product(header: fits.Header) -> bool:
@@ -192,54 +153,47 @@ def _planes_of(
     return [found[name] for name in UNDO_PLANES]
 
 
-def _tables(first: FitsImage, count: int) -> dict[int, np.ndarray]:
-    """The tables of lost pixels, by the index of the image."""
-    tables = {}
-    for unit in first.units[count:]:
-        if unit.name == UNDO_TABLE:
-            body = first.contents[unit.start : unit.end]
-            primary = fits.PrimaryHDU().header.tostring().encode("ascii")
-            with fits.HDUList.fromstring(primary + body) as hdus:
-                tables[unit.header["BGR_HDU"]] = np.array(hdus[1].data)
-    return tables
+def _check_sums(first: FitsImage, hdus: Iterable[int]) -> None:
+    """Refuse an HDU whose data are not those that bgrem wrote: the sum of the planes would be wrong."""
+    for i in hdus:
+        unit = first.units[i]
+        if sum_matches(first.contents, unit) is False:
+            raise FitsError(
+                f"{first.path}: cannot be undone, {unit.label} does not match its DATASUM"
+            )
 
 
-def _restored(
-    first: FitsImage, hdu: int, planes: Sequence[int], table: np.ndarray | None
-) -> tuple[np.ndarray, fits.Header]:
-    """The restored pixels, as stored, and the restored header of one image."""
-    image = sibling(first, hdu)
-    header = _restored_header(image.header)
+def _kept(first: FitsImage, count: int, cleaned: Sequence[int]) -> dict[int, Kept]:
+    """The rows of the table UNDO, by the index of the HDU."""
+    tables = [unit for unit in first.units[count:] if unit.name == UNDO_TABLE]
+    _check_sums(first, [unit.index for unit in tables[-1:]])
+    rows = read_undo_table(first.contents, tables[-1]) if tables else []
+    kept = {row.hdu: row for row in rows}
+    if missing := [i for i in cleaned if i not in kept]:
+        raise FitsError(
+            f"{first.path}: HDU {missing[0]} cannot be undone, the file has no table {UNDO_TABLE} of it"
+        )
+    return kept
+
+
+def _restored(first: FitsImage, planes: Sequence[int], row: Kept) -> np.ndarray:
+    """The restored pixels of one image, as stored."""
+    image = sibling(first, row.hdu)
+    header = parsed_header(row.header)
     parts = [image.data, *(sibling(first, plane).data for plane in planes)]
     if any(part.shape != image.data.shape for part in parts):
         raise FitsError(f"{image.label} and its planes have different shapes")
-    bits = header["BITPIX"]
+    bits = header["ZBITPIX" if image.compressed else "BITPIX"]
     dtype = np.dtype("u1" if bits == 8 else f"{'f' if bits < 0 else 'i'}{abs(bits) // 8}")
     added = _added(_levels(image), image)
-    pixels = np.empty(image.data.size, dtype)
-    flat = [part.reshape(-1) for part in parts]
-    for i in range(0, pixels.size, CHUNK_PIXELS):
+    pixels = image.store.empty(image.data.shape, dtype)
+    flat, target = [part.reshape(-1) for part in parts], pixels.reshape(-1)
+    for i in range(0, image.data.size, CHUNK_PIXELS):
         chunk = slice(i, i + CHUNK_PIXELS)
-        pixels[chunk] = _stored(_sum([part[chunk] for part in flat], added, chunk), dtype, header)
-    if table is not None:
-        pixels[table["PIXEL"]] = table["STORED"]
-    return pixels.reshape(image.data.shape), header
-
-
-def _restored_header(header: fits.Header) -> fits.Header:
-    """The restored header: without the cards of bgrem, with the input's cards at their positions."""
-    number = sum(bool(re.fullmatch(r"BGR_C\d+", keyword)) for keyword in header)
-    kept = _joined(header[f"BGR_C{n}"] for n in range(1, number + 1))
-    added = header["BGR_HIST"]
-    header = header.copy()
-    history = [i for i, keyword in enumerate(header.keys()) if keyword == "HISTORY"]
-    for i in reversed(history[len(history) - added :]):
-        del header[i]
-    for keyword in {keyword for keyword in header if _is_changed(keyword)}:
-        header.remove(keyword, remove_all=True)
-    for place, card in kept:
-        header.insert(place, fits.Card.fromstring(card), useblanks=False)
-    return header
+        total = _sum([part[chunk] for part in flat], added, chunk)
+        target[chunk] = _stored(total, dtype, header, row.lost.nan)
+    target[row.lost.pixels] = row.lost.stored.view(dtype.newbyteorder(">")).astype(dtype)
+    return pixels
 
 
 def _levels(image: FitsImage) -> list[float]:
@@ -272,13 +226,15 @@ def _sum(parts: Sequence[np.ndarray], added: np.ndarray | None, chunk: slice) ->
     return total
 
 
-def _stored(values: np.ndarray, dtype: np.dtype, header: fits.Header) -> np.ndarray:
-    """Stored values of physical ones, in native byte order; BLANK for NaN."""
-    dtype = dtype.newbyteorder("=")
+def _stored(values: np.ndarray, dtype: np.dtype, header: fits.Header, nan: bytes) -> np.ndarray:
+    """Stored values of physical ones, in native byte order; for NaN those of ``nan``, or BLANK."""
     with np.errstate(over="ignore", invalid="ignore"):
         stored = (values - header.get("BZERO", 0)) / header.get("BSCALE", 1)
         if dtype.kind == "f":
-            return stored.astype(dtype)
+            stored = stored.astype(dtype)
+            if nan:
+                _bits(stored)[np.isnan(stored)] = np.frombuffer(nan, f">u{dtype.itemsize}")
+            return stored
         limits = np.iinfo(dtype)
         # The float64 nearest to the largest integer of 64 bits is 1 too large.
         highest = np.nextafter(2.0**63, 0) if dtype.itemsize == 8 else limits.max
@@ -290,9 +246,21 @@ def _stored(values: np.ndarray, dtype: np.dtype, header: fits.Header) -> np.ndar
     return whole
 
 
+def _bits(values: np.ndarray) -> np.ndarray:
+    """A view of the bits of values; NaN equals itself there."""
+    return values.view(f"u{values.dtype.itemsize}")
+
+
+def _first_nan(stored: np.ndarray) -> bytes:
+    """The bytes of the first NaN, big-endian; empty without one."""
+    if stored.dtype.kind != "f":
+        return b""
+    nans = stored[np.isnan(stored)][:1]
+    return nans.astype(nans.dtype.newbyteorder(">")).tobytes()
+
+
 def _close(back, raw, data, sources, background) -> np.ndarray:
     """Whether a float is within one unit in the last place of the largest of the parts."""
     with np.errstate(invalid="ignore", over="ignore"):
         largest = np.maximum(np.abs(data), np.maximum(np.abs(sources), np.abs(background)))
-        near = np.abs(back - raw) <= np.spacing(largest.astype(back.dtype))
-    return near | (np.isnan(back) & np.isnan(raw))
+        return np.abs(back - raw) <= np.spacing(largest.astype(back.dtype))

@@ -1,13 +1,57 @@
-"""Temporary names of files that are being written, derived from their final names."""
+"""Files under temporary names, derived from their final names, until they are complete."""
 
+import bz2
+import gzip
 import hashlib
+import io
 import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["remove_leftovers", "temporary_path"]
+from bgrem.io.opening import FitsError
+
+__all__ = ["remove_leftovers", "replacing", "temporary_path"]
+
+COPIED = 1 << 22  # bytes that are compressed at once
+PACKERS = {
+    # Without a name and a time, so that equal images give equal files.
+    ".gz": lambda file: gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0),
+    ".bz2": lambda file: bz2.BZ2File(file, "wb"),
+}
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool) -> Iterator[io.BufferedIOBase]:
+    """A seekable stream to a temporary file in the folder of ``path``, renamed to it when complete.
+
+    What is written is compressed at the end if the suffix is .gz or .bz2. The folder is created if missing.
+    Raises FitsError if ``path`` exists and is not to be replaced, or cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise FitsError(f"{path}: exists already (use --overwrite to replace it)")
+    temporary = temporary_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            if packer := PACKERS.get(path.suffix.lower()):
+                with tempfile.TemporaryFile(dir=path.parent) as plain:
+                    yield plain
+                    plain.seek(0)
+                    with packer(file) as packed:
+                        shutil.copyfileobj(plain, packed, COPIED)
+            else:
+                yield file
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise FitsError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise
 
 
 def temporary_path(path: Path) -> Path:

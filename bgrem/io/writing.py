@@ -1,11 +1,9 @@
 """Write a FITS file again, with its images replaced by products and further planes appended.
 
-All other HDUs are copied to the output byte for byte.
+All other HDUs are copied to the output byte for byte, and so are the cards that do not change.
 """
 
-import bz2
 import contextlib
-import gzip
 import io
 import os
 import re
@@ -21,32 +19,45 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from bgrem.arrays.tiling import row_strips
+from bgrem.io.cards import Cards
 from bgrem.io.hdus import (
     CHUNK_PIXELS,
+    Unit,
     checked_header,
+    copy_bytes,
     copy_unit,
+    data_sum,
     ones_complement_sum,
     padded,
     words_of,
 )
-from bgrem.io.opening import FitsError, sentence
+from bgrem.io.opening import FitsError
 from bgrem.io.reading import FitsImage
-from bgrem.io.temporary import temporary_path
-from bgrem.io.tile_compression import hdu_bytes, write_tiles
+from bgrem.io.temporary import replacing
+from bgrem.io.tile_compression import TILE_CARDS, tiles_head, write_tiles
+from bgrem.io.undo_table import UNDO_TABLE, Kept, LostPixels, write_undo_table
 
-__all__ = ["STALE_CARDS", "Product", "write_mosaic", "write_restored"]
+__all__ = ["Product", "write_mosaic", "write_restored"]
 
-# Cards that describe the stored pixels of the input and would be wrong in the output.
-STALE_CARDS = (
-    "BZERO", "BSCALE", "BLANK", "DATAMIN", "DATAMAX", "CHECKSUM", "DATASUM",
-    "ZBLANK", "ZSCALE", "ZZERO", "ZHECKSUM", "ZDATASUM",
-)  # fmt: skip
-
-# The world coordinates of an image (Standard, tables 22 and 25, and the SIP and PV conventions).
-WCS_CARD = re.compile(
-    r"(WCSAXES|WCSNAME|CTYPE\d+|CUNIT\d+|CRVAL\d+|CRPIX\d+|CDELT\d+|CROTA\d+|CD\d+_\d+|PC\d+_\d+"
-    r"|P[VS]\d+_\d+|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|[AB]P?_(ORDER|DMAX|\d+_\d+))[A-Z]?"
+# Cards that describe the stored pixels of the input and would be wrong in the output. BGR_ cards are those
+# of an earlier run.
+STALE_CARDS = re.compile(
+    r"BZERO|BSCALE|BLANK|CHECKSUM|DATASUM|DATAM(IN|AX|EAN)|(GOOD|SNR)M(IN|AX|EAN)"
+    r"|(IRAF|ALLG)-M(IN|AX)|IRAF-BPX|BGR_.*"
 )
+# Those of the original in a tile-compressed image.
+STALE_TILE_CARDS = ("ZHECKSUM", "ZDATASUM")
+# Without these cards in order, no program can read the output.
+MANDATORY_CARDS = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS")
+# Cards of an image that do not describe the planes beside it: the structure and the name of its HDU, and
+# the levels of its saturated pixels.
+OWN_CARDS = re.compile(
+    MANDATORY_CARDS.pattern + r"|GROUPS|EXTEND|BLOCKED|NEXTEND"
+    r"|EXTNAME|EXTVER|EXTLEVEL|HDU(NAME|VER|LEVEL|CLAS\d)|(SCI|ERR|QUAL|CONF)DATA"
+    r"|SATURAT[EAB]|SATLEVEL|SATURVAL"
+)
+# The planes that are not in the unit of the image.
+WITHOUT_UNIT = ("MASK", "SIGNIF")
 
 
 @dataclass(frozen=True)
@@ -59,12 +70,12 @@ class Product:
     sources : ndarray
         Of the shape of ``image.data``; float32 or float64.
     planes : mapping of EXTNAME to ndarray
-        Further images of that shape, or structured arrays that become tables.
+        Further images of that shape.
     cards : sequence of (keyword, value, comment)
         Provenance, of the image and of the planes.
     history : sequence of str
-    image_cards : sequence of (keyword, value, comment)
-        Further cards of the image.
+    lost : LostPixels, optional
+        What the planes do not restore. With it, all that `bgrem.undo` needs is written.
     """
 
     image: FitsImage
@@ -72,7 +83,7 @@ class Product:
     planes: Mapping[str, np.ndarray] = field(default_factory=dict)
     cards: Sequence[tuple[str, object, str]] = ()
     history: Sequence[str] = ()
-    image_cards: Sequence[tuple[str, object, str]] = ()
+    lost: LostPixels | None = None
 
 
 def write_mosaic(
@@ -85,11 +96,11 @@ def write_mosaic(
 ) -> None:
     """Write the file of ``image`` again, with one or several of its images replaced by products.
 
-    An image keeps its index, its header (without stale cards) and its form: a tile-compressed image
-    is tile-compressed again, by the lossless GZIP_2. Other HDUs are copied byte for byte. The suffix
-    of the name (.gz, .bz2) sets the compression of the whole file. The file is written under a
-    temporary name in the same folder, which is created if missing, and renamed when complete. Only
-    the products of one image are in memory at a time.
+    An image keeps its index, its cards byte for byte (without those that are false for the products) and its
+    form: a tile-compressed image is tile-compressed again, by the lossless GZIP_2. Other HDUs are copied byte
+    for byte. EXTEND and NEXTEND of the first HDU count the planes. The suffix of the name (.gz, .bz2) sets
+    the compression of the whole file. The file is written under a temporary name in the same folder, which is
+    created if missing, and renamed when complete. Only the products of one image are in memory at a time.
 
     Parameters
     ----------
@@ -107,18 +118,13 @@ def write_mosaic(
     FitsError
         If ``path`` exists, is the input, or cannot be written.
     """
-    path = Path(path)
-    several = len(hdus) > 1
-    with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(_rewriting(path, image, overwrite))
-        # The planes of all images come last; those of several images are kept on disk until then.
-        spool = stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) if several else None
-        product = None
+    with _rewriting(Path(path), image, overwrite) as stream, _spool(path, hdus) as spool:
+        output, product = _Output(stream, image), None
         for unit in image.units:
             if unit.index not in hdus or (product := product_of(unit.index)) is None:
-                copy_unit(stream, image.contents, unit)
+                output.copy(unit)
                 continue
-            _write_sources(stream, product, several)
+            output.write_sources(product)
             if spool:
                 _write_planes(spool, product, hdus.index(unit.index))
         if spool:
@@ -126,32 +132,51 @@ def write_mosaic(
             shutil.copyfileobj(spool, stream)
         elif product:
             _write_planes(stream, product, 0)
+        output.finish()
 
 
 def write_restored(
     path: str | os.PathLike,
     image: FitsImage,
-    restored: Mapping[int, Callable[[], tuple[np.ndarray, fits.Header]]],
+    kept: Mapping[int, Kept],
+    pixels_of: Mapping[int, Callable[[], np.ndarray]],
     count: int,
     *,
     overwrite: bool = False,
 ) -> None:
     """Write the first ``count`` HDUs of the file of ``image`` again, some of them restored.
 
-    ``restored`` has, by index of the HDU, functions that give its stored pixels and header; the other HDUs
-    are copied. The errors are those of `write_mosaic`.
+    ``kept`` has the rows of the table UNDO and ``pixels_of`` functions that give stored pixels, both by index
+    of the HDU; the other HDUs are copied. The errors are those of `write_mosaic`.
     """
     with _rewriting(Path(path), image, overwrite) as stream:
         for unit in image.units[:count]:
-            if unit.index not in restored:
+            row, pixels_at = kept.get(unit.index), pixels_of.get(unit.index)
+            if row is None:
                 copy_unit(stream, image.contents, unit)
                 continue
-            pixels, header = restored[unit.index]()
-            if unit.compressed:
-                write_tiles(stream, pixels, header, image.store)
+            if pixels_at and unit.compressed:
+                write_tiles(stream, pixels_at(), Cards.read(row.header), image.store)
+                continue
+            stream.write(row.header)
+            if pixels_at:
+                for part in _big_endian(pixels_at()):
+                    stream.write(part)
             else:
-                stream.write(header.tostring().encode("ascii"))
-                _write_pixels(stream, pixels)
+                copy_bytes(stream, image.contents, unit.data, unit.stop)
+            stream.write(row.fill)
+        if count in kept:
+            stream.write(kept[count].fill)
+
+
+@contextlib.contextmanager
+def _spool(path: str | os.PathLike, hdus: Sequence[int]) -> Iterator[io.BufferedIOBase | None]:
+    """A file for the planes of several images, which all come last; None for one image."""
+    if len(hdus) == 1:
+        yield None
+        return
+    with tempfile.TemporaryFile(dir=Path(path).parent) as file:
+        yield file
 
 
 @contextlib.contextmanager
@@ -159,123 +184,180 @@ def _rewriting(path: Path, image: FitsImage, overwrite: bool) -> Iterator[io.Buf
     """A stream to the changed file of ``image``, which is never overwritten."""
     if path.exists() and path.samefile(image.path):
         raise FitsError(f"{path}: would overwrite the input")
-    with warnings.catch_warnings(), _header_faults(image):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
-        with _replacing(path, overwrite) as stream:
+        with replacing(path, overwrite=overwrite) as stream:
             yield stream
 
 
-@contextlib.contextmanager
-def _replacing(path: Path, overwrite: bool) -> Iterator[io.BufferedIOBase]:
-    """A stream to a temporary file in the folder of ``path``, renamed to it when complete."""
-    if path.exists() and not overwrite:
-        raise FitsError(f"{path}: exists already (use --overwrite to replace it)")
-    temporary = temporary_path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file, _compressing(file, path.suffix.lower()) as stream:
-            yield stream
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise FitsError(f"{path}: cannot be written ({error.strerror or error})") from None
-        raise
+class _Output:
+    """The HDUs of the input in the output, with the headers that count the planes after them."""
+
+    def __init__(self, stream: io.BufferedIOBase, image: FitsImage) -> None:
+        self._stream, self._image = stream, image
+        # Of the headers that may have to be written again: position, cards and sum of the data.
+        self._counting: list[tuple[int, Cards, int]] = []
+        self._appended = 0
+        self._lost: dict[int, LostPixels] = {}
+
+    def copy(self, unit: Unit) -> None:
+        """Copy an HDU."""
+        if unit.index == 0:
+            cards = _cards_of(self._image, unit)
+            summed = "CHECKSUM" in cards or "DATASUM" in cards
+            total = data_sum(self._image.contents, unit) if summed else 0
+            self._counting.append((0, cards, total))
+        copy_unit(self._stream, self._image.contents, unit)
+
+    def write_sources(self, product: Product) -> None:
+        """Write the HDU of an image with its sources."""
+        place, cards = self._stream.tell(), _product_cards(product)
+        total = _write_image(self._stream, product.sources, cards, product.image)
+        self._counting.append((place, cards, total))
+        self._appended += len(product.planes)
+        if product.lost is not None:
+            self._lost[product.image.hdu] = product.lost
+
+    def finish(self) -> None:
+        """Count the planes in the headers, and append the table UNDO."""
+        appended = self._appended + bool(self._lost)
+        changed = set(self._lost)
+        for place, cards, total in self._counting:
+            if appended and _count_planes(cards, appended):
+                self._stream.seek(place)
+                self._stream.write(checked_header(cards, total))
+                changed |= {0} if place == 0 else set()
+        self._stream.seek(0, io.SEEK_END)
+        if self._lost:
+            rows = list(self._kept(changed))
+            version = 1 + _namesakes(self._image, UNDO_TABLE)
+            write_undo_table(self._stream, rows, len(self._image.units), version)
+
+    def _kept(self, changed: set[int]) -> Iterator[Kept]:
+        """What restores the HDUs that changed, and the end of the file."""
+        contents, units = self._image.contents, self._image.units
+        for unit in units:
+            if unit.index in changed or unit.end < padded(unit.stop):
+                yield Kept(
+                    unit.index,
+                    contents[unit.start : unit.data],
+                    contents[unit.stop : unit.end],
+                    self._lost.get(unit.index, LostPixels()),
+                )
+        if rest := contents[units[-1].end :]:
+            yield Kept(len(units), fill=rest)
 
 
-@contextlib.contextmanager
-def _header_faults(image: FitsImage) -> Iterator[None]:
-    """Report corrupt cards: astropy reads a card only when it is used or written."""
-    try:
-        yield
-    except fits.VerifyError as error:
-        raise FitsError(f"{image.label} has a corrupt header ({sentence(error)})") from None
+def _count_planes(cards: Cards, appended: int) -> bool:
+    """Count extensions that were appended to the file of a header; whether the header changed."""
+    absent = [keyword for keyword in ("EXTEND", "ZEXTEND") if cards.value(keyword) is False]
+    for keyword in absent:
+        cards.set(keyword, True)
+    number = cards.value("NEXTEND")
+    if type(number) is int:
+        cards.set("NEXTEND", number + appended)
+    return bool(absent) or type(number) is int
 
 
-def _compressing(file: io.BufferedWriter, suffix: str) -> contextlib.AbstractContextManager:
-    if suffix == ".gz":
-        # Without a name and a time, so that equal images give equal files.
-        return gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0)
-    if suffix == ".bz2":
-        return bz2.BZ2File(file, "wb")
-    return contextlib.nullcontext(file)
+def _cards_of(image: FitsImage, unit: Unit) -> Cards:
+    return Cards.read(image.contents[unit.start : unit.data])
 
 
-def _write_sources(stream, product: Product, several: bool) -> None:
-    _write_image(stream, product.sources, _product_header(product, several), product.image)
+def _product_cards(product: Product) -> Cards:
+    """The cards of the image without stale ones, with the provenance."""
+    image = product.image
+    cards = _cards_of(image, image.units[image.hdu])
+    cards.drop(STALE_CARDS.fullmatch)
+    if image.compressed:
+        cards.drop(STALE_TILE_CARDS.__contains__)
+    cards.without_nul(MANDATORY_CARDS.fullmatch)
+    if product.planes and image.hdu == 0 and "EXTEND" not in cards:
+        cards.insert_after(f"NAXIS{cards.value('NAXIS')}", ("EXTEND", True, "extensions follow"))
+    header = fits.Header()
+    header.extend(product.cards, unique=False)
+    if product.lost is not None:
+        header.append(("BGR_NHDU", len(image.units), "HDUs of the input; more were appended"))
+    for line in product.history:
+        header.add_history(line)
+    cards.extend(Cards.of(header))
+    _add_sums(cards)
+    return cards
+
+
+def _add_sums(cards: Cards) -> None:
+    """Cards for the sums, which are set when the data are written."""
+    cards.set("DATASUM", "", "sum of the data, ones' complement")
+    cards.set("CHECKSUM", "", "makes the sum of the HDU zero")
 
 
 def _write_planes(stream, product: Product, before: int) -> None:
     """Write the planes of a product, after ``before`` others of the same names."""
     for name, plane in product.planes.items():
-        if plane.dtype.names:
-            stream.write(_table_unit(plane, name, product))
-            continue
-        _write_image(stream, plane, _plane_header(product, name, before), product.image)
+        _write_image(stream, plane, _plane_cards(product, name, before), product.image)
 
 
-def _product_header(product: Product, several: bool) -> fits.Header:
-    """The header of the image without stale cards, with the provenance."""
-    header, appended = product.image.header.copy(), len(product.planes)
-    for keyword in STALE_CARDS:
-        header.remove(keyword, ignore_missing=True, remove_all=True)
-    for keyword in [k for k in header if k.startswith("BGR_")]:
-        header.remove(keyword, ignore_missing=True)
-    if several:  # the number of planes is not known yet
-        header.remove("NEXTEND", ignore_missing=True)
-    if isinstance(header.get("NEXTEND"), int):
-        header["NEXTEND"] += appended
-    if appended and "SIMPLE" in header and "EXTEND" not in header:
-        header.set("EXTEND", True, after=f"NAXIS{header['NAXIS']}")
-    header.extend([*product.cards, *product.image_cards], unique=False)
-    for line in product.history:
-        header.add_history(line)
-    return header
-
-
-def _plane_header(product: Product, name: str, before: int) -> fits.Header:
-    """The header of an appended plane: WCS and unit of the image, and a unique name and version."""
+def _plane_cards(product: Product, name: str, before: int) -> Cards:
+    """The cards of an appended plane: a unique name and version, and what describes the image."""
     image = product.image
-    axes = [(f"NAXIS{i + 1}", length) for i, length in enumerate(image.data.shape[::-1])]
-    header = fits.Header([("XTENSION", "IMAGE"), ("BITPIX", 8), ("NAXIS", len(axes)), *axes])
-    for card in (("PCOUNT", 0), ("GCOUNT", 1), ("EXTNAME", name)):
-        header.append(card)
-    namesakes = before + sum(unit.name.upper() == name for unit in image.units)
-    if namesakes:
+    header = fits.Header(_head(image))
+    header.append(("EXTNAME", name))
+    if namesakes := before + _namesakes(image, name):
         header.append(("EXTVER", namesakes + 1))
-    if name not in ("MASK", "SIGNIF") and "BUNIT" in image.header:
-        header.append(image.header.cards["BUNIT"])
-    header.extend([card for card in image.header.cards if WCS_CARD.fullmatch(card.keyword)])
+    cards = Cards.of(header)
+    described = _cards_of(image, image.units[image.hdu])
+    described.drop(STALE_CARDS.fullmatch)
+    described.drop(OWN_CARDS.fullmatch)
+    if image.compressed:
+        described.drop(TILE_CARDS.fullmatch)
+    if image.hdu == 0:
+        described.drop("INHERIT".__eq__)
+    if name in WITHOUT_UNIT:
+        described.drop("BUNIT".__eq__)
+        if described.value("INHERIT") is True and "BUNIT" in image.primary:
+            described.set("BUNIT", "", "not that of the primary HDU")
+    cards.extend(described)
+    header = fits.Header()
     header.extend(product.cards, unique=False)
     header.append(("BGR_HDU", image.hdu, "HDU of the image that this belongs to"))
-    return header
+    cards.extend(Cards.of(header))
+    _add_sums(cards)
+    return cards
 
 
-def _table_unit(rows: np.ndarray, name: str, product: Product) -> bytes:
-    """A structured array as a binary table."""
-    unit = fits.BinTableHDU(rows, name=name)
-    unit.header.append(("BGR_HDU", product.image.hdu, "HDU of the image that this belongs to"))
-    return hdu_bytes(unit)
-
-
-def _write_image(stream, pixels, header: fits.Header, image: FitsImage) -> None:
+def _head(image: FitsImage) -> list[tuple[str, object]]:
+    """The first cards of an image extension of the shape and the form of an image."""
+    shape = image.data.shape
     if image.compressed:
-        write_tiles(stream, pixels, header, image.store)
-        return
+        return tiles_head(shape)
+    axes = [(f"NAXIS{n}", shape[-n]) for n in range(1, len(shape) + 1)]
+    return [
+        ("XTENSION", "IMAGE"),
+        ("BITPIX", 8),
+        ("NAXIS", len(shape)),
+        *axes,
+        ("PCOUNT", 0),
+        ("GCOUNT", 1),
+    ]
+
+
+def _namesakes(image: FitsImage, name: str) -> int:
+    return sum(unit.name.upper() == name for unit in image.units)
+
+
+def _write_image(stream, pixels, cards: Cards, image: FitsImage) -> int:
+    """Write an HDU and return the sum of its data."""
+    if image.compressed:
+        return write_tiles(stream, pixels, cards, image.store)
     size = pixels.dtype.itemsize
-    header["BITPIX"] = -8 * size if pixels.dtype.kind == "f" else 8 * size
+    cards.set("BITPIX", -8 * size if pixels.dtype.kind == "f" else 8 * size)
     total = 0
     for part in _big_endian(pixels):
         total = ones_complement_sum(words_of(part), total)
-    stream.write(checked_header(header, total))
-    _write_pixels(stream, pixels)
-
-
-def _write_pixels(stream, pixels) -> None:
+    stream.write(checked_header(cards, total))
     for part in _big_endian(pixels):
         stream.write(part)
     stream.write(b"\0" * (padded(pixels.nbytes) - pixels.nbytes))
+    return total
 
 
 def _big_endian(pixels) -> Iterator[bytes]:

@@ -1,5 +1,7 @@
 """Saturated cores: they are flagged, and the sources keep the observed value."""
 
+from functools import partial
+
 import numpy as np
 
 from bgrem.arrays.rows import Derived, Rows
@@ -53,7 +55,7 @@ def flag_saturated(flags: np.ndarray, data: Rows, saturate, sky, run: Run = IN_M
             return [
                 f"the saturation level {saturate:g} is ignored: the sky is at {level:.6g} with an rms of {rms:.3g}"
             ]
-        where = Derived(data, lambda part: part >= saturate, bool)
+        where = Derived(data, partial(_reached, saturate), bool)
 
     def flag(rows: slice) -> None:
         bits = (np.asarray(where[rows]) != 0).view(np.uint8) * np.uint8(SATURATED)
@@ -61,6 +63,11 @@ def flag_saturated(flags: np.ndarray, data: Rows, saturate, sky, run: Run = IN_M
 
     over_strips(flag, flags.shape, threads=run.threads)
     return []
+
+
+def _reached(saturate: float, part: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # 1e300 is inf in single precision, which no pixel reaches
+        return part >= saturate
 
 
 def keep_saturated(sources: np.ndarray, data: Rows, background: Rows, flags: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from bgrem.inference.memory import check_limit
 from bgrem.inference.model import Model, load_model
 from bgrem.io.companions import companion_hdus, with_companions
 from bgrem.io.maps import GivenMaps, maps_for
+from bgrem.io.opening import header_faults
 from bgrem.io.reading import FitsError, FitsImage, as_planes, image_hdus, read_image, sibling
 from bgrem.io.writing import Product, write_mosaic
 from bgrem.options import MAPS, Options, Run
@@ -291,6 +292,10 @@ class _Work:
             return None
 
     def _product(self, image: FitsImage, run: Run) -> Product:
+        with header_faults(image.label):
+            return self._separated(image, run)
+
+    def _separated(self, image: FitsImage, run: Run) -> Product:
         asked = self._asked
         _check_memory(image, run.store, self._model, asked.image.maps)
         maps = self._maps(image)

@@ -9,7 +9,7 @@ from bgrem.arrays.rows import Derived, Memory, Rows
 from bgrem.arrays.tiling import row_strips
 from bgrem.io.maps import GivenMaps
 from bgrem.io.reading import FitsError, FitsImage, as_planes
-from bgrem.io.restore import UNDO_PLANES, UNDO_TABLE, kept_cards, lost_pixels
+from bgrem.io.restore import UNDO_PLANES, lost_pixels
 from bgrem.io.writing import Product
 from bgrem.masks.flags import flag_pixels
 from bgrem.options import Run
@@ -48,13 +48,10 @@ def product_of(
     if keep_level:
         sources = _with_level(sources, levels, image.store)
     cards = provenance_cards(planes, nonnegative=nonnegative, keep_level=keep_level)
-    history = provenance_history(planes)
-    restoring = []
+    lost = None
     if all(name in saved for name in UNDO_PLANES):
-        restoring = kept_cards(image, history)
         lost = lost_pixels(image, sources, saved, levels)
-        saved = saved if lost is None else {**saved, UNDO_TABLE: lost}
-    return Product(image, sources, saved, cards, history, restoring)
+    return Product(image, sources, saved, cards, provenance_history(planes), lost)
 
 
 def _with_level(sources: np.ndarray, levels: Sequence[float], store: Memory) -> np.ndarray:

@@ -54,9 +54,10 @@ def standardise(
     raised = _raised(data, minpix)
 
     def fill(rows: slice) -> None:
-        strip = raised[rows].astype(np.float64)
-        strip -= center
-        strip /= scale
+        with np.errstate(invalid="ignore", over="ignore"):  # a signalling NaN in corrupt pixels
+            strip = raised[rows].astype(np.float64)
+            strip -= center
+            strip /= scale
         np.clip(strip, -BRIGHTEST, BRIGHTEST, out=strip)
         if bad is not None:
             strip[bad[rows]] = 0

@@ -5,7 +5,7 @@
 *Wide light*: one galaxy is planted into each frame, a disc (Sersic index 1) or an elliptical (4) with a half-light
 radius of 20 to 120 pixels and a surface brightness of 1, 3 or 10 sky rms, of a disc at its centre, of an elliptical
 at the half-light radius. There are ten kinds of sky (`wide_skies.py`), with photon noise and a field of stars and
-small galaxies. Figures, in the truth's isophote of 0.1 rms, unless it is said otherwise:
+small galaxies. Eight frames of a kind have every profile and radius, 24 every brightness with them. Figures, in the truth's isophote of 0.1 rms, unless it is said otherwise:
 
 - `abs(flux - 1)`: data - background over the planted light, without the stars and the noise, which are known;
 - `sources`: bgrem's sources with the planted light, less those without it, over the planted light;
@@ -94,7 +94,7 @@ def options_of(argv):
     parser = make_parser(__doc__)
     add_seed(parser)
     parser.add_argument("--side", type=int, default=1024, help="of a frame in pixels")
-    parser.add_argument("--frames", type=int, default=6, help="of each kind of sky (default: 6)")
+    parser.add_argument("--frames", type=int, default=8, help="of each kind of sky (default: 8)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND",
                         help=", ".join(KINDS))  # fmt: skip
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these")

@@ -5,7 +5,8 @@
 *Wide light*: one galaxy is planted into each frame, a disc (Sersic index 1) or an elliptical (4) with a half-light
 radius of 20 to 120 pixels and a surface brightness of 1, 3 or 10 sky rms, of a disc at its centre, of an elliptical
 at the half-light radius. There are ten kinds of sky (`wide_skies.py`), with photon noise and a field of stars and
-small galaxies. Eight frames of a kind have every profile and radius, 24 every brightness with them. Figures, in the truth's isophote of 0.1 rms, unless it is said otherwise:
+small galaxies. Eight frames of a kind have every profile and radius, 24 every brightness with them. The figures, in
+the truth's isophote of 0.1 rms unless another place is named:
 
 - `abs(flux - 1)`: data - background over the planted light, without the stars and the noise, which are known;
 - `sources`: bgrem's sources with the planted light, less those without it, over the planted light;

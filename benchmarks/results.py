@@ -103,6 +103,10 @@ SECTIONS = {
     "artefacts": Section(
         (quality_of("artefacts"), "--quiet"), ("--frames", "1", "--side", "512")
     ),
+    "wide_light": Section(
+        (quality_of("wide_light"), "--quiet"),
+        ("--side", "512", "--frames", "1", "--kinds", "flat", "slope"), folder=IMAGES, flag="--images",
+    ),
     "kept_light": Section((quality_of("kept_light"), "--quiet"), folder=IMAGES),
     "steps": Section((path_of("steps"),), ("--frames", "1", "--side", "512"), "folder"),
     "identity": Section((path_of("identity"),), (), "folder", IMAGES, "--images"),

@@ -445,3 +445,137 @@ def test_holes_and_few_counts_print_their_tables(command, tmp_path, toy_model_pa
     assert [row["hole"] for row in tables["light kept beside holes"]] == ["none", "core", "core"]
     tables = run(few_counts, toy_model_path, tmp_path, "--side", "96", "--stars", "3")["tables"]
     assert [row["counts of a star"] for row in tables["few counts"]] == list(few_counts.COUNTS)
+
+
+# ---- wide light ------------------------------------------------------------------------
+
+
+def test_wide_light_has_its_brightness_and_radius(command):
+    skies = command("wide_skies")
+    x = np.arange(6000.0) + 0.5
+    for index in skies.SERSIC.values():
+        within = np.cumsum(x * skies.sersic(x, 50.0, index))
+        assert skies.sersic(50.0, 50.0, index) == 1.0
+        assert within[49] == pytest.approx(0.5 * within[-1], rel=0.02)
+    rng = np.random.default_rng(1)
+    disc = skies.draw_light(skies.WideLight("disc", 60.0, 3.0), (400, 400), rng)
+    assert 2.7 < disc.max() <= 3.0 and disc.min() < 0.3
+
+
+def test_frame_does_not_depend_on_its_wide_light(command):
+    skies = command("wide_skies")
+    for kind in skies.KINDS:
+        faint, bright = (
+            skies.draw_frame(kind, np.random.default_rng(2), 128, skies.WideLight("disc", 20.0, b))
+            for b in (1.0, 10.0)
+        )
+        assert np.array_equal(faint.before, bright.before)
+        assert bright.light == pytest.approx(10 * faint.light)
+        assert (np.ptp(faint.sky) > 0.1) == (kind not in ("flat", "crowded"))
+        # The noise of the sky is 1; stars move the lower percentiles little.
+        low = np.percentile(faint.before - faint.sky, [5, 16])
+        assert np.diff(low) == pytest.approx(0.65, abs=0.06)
+
+
+def test_wide_lights_are_spread_evenly(command):
+    wide = command("wide_light")
+    lights = [[wide.light_of(k, i) for i in range(24)] for k in range(10)]
+    assert len(set(lights[3])) == 24
+    assert len({(light.profile, light.radius) for light in lights[3][:8]}) == 8
+    assert len({light for kind in lights for light in kind[:6]}) == 24
+
+
+def wide_figures(command, method, kind="slope"):
+    """Figures of a method, a function of the frame that gives background and sources, on a disc."""
+    wide, skies = command("wide_light"), command("wide_skies")
+    rng, disc = np.random.default_rng(3), skies.WideLight("disc", 20.0, 3.0)
+    frame = skies.draw_frame(kind, rng, 256, disc)
+    return wide.figures_of(lambda data: method(frame, data), frame)
+
+
+def test_true_background_scores_zero(command):
+    figures = wide_figures(command, lambda frame, data: (frame.sky, 0.5 * (data - frame.before)))
+    assert figures["abs(flux - 1)"] == figures["outside"] == figures["under"] == 0
+    assert figures["without"] == 0
+    assert figures["sources"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_constant_background_loses_outside(command):
+    figures = wide_figures(command, lambda frame, data: (0 * data + np.mean(frame.sky), None))
+    assert figures["outside"] > 0.3 and figures["without"] > 0.3
+    assert np.isnan(figures["sources"])
+
+
+def test_background_that_takes_light_loses_flux(command):
+    figures = wide_figures(
+        command, lambda frame, data: (frame.sky + 0.25 * frame.light, frame.light)
+    )
+    assert figures["abs(flux - 1)"] == pytest.approx(0.25)
+    assert figures["under"] > 10 * figures["outside"] > 0
+
+
+def test_real_frame_is_compared_with_itself(command):
+    wide, skies = command("wide_light"), command("wide_skies")
+    rng = np.random.default_rng(4)
+    frame = skies.plant(rng.normal(size=(256, 256)), skies.WideLight("disc", 20.0, 3.0), rng)
+    frame.before[:30] = frame.data[:30] = np.nan
+    figures = wide.figures_of(lambda data: (0.1 * data + 7.0, data), frame)
+    assert figures["abs(flux - 1)"] == pytest.approx(0.1, abs=0.01)
+    assert figures["sources"] == pytest.approx(1.0, abs=0.05)
+    assert np.isnan(figures["without"])
+
+
+def test_tables_of_wide_light_hold_the_worst(command):
+    wide = command("wide_light")
+    known = {"sources": 0.9, "outside": 0.1, "under": np.nan, "without": 0.1, "seconds": 1.0}
+    records = [
+        {"method": "m", "group": group, "abs(flux - 1)": value, **known}
+        for group, value in (("a", 0.1), ("a", 0.2), ("a", 9.0), ("b", 0.4), ("c", np.nan))
+    ]
+    (row,) = wide.summary(records)
+    assert row["abs(flux - 1)"] == pytest.approx(0.3) and row["worst abs(flux - 1)"] == "0.4 b"
+    assert row["worst under"] == "-" and row["frames"] == 0
+    rows = wide.by_group(records, "abs(flux - 1)")
+    assert [r["sky"] for r in rows] == ["a", "b", "c", "mean"]
+    assert rows[-1]["m"] == pytest.approx(0.3)
+
+
+def test_wide_light(command, toy_model_path, tmp_path):
+    from astropy.io import fits
+
+    data = np.random.default_rng(5).normal(100.0, 5.0, (250, 260)).astype(np.float32)
+    fits.writeto(tmp_path / "sky.fits", data)
+    fits.writeto(tmp_path / "sky.weight.fits", data)
+    fits.writeto(tmp_path / "small.fits", data[:90])
+    fits.writeto(tmp_path / "constant.fits", np.zeros((250, 260), np.float32))
+    result = run(
+        command("wide_light"), toy_model_path, tmp_path, "--side", "256", "--frames", "1",
+        "--kinds", "flat", "amplifier step", "--box", "64", "--images", str(tmp_path),
+        "--methods", "bgrem", "bgrem 64 px", "sextractor 64 px",
+    )  # fmt: skip
+    assert {record["group"] for record in result["real"]} == {"sky.fits"}
+    rows = result["tables"]["wide light: mean of the kinds of sky, and the worst"]
+    assert [row["method"] for row in rows] == ["bgrem", "bgrem 64 px", "sextractor 64 px"]
+    assert all(row["under"] > 0 for row in rows) and rows[2]["sources"] is None
+
+
+def test_every_method_finds_a_level(command, toy_model):
+    wide = command("wide_light")
+    data = np.random.default_rng(6).normal(500.0, 1.0, (300, 300))
+    options = SimpleNamespace(box=[], methods=None, quiet=True)
+    data[7, 8] = np.nan
+    methods = wide.methods_of(options, toy_model)
+    assert {"bgrem", "sextractor 64 px", "sextractor 256 px"} <= set(methods)
+    for method in methods.values():
+        assert np.nanmedian(method(data)[0]) == pytest.approx(500.0, abs=0.1)
+    with pytest.raises(SystemExit, match="no methods"):
+        wide.methods_of(SimpleNamespace(box=[], methods=["bgrm"], quiet=True), toy_model)
+
+
+def test_missing_programs_are_left_out(command, monkeypatch):
+    wide = command("wide_light")
+    monkeypatch.setattr(wide.shutil, "which", lambda _: None)
+    monkeypatch.setattr(wide, "find_spec", lambda _: None)
+    options = SimpleNamespace(box=[192], methods=None, quiet=True)
+    names = ["bgrem", "bgrem 192 px", "sextractor 64 px", "sextractor 256 px"]
+    assert list(wide.methods_of(options, None)) == names

@@ -1,0 +1,398 @@
+"""Light wider than stars, and the whole frames with it that a sky network is trained on."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import fft
+from scipy.ndimage import gaussian_filter
+from scipy.special import gammaincinv
+
+from bgrem.simulate.drawing import draw_sources, observe, psf_of
+from bgrem.simulate.optics import PHASES
+from bgrem.simulate.skies import draw_sky, enlarged, texture_field
+from bgrem.simulate.training_sky import log_uniform, random_scene, sometimes
+
+__all__ = ["WholeFrame", "draw_whole_frame"]
+
+FAINTEST = 2e-3  # sky rms: surface brightness at which a galaxy's image ends
+NO_WIDE_LIGHT = 0.25  # chance of a frame without any
+MOST_STARS = 1.2e4  # per Mpix
+MOST_GALAXIES = 3e3  # per Mpix
+GRID = 4  # px between the samples of halos and nebulae
+
+
+@dataclass(frozen=True, eq=False)
+class WholeFrame:
+    """A simulated frame; images are (ny, nx) float32 in units of the sky's rms.
+
+    Attributes
+    ----------
+    data : ndarray
+        As observed, with noise and defects; bad pixels are NaN.
+    background : ndarray
+        The true sky, without noise.
+    light : ndarray
+        Noiseless light of all sources, also of what saturation cuts off.
+    wide : ndarray
+        The part of the light in structures wider than a star: galaxies, nebulae, halos, and the
+        unresolved stars of clusters.
+    bad : ndarray, bool
+        Pixels known to be bad.
+    """
+
+    data: np.ndarray
+    background: np.ndarray
+    light: np.ndarray
+    wide: np.ndarray
+    bad: np.ndarray
+
+
+def draw_whole_frame(rng, shape=(768, 768)):
+    """Draw a random frame with its true sky.
+
+    Each kind of sky, of light and of defects has its own chance to be absent and its own random
+    strength.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    shape : tuple of int
+        (ny, nx) in pixels, at least 64 each.
+
+    Returns
+    -------
+    WholeFrame
+    """
+    scene = _whole_scene(rng, shape)
+    unit = np.float32(scene.sky_rms)
+    background = _within(draw_sky(rng, shape), 0.5 * scene.sky / scene.sky_rms)
+    light, wide = _draw_light(scene, rng)
+    seen = observe(scene, light * unit, background * unit + np.float32(scene.sky), rng)
+    bad = _known_bad(seen, rng)
+    data = np.where(bad, np.float32(np.nan), seen.data)
+    return WholeFrame(data=data, background=background, light=light, wide=wide, bad=bad)
+
+
+def _whole_scene(rng, shape):
+    """Stars, optics and detector of a frame whose data are in units of the sky's rms."""
+    scene = random_scene(rng, shape=shape)
+    few = rng.random() < 0.05
+    rms = log_uniform(rng, 0.15, 3.0) if few else log_uniform(rng, 3.0, 1e3)
+    sky = rms**2
+    changed = {
+        "sky": sky,
+        "read_noise": 0.0,
+        "gain": rms,
+        "bias": -rms,
+        "stars": 0.0 if rng.random() < 0.1 else min(scene.stars, MOST_STARS),
+        "galaxies": min(scene.galaxies, MOST_GALAXIES),
+        # Rings of an aperture are narrower than what a sky network sees, and slow to draw.
+        "fwhm": float(np.clip(np.hypot(scene.fwhm, scene.diffraction), 1.2, 8.0)),
+        "diffraction": 0.0,
+        "large_galaxies": 0.0,
+        "discs": 0.0,
+        "nebula": 0.0,
+        "quantisation": 1.0 / rms if few else sometimes(rng, 0.3, 1e-3, 1.0),
+        "rms_variation": sometimes(rng, 0.2, 0.02, 0.4),
+        "full_well": sky + rms * log_uniform(rng, 30.0, 1e5) if rng.random() < 0.6 else 0.0,
+        # Their levels do not average to zero: the level of the sky would be undefined.
+        "amplifier_step": 0.0,
+        "mosaic": 0.0,
+        "edge_strips": sometimes(rng, 0.1, 0.5, 3.0),
+    }
+    if few or rng.random() < 0.4:
+        changed |= {"correlation": 0.0, "shift_x": 0.0, "shift_y": 0.0, "shift_drift": 0.0}
+    return replace(scene, **changed)
+
+
+def _within(background, limit):
+    """A sky whose structure is at most `limit`, a part of the sky's own level."""
+    largest = float(np.abs(background).max())
+    return background * np.float32(min(1.0, limit / max(largest, 1e-6)))
+
+
+def _known_bad(seen, rng):
+    """Pixels that a mask marks: gaps, and in a part of the frames defects and saturated cores."""
+    bad = seen.gap.copy()
+    if rng.random() < 0.4:
+        bad |= seen.artefact
+    if rng.random() < 0.3:
+        bad |= seen.saturated
+    if rng.random() < 0.15:
+        bad |= _border(bad.shape, rng)
+    return bad
+
+
+def _border(shape, rng):
+    """The outside of a frame that is turned or dithered against its pixels, (ny, nx) bool."""
+    y, x = (np.arange(size, dtype=np.float32) / size - 0.5 for size in shape)
+    angle = rng.normal(0.0, 0.1) if rng.random() < 0.5 else 0.0
+    along = np.abs(np.cos(angle) * x[None, :] + np.sin(angle) * y[:, None])
+    across = np.abs(np.cos(angle) * y[:, None] - np.sin(angle) * x[None, :])
+    return np.maximum(along, across) > 0.5 - log_uniform(rng, 2e-3, 0.15)
+
+
+def _draw_light(scene, rng):
+    """Light of all sources and of the wide ones in units of the sky's rms."""
+    unit = np.float32(scene.sky_rms)
+    psf = psf_of(scene)
+    light, stars = draw_sources(replace(scene, galaxies=0.0), psf, rng)
+    galaxies, _ = draw_sources(replace(scene, stars=0.0), psf, rng)
+    # Undersampled light rings below zero.
+    light, galaxies = (np.maximum(image, 0.0) / unit for image in (light, galaxies))
+    wide = np.zeros(scene.shape, np.float32)
+    if rng.random() >= NO_WIDE_LIGHT:
+        for kind, chance in WIDE_LIGHT.items():
+            if rng.random() < chance:
+                wide += kind(scene.shape, scene.fwhm, rng)
+        if rng.random() < 0.4:
+            wide += _halos(scene.shape, stars, stars["flux"] / scene.sky_rms, rng)
+        if rng.random() < 0.1:
+            resolved, unresolved = _star_cluster(scene, psf, rng)
+            light += resolved
+            wide += unresolved
+    if scene.galaxy_radius > 0.5 * scene.fwhm:
+        wide += galaxies
+    else:
+        light += galaxies
+    return light + wide, wide
+
+
+def _add_sersic(image, place, radius, index, surface, soft, rng, modulation=None):
+    """Add a galaxy with a Sersic profile (Sersic 1963, BAAA 6, 41), in place.
+
+    Parameters
+    ----------
+    image : ndarray, (ny, nx) float32
+    place : tuple of float
+        y and x of the centre in pixels.
+    radius : float
+        Half-light radius in pixels.
+    index : float
+        Sersic index.
+    surface : float
+        Surface brightness at the half-light radius.
+    soft : float
+        Radius in pixels inside which seeing flattens the profile.
+    rng : numpy.random.Generator
+    modulation : callable, optional
+        Factor of the light from elliptical coordinates in half-light radii.
+    """
+    b = gammaincinv(2 * index, 0.5)
+    reach = radius * (1 + max(np.log(surface / FAINTEST), 0.0) / b) ** index
+    part = tuple(
+        slice(max(int(centre - reach), 0), min(int(centre + reach) + 2, size))
+        for centre, size in zip(place, image.shape, strict=True)
+    )
+    if any(cut.start >= cut.stop for cut in part):
+        return
+    ratio, angle = rng.uniform(0.2, 1.0), rng.uniform(0, np.pi)
+    y, x = (
+        (np.arange(cut.start, cut.stop, dtype=np.float32) - np.float32(centre)) / np.float32(radius)
+        for cut, centre in zip(part, place, strict=True)
+    )
+    along = np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y[:, None]
+    across = np.float32(np.cos(angle)) * y[:, None] - np.float32(np.sin(angle)) * x
+    across /= np.float32(ratio)
+    r = np.sqrt(along**2 + across**2 + np.float32((soft / radius) ** 2))
+    light = np.exp(np.float32(-b) * (r ** np.float32(1 / index) - 1))
+    if modulation:
+        light *= modulation(along, across, r)
+    image[part] += np.float32(surface) * light
+
+
+def _large_galaxies(shape, fwhm, rng):
+    """One galaxy or several of 10 to 400 px, some of them with arms, some outside the frame."""
+    image = np.zeros(shape, np.float32)
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        place = rng.uniform(-0.25, 1.25, 2) * shape
+        radius = log_uniform(rng, 10.0, 400.0)
+        index = log_uniform(rng, 0.5, 6.0)
+        surface = log_uniform(rng, 0.03, 30.0)
+        modulation = None
+        if index < 2.5 and radius > 15.0 and rng.random() < 0.5:
+            modulation = _spiral(rng) if rng.random() < 0.7 else _irregular(rng)
+        _add_sersic(image, place, radius, index, surface, 0.5 * fwhm, rng, modulation)
+    return image
+
+
+def _spiral(rng):
+    """Arms along logarithmic spirals with dust lanes at their inner edges."""
+    arms = rng.choice((2, 2, 3, 4))
+    pitch, phase = rng.uniform(3.0, 9.0), rng.uniform(0, 2 * np.pi)
+    contrast, dust = rng.uniform(0.1, 0.8), rng.uniform(0.0, 0.8)
+    turn = rng.choice((-1.0, 1.0))
+
+    def modulation(along, across, r):
+        wave = arms * np.arctan2(across, along) + np.float32(turn * pitch) * np.log(r)
+        arm = np.cos(wave + np.float32(phase))
+        lane = np.cos(wave + np.float32(phase + 1.0)) ** 8 * (r < 2.5)
+        outside = r / (r + np.float32(0.3))  # the bulge has no arms
+        return (1 + np.float32(contrast) * arm * outside) * (1 - np.float32(dust) * lane * outside)
+
+    return modulation
+
+
+def _irregular(rng):
+    """Knots and holes of an irregular galaxy."""
+    contrast = rng.uniform(0.2, 0.9)
+
+    def modulation(_along, _across, r):
+        coarse = tuple(max(size // GRID, 2) for size in r.shape)
+        texture = enlarged(texture_field(coarse, rng, smallest=2.0), r.shape)
+        return np.clip(1 + np.float32(contrast) * texture, 0.05, None)
+
+    return modulation
+
+
+def _medium_galaxies(shape, fwhm, rng):
+    """Field galaxies of 2 to 25 px."""
+    image = np.zeros(shape, np.float32)
+    for _ in range(1 + rng.poisson(log_uniform(rng, 2.0, 60.0))):
+        place = rng.uniform(0, 1, 2) * shape
+        surface = log_uniform(rng, 0.05, 30.0)
+        radius = log_uniform(rng, 2.0, 25.0)
+        _add_sersic(image, place, radius, rng.choice((1.0, 1.0, 2.5, 4.0)), surface, fwhm / 2, rng)
+    return image
+
+
+def _galaxy_cluster(shape, fwhm, rng):
+    """A cluster of galaxies in its own diffuse light."""
+    image = np.zeros(shape, np.float32)
+    centre = rng.uniform(-0.1, 1.1, 2) * shape
+    size = log_uniform(rng, 60.0, 400.0)
+    surface = log_uniform(rng, 0.03, 3.0)
+    index = rng.uniform(0.7, 2.0)
+    _add_sersic(image, centre, size, index, surface, size / 10, rng)
+    _add_sersic(image, centre, size / 6, 4.0, 10 * surface, fwhm / 2, rng)
+    for _ in range(rng.poisson(log_uniform(rng, 10.0, 120.0))):
+        place = centre + size * rng.standard_normal(2)
+        radius = log_uniform(rng, 1.5, 0.1 * size)
+        _add_sersic(image, place, radius, 4.0, log_uniform(rng, 0.1, 10.0), fwhm / 2, rng)
+    return image
+
+
+def _nebula(shape, fwhm, rng):
+    """Clouds with edges, filaments and dark lanes, that fill the frame or a part of it."""
+    coarse = tuple(size // GRID for size in shape)
+    smallest = max(fwhm, log_uniform(rng, 2.0, 30.0)) / GRID
+    clouds = texture_field(coarse, rng, slope=rng.uniform(2.6, 3.8), smallest=smallest)
+    if rng.random() < 0.3:  # filaments and sheets seen from the edge
+        clouds = 1.0 - 2.0 * np.abs(clouds)
+    # At least a tenth of the frame shows the sky.
+    clouds -= np.quantile(clouds, rng.uniform(0.1, 0.9))
+    light = np.clip(clouds, 0.0, None)
+    if rng.random() < 0.5:  # fronts are bright at their edge
+        edge = log_uniform(rng, 0.05, 0.5)
+        light = (0.2 + light) * (1.0 - np.exp(-light / np.float32(edge)))
+    if rng.random() < 0.5:
+        lanes = texture_field(coarse, rng, slope=3.0, smallest=smallest)
+        light *= np.exp(-log_uniform(rng, 0.3, 5.0) * np.clip(lanes - rng.uniform(0, 1.5), 0, None))
+    if rng.random() < 0.5:
+        light *= _window(coarse, rng)
+    strength = log_uniform(rng, 0.05, 50.0) / max(np.quantile(light, 0.95), 1e-3)
+    return np.float32(strength) * enlarged(light, shape)
+
+
+def _window(shape, rng):
+    """A round cloud's outline that fades at its edge, height 1, (ny, nx) float32."""
+    place = rng.uniform(0.0, 1.0, 2) * shape
+    radius = rng.uniform(0.1, 0.6) * max(shape)
+    r = _distances(shape, place) / np.float32(radius)
+    return np.exp(-(r ** np.float32(rng.uniform(1.5, 8.0))))
+
+
+def _shell(shape, fwhm, rng):
+    """A planetary nebula or the remnant of a supernova: a bubble with a bright rim."""
+    radius = log_uniform(rng, 10.0, 300.0)
+    thickness = rng.uniform(0.03, 0.3)
+    r = _distances(shape, rng.uniform(0.0, 1.0, 2) * shape) / np.float32(radius)
+    outer, inner = (np.sqrt(np.clip(edge**2 - r**2, 0, None)) for edge in (1.0, 1.0 - thickness))
+    coarse = tuple(size // GRID for size in shape)
+    knots = 1 + rng.uniform(0, 0.5) * enlarged(texture_field(coarse, rng, smallest=2.0), shape)
+    light = gaussian_filter((outer - inner) * np.clip(knots, 0.1, None), 0.5 * fwhm)
+    return np.float32(log_uniform(rng, 0.05, 30.0)) * light
+
+
+def _distances(shape, place):
+    """Distance of each pixel from a place, (ny, nx) float32."""
+    y, x = (
+        np.arange(size, dtype=np.float32) - np.float32(centre)
+        for size, centre in zip(shape, place, strict=True)
+    )
+    return np.hypot(y[:, None], x[None, :])
+
+
+def _halos(shape, stars, flux, rng):
+    """Halos of the bright stars, and of one that is brighter than all others, sky rms."""
+    bright = np.argsort(flux)[-50:]
+    y, x, flux = stars["y"][bright], stars["x"][bright], flux[bright]
+    if rng.random() < 0.5:
+        y, x = np.append(y, rng.uniform(0, shape[0])), np.append(x, rng.uniform(0, shape[1]))
+        flux = np.append(flux, log_uniform(rng, 1e4, 1e7))
+    coarse = tuple(size // GRID for size in shape)
+    image = np.zeros(coarse, np.float32)
+    rows, columns = (
+        np.clip((place / GRID).astype(int), 0, size - 1)
+        for place, size in zip((y, x), coarse, strict=True)
+    )
+    np.add.at(image, (rows, columns), flux * log_uniform(rng, 3e-3, 0.1) / GRID**2)
+    return enlarged(_convolved(image, _halo_profile(coarse, rng)), shape)
+
+
+def _halo_profile(shape, rng):
+    """A halo of unit flux around the middle of twice the shape: an aureole, or a reflection."""
+    size = [2 * n for n in shape]
+    r = _distances(size, [n // 2 for n in size])
+    if rng.random() < 0.7:
+        core = log_uniform(rng, 5.0, 60.0) / GRID
+        halo = (1 + (r / core) ** 2) ** np.float32(-0.5 * rng.uniform(2.0, 4.0))
+        halo *= np.exp(-r / np.float32(log_uniform(rng, 100.0, 1000.0) / GRID))
+    else:
+        radius = log_uniform(rng, 20.0, 250.0) / GRID
+        halo = 0.5 * (1 - np.tanh((r - radius) / np.float32(0.1 * radius + 0.5)))
+    return halo / halo.sum()
+
+
+def _convolved(image, kernel):
+    """Linear convolution with a kernel of twice the size, centred in its middle."""
+    ny, nx = image.shape
+    size = kernel.shape
+    product = fft.rfft2(image, size) * fft.rfft2(np.fft.ifftshift(kernel))
+    return np.clip(fft.irfft2(product, size)[:ny, :nx], 0.0, None)
+
+
+def _star_cluster(scene, psf, rng):
+    """A cluster's bright stars, and the light of those too faint to be seen, sky rms each."""
+    radius = log_uniform(rng, 10.0, 150.0)
+    count = int(log_uniform(rng, 1e3, 3e4))
+    u = rng.uniform(0.0, 0.98, count)
+    r = radius * np.sqrt(u / (1 - u))  # Plummer (1911, MNRAS 71, 460)
+    angle = rng.uniform(0, 2 * np.pi, count)
+    centre = rng.uniform(0.0, 1.0, 2) * scene.shape
+    y, x = centre[0] + r * np.sin(angle), centre[1] + r * np.cos(angle)
+    flux = log_uniform(rng, 0.1, 10.0) * rng.random(count) ** (-1 / rng.uniform(0.6, 1.3))
+    flux = np.minimum(flux, 1e5)
+    seen = flux > 5.0 * scene.fwhm
+    resolved, unresolved = (np.zeros(scene.shape, np.float32) for _ in range(2))
+    places = (np.rint(PHASES * place[seen]).astype(np.int64) for place in (x, y))
+    psf.place(resolved, *places, flux[seen], faint=0.02)
+    np.add.at(unresolved, *_inside(y[~seen], x[~seen], flux[~seen], scene.shape))
+    return resolved, gaussian_filter(unresolved, scene.fwhm / 2.355)
+
+
+def _inside(y, x, flux, shape):
+    """Pixels and fluxes of the stars inside an image."""
+    rows, columns = np.rint(y).astype(int), np.rint(x).astype(int)
+    inside = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
+    return (rows[inside], columns[inside]), flux[inside].astype(np.float32)
+
+
+#: Kinds of wide light and the chance that a frame with any has them.
+WIDE_LIGHT = {
+    _large_galaxies: 0.5,
+    _medium_galaxies: 0.5,
+    _galaxy_cluster: 0.12,
+    _nebula: 0.2,
+    _shell: 0.06,
+}

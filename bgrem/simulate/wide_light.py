@@ -16,8 +16,8 @@ __all__ = ["WholeFrame", "draw_whole_frame"]
 
 FAINTEST = 2e-3  # sky rms: surface brightness at which a galaxy's image ends
 NO_WIDE_LIGHT = 0.25  # chance of a frame without any
-MOST_STARS = 1.2e4  # per Mpix
-MOST_GALAXIES = 3e3  # per Mpix
+DENSEST_STARS = 1.2e4  # per Mpix
+DENSEST_GALAXIES = 3e3  # per Mpix
 GRID = 4  # px between the samples of halos and nebulae
 
 
@@ -84,8 +84,8 @@ def _whole_scene(rng, shape):
         "read_noise": 0.0,
         "gain": rms,
         "bias": -rms,
-        "stars": 0.0 if rng.random() < 0.1 else min(scene.stars, MOST_STARS),
-        "galaxies": min(scene.galaxies, MOST_GALAXIES),
+        "stars": 0.0 if rng.random() < 0.1 else min(scene.stars, DENSEST_STARS),
+        "galaxies": min(scene.galaxies, DENSEST_GALAXIES),
         # Rings of an aperture are narrower than what a sky network sees, and slow to draw.
         "fwhm": float(np.clip(np.hypot(scene.fwhm, scene.diffraction), 1.2, 8.0)),
         "diffraction": 0.0,
@@ -98,6 +98,7 @@ def _whole_scene(rng, shape):
         # Their levels do not average to zero: the level of the sky would be undefined.
         "amplifier_step": 0.0,
         "mosaic": 0.0,
+        "dark_fraction": min(scene.dark_fraction, 0.01),
         "edge_strips": sometimes(rng, 0.1, 0.5, 3.0),
     }
     if few or rng.random() < 0.4:

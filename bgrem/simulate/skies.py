@@ -263,7 +263,7 @@ def _star_outside(shape, rng):
 SKIES = {
     _gradient: (0.6, 0.02, 25.0),
     _bowl: (0.4, 0.02, 10.0),
-    smooth_field: (0.15, 0.02, 3.0),
+    smooth_field: (0.15, 0.02, 1.5),
     _lumps: (0.45, 0.02, 1.0),
     _edge_glow: (0.12, 0.1, 10.0),
     _corner_glow: (0.08, 0.1, 10.0),

@@ -1,10 +1,15 @@
 """The range of scenes that networks are trained on: far wider than any one telescope."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from bgrem.simulate.scene import Scene
 
-__all__ = ["log_uniform", "random_scene", "sometimes"]
+__all__ = ["log_uniform", "random_scene", "random_whole_scene", "sometimes"]
+
+DENSEST_STARS = 1.2e4  # per Mpix
+DENSEST_GALAXIES = 3e3  # per Mpix
 
 
 def random_scene(rng, *, shape=(768, 768)):
@@ -39,6 +44,53 @@ def random_scene(rng, *, shape=(768, 768)):
     share = 0.25 if width < 5.0 else 0.35
     chosen["correlation"] = min(chosen["correlation"], share * width)
     return Scene(**chosen)
+
+
+def random_whole_scene(rng, shape):
+    """Draw stars, small galaxies, optics and detector of a frame for a sky network.
+
+    The data are in units of the sky's rms, the sky's level is 0, and it has no structure: this
+    and light wider than stars are drawn by `draw_whole_frame`.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    shape : tuple of int
+        (ny, nx) in pixels.
+
+    Returns
+    -------
+    Scene
+    """
+    scene = random_scene(rng, shape=shape)
+    few = rng.random() < 0.05
+    rms = log_uniform(rng, 0.15, 3.0) if few else log_uniform(rng, 3.0, 1e3)
+    sky = rms**2
+    changed = {
+        "sky": sky,
+        "read_noise": 0.0,
+        "gain": rms,
+        "bias": -rms,
+        "stars": 0.0 if rng.random() < 0.1 else min(scene.stars, DENSEST_STARS),
+        "galaxies": min(scene.galaxies, DENSEST_GALAXIES),
+        # Rings of an aperture are narrower than what a sky network sees, and slow to draw.
+        "fwhm": float(np.clip(np.hypot(scene.fwhm, scene.diffraction), 1.2, 8.0)),
+        "diffraction": 0.0,
+        "large_galaxies": 0.0,
+        "discs": 0.0,
+        "nebula": 0.0,
+        "quantisation": 1.0 / rms if few else sometimes(rng, 0.3, 1e-3, 1.0),
+        "rms_variation": sometimes(rng, 0.2, 0.02, 0.4),
+        "full_well": sky + rms * log_uniform(rng, 30.0, 1e5) if rng.random() < 0.6 else 0.0,
+        # Their levels do not average to zero: the level of the sky would be undefined.
+        "amplifier_step": 0.0,
+        "mosaic": 0.0,
+        "dark_fraction": min(scene.dark_fraction, 0.01),
+        "edge_strips": sometimes(rng, 0.1, 0.5, 3.0),
+    }
+    if few or rng.random() < 0.4:
+        changed |= {"correlation": 0.0, "shift_x": 0.0, "shift_y": 0.0, "shift_drift": 0.0}
+    return replace(scene, **changed)
 
 
 def log_uniform(rng, low, high):

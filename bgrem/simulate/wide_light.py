@@ -5,19 +5,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import fft
 from scipy.ndimage import gaussian_filter
-from scipy.special import gammaincinv
 
 from bgrem.simulate.drawing import draw_sources, observe, psf_of
+from bgrem.simulate.galaxies import SersicGalaxy
 from bgrem.simulate.optics import PHASES
 from bgrem.simulate.skies import draw_sky, enlarged, texture_field
-from bgrem.simulate.training_sky import log_uniform, random_scene, sometimes
+from bgrem.simulate.training_sky import log_uniform, random_whole_scene
 
 __all__ = ["WholeFrame", "draw_whole_frame"]
 
-FAINTEST = 2e-3  # sky rms: surface brightness at which a galaxy's image ends
 NO_WIDE_LIGHT = 0.25  # chance of a frame without any
-DENSEST_STARS = 1.2e4  # per Mpix
-DENSEST_GALAXIES = 3e3  # per Mpix
 GRID = 4  # px between the samples of halos and nebulae
 
 
@@ -63,7 +60,7 @@ def draw_whole_frame(rng, shape=(768, 768)):
     -------
     WholeFrame
     """
-    scene = _whole_scene(rng, shape)
+    scene = random_whole_scene(rng, shape)
     unit = np.float32(scene.sky_rms)
     background = _within(draw_sky(rng, shape), 0.5 * scene.sky / scene.sky_rms)
     light, wide = _draw_light(scene, rng)
@@ -71,39 +68,6 @@ def draw_whole_frame(rng, shape=(768, 768)):
     bad = _known_bad(seen, rng)
     data = np.where(bad, np.float32(np.nan), seen.data)
     return WholeFrame(data=data, background=background, light=light, wide=wide, bad=bad)
-
-
-def _whole_scene(rng, shape):
-    """Stars, optics and detector of a frame whose data are in units of the sky's rms."""
-    scene = random_scene(rng, shape=shape)
-    few = rng.random() < 0.05
-    rms = log_uniform(rng, 0.15, 3.0) if few else log_uniform(rng, 3.0, 1e3)
-    sky = rms**2
-    changed = {
-        "sky": sky,
-        "read_noise": 0.0,
-        "gain": rms,
-        "bias": -rms,
-        "stars": 0.0 if rng.random() < 0.1 else min(scene.stars, DENSEST_STARS),
-        "galaxies": min(scene.galaxies, DENSEST_GALAXIES),
-        # Rings of an aperture are narrower than what a sky network sees, and slow to draw.
-        "fwhm": float(np.clip(np.hypot(scene.fwhm, scene.diffraction), 1.2, 8.0)),
-        "diffraction": 0.0,
-        "large_galaxies": 0.0,
-        "discs": 0.0,
-        "nebula": 0.0,
-        "quantisation": 1.0 / rms if few else sometimes(rng, 0.3, 1e-3, 1.0),
-        "rms_variation": sometimes(rng, 0.2, 0.02, 0.4),
-        "full_well": sky + rms * log_uniform(rng, 30.0, 1e5) if rng.random() < 0.6 else 0.0,
-        # Their levels do not average to zero: the level of the sky would be undefined.
-        "amplifier_step": 0.0,
-        "mosaic": 0.0,
-        "dark_fraction": min(scene.dark_fraction, 0.01),
-        "edge_strips": sometimes(rng, 0.1, 0.5, 3.0),
-    }
-    if few or rng.random() < 0.4:
-        changed |= {"correlation": 0.0, "shift_x": 0.0, "shift_y": 0.0, "shift_drift": 0.0}
-    return replace(scene, **changed)
 
 
 def _within(background, limit):
@@ -159,101 +123,71 @@ def _draw_light(scene, rng):
     return light + wide, wide
 
 
-def _add_sersic(image, place, radius, index, surface, soft, rng, modulation=None):
-    """Add a galaxy with a Sersic profile (Sersic 1963, BAAA 6, 41), in place.
-
-    Parameters
-    ----------
-    image : ndarray, (ny, nx) float32
-    place : tuple of float
-        y and x of the centre in pixels.
-    radius : float
-        Half-light radius in pixels.
-    index : float
-        Sersic index.
-    surface : float
-        Surface brightness at the half-light radius.
-    soft : float
-        Radius in pixels inside which seeing flattens the profile.
-    rng : numpy.random.Generator
-    modulation : callable, optional
-        Factor of the light from elliptical coordinates in half-light radii.
-    """
-    b = gammaincinv(2 * index, 0.5)
-    reach = radius * (1 + max(np.log(surface / FAINTEST), 0.0) / b) ** index
-    part = tuple(
-        slice(max(int(centre - reach), 0), min(int(centre + reach) + 2, size))
-        for centre, size in zip(place, image.shape, strict=True)
-    )
-    if any(cut.start >= cut.stop for cut in part):
-        return
+def _turned(rng, **fields):
+    """A galaxy of random axis ratio and direction."""
     ratio, angle = rng.uniform(0.2, 1.0), rng.uniform(0, np.pi)
-    y, x = (
-        (np.arange(cut.start, cut.stop, dtype=np.float32) - np.float32(centre)) / np.float32(radius)
-        for cut, centre in zip(part, place, strict=True)
-    )
-    along = np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y[:, None]
-    across = np.float32(np.cos(angle)) * y[:, None] - np.float32(np.sin(angle)) * x
-    across /= np.float32(ratio)
-    r = np.sqrt(along**2 + across**2 + np.float32((soft / radius) ** 2))
-    light = np.exp(np.float32(-b) * (r ** np.float32(1 / index) - 1))
-    if modulation:
-        light *= modulation(along, across, r)
-    image[part] += np.float32(surface) * light
+    return SersicGalaxy(ratio=ratio, angle=angle, **fields)
 
 
 def _large_galaxies(shape, fwhm, rng):
-    """One galaxy or several of 10 to 400 px, some of them with arms, some outside the frame."""
+    """One galaxy or several of 10 to 400 px, some with arms, some centred outside the frame."""
     image = np.zeros(shape, np.float32)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        place = rng.uniform(-0.25, 1.25, 2) * shape
-        radius = log_uniform(rng, 10.0, 400.0)
-        index = log_uniform(rng, 0.5, 6.0)
-        surface = log_uniform(rng, 0.03, 30.0)
+        radius, index = log_uniform(rng, 10.0, 400.0), log_uniform(rng, 0.5, 6.0)
         modulation = None
         if index < 2.5 and radius > 15.0 and rng.random() < 0.5:
             modulation = _spiral(rng) if rng.random() < 0.7 else _irregular(rng)
-        _add_sersic(image, place, radius, index, surface, 0.5 * fwhm, rng, modulation)
+        _turned(
+            rng,
+            place=rng.uniform(-0.25, 1.25, 2) * shape,
+            radius=radius,
+            index=index,
+            surface=log_uniform(rng, 0.03, 30.0),
+            soft=0.5 * fwhm,
+            modulation=modulation,
+        ).add_to(image)
     return image
 
 
 def _spiral(rng):
-    """Arms along logarithmic spirals with dust lanes at their inner edges."""
-    arms = rng.choice((2, 2, 3, 4))
-    pitch, phase = rng.uniform(3.0, 9.0), rng.uniform(0, 2 * np.pi)
-    contrast, dust = rng.uniform(0.1, 0.8), rng.uniform(0.0, 0.8)
-    turn = rng.choice((-1.0, 1.0))
+    """Arms along logarithmic spirals with dust lanes at their edges; the bulge has none."""
+    arms, turn = rng.choice((2, 2, 3, 4)), rng.choice((-1.0, 1.0))
+    pitch, phase = np.float32(turn * rng.uniform(3.0, 9.0)), np.float32(rng.uniform(0, 2 * np.pi))
+    contrast, dust = np.float32(rng.uniform(0.1, 0.8)), np.float32(rng.uniform(0.0, 0.8))
 
     def modulation(along, across, r):
-        wave = arms * np.arctan2(across, along) + np.float32(turn * pitch) * np.log(r)
-        arm = np.cos(wave + np.float32(phase))
-        lane = np.cos(wave + np.float32(phase + 1.0)) ** 8 * (r < 2.5)
-        outside = r / (r + np.float32(0.3))  # the bulge has no arms
-        return (1 + np.float32(contrast) * arm * outside) * (1 - np.float32(dust) * lane * outside)
+        wave = arms * np.arctan2(across, along) + pitch * np.log(r) + phase
+        lane = np.cos(wave + np.float32(1.0)) ** 8 * (r < 2.5)
+        outside = r / (r + np.float32(0.3))
+        return (1 + contrast * outside * np.cos(wave)) * (1 - dust * outside * lane)
 
     return modulation
 
 
 def _irregular(rng):
     """Knots and holes of an irregular galaxy."""
-    contrast = rng.uniform(0.2, 0.9)
+    contrast = np.float32(rng.uniform(0.2, 0.9))
 
     def modulation(_along, _across, r):
-        coarse = tuple(max(size // GRID, 2) for size in r.shape)
+        coarse = tuple(max(size // 4, 2) for size in r.shape)
         texture = enlarged(texture_field(coarse, rng, smallest=2.0), r.shape)
-        return np.clip(1 + np.float32(contrast) * texture, 0.05, None)
+        return np.clip(1 + contrast * texture, np.float32(0.05), None)
 
     return modulation
 
 
-def _medium_galaxies(shape, fwhm, rng):
-    """Field galaxies of 2 to 25 px."""
+def _field_galaxies(shape, fwhm, rng):
+    """Galaxies of 2 to 25 px all over the frame."""
     image = np.zeros(shape, np.float32)
     for _ in range(1 + rng.poisson(log_uniform(rng, 2.0, 60.0))):
-        place = rng.uniform(0, 1, 2) * shape
-        surface = log_uniform(rng, 0.05, 30.0)
-        radius = log_uniform(rng, 2.0, 25.0)
-        _add_sersic(image, place, radius, rng.choice((1.0, 1.0, 2.5, 4.0)), surface, fwhm / 2, rng)
+        _turned(
+            rng,
+            place=rng.uniform(0, 1, 2) * shape,
+            radius=log_uniform(rng, 2.0, 25.0),
+            index=rng.choice((1.0, 1.0, 2.5, 4.0)),
+            surface=log_uniform(rng, 0.05, 30.0),
+            soft=0.5 * fwhm,
+        ).add_to(image)
     return image
 
 
@@ -261,15 +195,20 @@ def _galaxy_cluster(shape, fwhm, rng):
     """A cluster of galaxies in its own diffuse light."""
     image = np.zeros(shape, np.float32)
     centre = rng.uniform(-0.1, 1.1, 2) * shape
-    size = log_uniform(rng, 60.0, 400.0)
-    surface = log_uniform(rng, 0.03, 3.0)
-    index = rng.uniform(0.7, 2.0)
-    _add_sersic(image, centre, size, index, surface, size / 10, rng)
-    _add_sersic(image, centre, size / 6, 4.0, 10 * surface, fwhm / 2, rng)
+    size, surface = log_uniform(rng, 60.0, 400.0), log_uniform(rng, 0.03, 3.0)
+    diffuse = {"radius": size, "index": rng.uniform(0.7, 2.0), "surface": surface}
+    _turned(rng, place=centre, soft=0.1 * size, **diffuse).add_to(image)
+    central = {"radius": size / 6, "index": 4.0, "surface": 10 * surface}
+    _turned(rng, place=centre, soft=0.5 * fwhm, **central).add_to(image)
     for _ in range(rng.poisson(log_uniform(rng, 10.0, 120.0))):
-        place = centre + size * rng.standard_normal(2)
-        radius = log_uniform(rng, 1.5, 0.1 * size)
-        _add_sersic(image, place, radius, 4.0, log_uniform(rng, 0.1, 10.0), fwhm / 2, rng)
+        _turned(
+            rng,
+            place=centre + size * rng.standard_normal(2),
+            radius=log_uniform(rng, 1.5, 0.1 * size),
+            index=rng.choice((1.0, 4.0, 4.0)),
+            surface=log_uniform(rng, 0.1, 10.0),
+            soft=0.5 * fwhm,
+        ).add_to(image)
     return image
 
 
@@ -392,7 +331,7 @@ def _inside(y, x, flux, shape):
 #: Kinds of wide light and the chance that a frame with any has them.
 WIDE_LIGHT = {
     _large_galaxies: 0.5,
-    _medium_galaxies: 0.5,
+    _field_galaxies: 0.5,
     _galaxy_cluster: 0.12,
     _nebula: 0.2,
     _shell: 0.06,

@@ -199,6 +199,17 @@ def _corner_glow(shape, rng):
     return np.exp(-np.hypot(y[:, None], x[None, :]) / width)
 
 
+def _glowing_sides(shape, rng):
+    """Light along two opposite edges, as in raw frames of some cameras, height 1."""
+    axis = rng.integers(2)
+    distance = np.arange(shape[axis], dtype=np.float32)
+    width = np.float32(log_uniform(rng, 3.0, 150.0))
+    weaker = np.float32(rng.uniform(0.2, 1.0))
+    profile = np.exp(-distance / width) + weaker * np.exp(-distance[::-1] / width)
+    profile = profile[::-1] if rng.random() < 0.5 else profile
+    return np.broadcast_to(profile[:, None] if axis == 0 else profile[None, :], shape)
+
+
 def _amplifiers(shape, rng):
     """Levels of two or four amplifiers, unit deviation; the frame may be a cut-out."""
     middle = [0.5, 0.5] if rng.random() < 0.6 else rng.uniform(0.1, 0.9, 2)
@@ -265,7 +276,8 @@ SKIES = {
     _bowl: (0.4, 0.02, 10.0),
     smooth_field: (0.15, 0.02, 1.5),
     _lumps: (0.45, 0.02, 1.0),
-    _edge_glow: (0.12, 0.1, 10.0),
+    _edge_glow: (0.1, 0.1, 10.0),
+    _glowing_sides: (0.05, 0.1, 10.0),
     _corner_glow: (0.08, 0.1, 10.0),
     _amplifiers: (0.12, 0.02, 0.3),
     _random_fringes: (0.1, 0.02, 0.3),

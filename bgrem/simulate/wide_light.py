@@ -219,19 +219,28 @@ def _nebula(shape, fwhm, rng):
     clouds = texture_field(coarse, rng, slope=rng.uniform(2.6, 3.8), smallest=smallest)
     if rng.random() < 0.3:  # filaments and sheets seen from the edge
         clouds = 1.0 - 2.0 * np.abs(clouds)
-    # At least a tenth of the frame shows the sky.
-    clouds -= np.quantile(clouds, rng.uniform(0.1, 0.9))
-    light = np.clip(clouds, 0.0, None)
+    # Somewhere the frame shows the sky.
+    light = np.clip(clouds - np.quantile(clouds, rng.uniform(0.02, 0.9)), 0.0, None)
     if rng.random() < 0.5:  # fronts are bright at their edge
-        edge = log_uniform(rng, 0.05, 0.5)
-        light = (0.2 + light) * (1.0 - np.exp(-light / np.float32(edge)))
+        light = (0.2 + light) * _front(light, rng)
     if rng.random() < 0.5:
-        lanes = texture_field(coarse, rng, slope=3.0, smallest=smallest)
-        light *= np.exp(-log_uniform(rng, 0.3, 5.0) * np.clip(lanes - rng.uniform(0, 1.5), 0, None))
+        light *= np.exp(-log_uniform(rng, 0.3, 5.0) * _dark_clouds(coarse, smallest, rng))
     if rng.random() < 0.5:
         light *= _window(coarse, rng)
     strength = log_uniform(rng, 0.05, 50.0) / max(np.quantile(light, 0.95), 1e-3)
     return np.float32(strength) * enlarged(light, shape)
+
+
+def _front(depth, rng):
+    """A cloud of constant brightness behind its edge."""
+    return 1.0 - np.exp(-depth / np.float32(log_uniform(rng, 0.02, 0.5)))
+
+
+def _dark_clouds(shape, smallest, rng):
+    """Optical depth of dust before a nebula: lanes, or clouds with an edge, (ny, nx) float32."""
+    dust = texture_field(shape, rng, slope=rng.uniform(2.6, 3.8), smallest=smallest)
+    depth = np.clip(dust - np.float32(rng.uniform(0.0, 1.5)), 0.0, None)
+    return _front(depth, rng) if rng.random() < 0.5 else depth
 
 
 def _window(shape, rng):

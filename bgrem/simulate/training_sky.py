@@ -63,7 +63,7 @@ def random_whole_scene(rng, shape):
     Scene
     """
     scene = random_scene(rng, shape=shape)
-    few = rng.random() < 0.05
+    few, empty = rng.random() < 0.05, rng.random() < 0.15
     rms = log_uniform(rng, 0.15, 3.0) if few else log_uniform(rng, 3.0, 1e3)
     sky = rms**2
     changed = {
@@ -71,8 +71,8 @@ def random_whole_scene(rng, shape):
         "read_noise": 0.0,
         "gain": rms,
         "bias": -rms,
-        "stars": 0.0 if rng.random() < 0.1 else min(scene.stars, DENSEST_STARS),
-        "galaxies": min(scene.galaxies, DENSEST_GALAXIES),
+        "stars": 0.0 if empty else min(scene.stars, DENSEST_STARS),
+        "galaxies": 0.0 if empty else min(scene.galaxies, DENSEST_GALAXIES),
         # Rings of an aperture are narrower than what a sky network sees, and slow to draw.
         "fwhm": float(np.clip(np.hypot(scene.fwhm, scene.diffraction), 1.2, 8.0)),
         "diffraction": 0.0,

@@ -14,7 +14,7 @@ from bgrem.simulate.training_sky import log_uniform, random_whole_scene
 
 __all__ = ["WholeFrame", "draw_whole_frame"]
 
-NO_WIDE_LIGHT = 0.25  # chance of a frame without any
+NO_WIDE_LIGHT = 0.3  # chance of a frame without any but small galaxies
 GRID = 4  # px between the samples of halos and nebulae
 
 

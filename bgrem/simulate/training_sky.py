@@ -82,11 +82,11 @@ def random_whole_scene(rng, shape):
         "quantisation": 1.0 / rms if few else sometimes(rng, 0.3, 1e-3, 1.0),
         "rms_variation": sometimes(rng, 0.2, 0.02, 0.4),
         "full_well": sky + rms * log_uniform(rng, 30.0, 1e5) if rng.random() < 0.6 else 0.0,
+        "edge_strips": sometimes(rng, 0.1, 0.5, 3.0),
         # Their levels do not average to zero: the level of the sky would be undefined.
         "amplifier_step": 0.0,
         "mosaic": 0.0,
         "dark_fraction": min(scene.dark_fraction, 0.01),
-        "edge_strips": sometimes(rng, 0.1, 0.5, 3.0),
     }
     if few or rng.random() < 0.4:
         changed |= {"correlation": 0.0, "shift_x": 0.0, "shift_y": 0.0, "shift_drift": 0.0}

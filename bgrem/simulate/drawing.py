@@ -1,6 +1,7 @@
 """The drawing of a scene into data, parts and truth."""
 
 import inspect
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import convolve
@@ -21,7 +22,7 @@ from bgrem.simulate.scene import (
 )  # fmt: skip
 from bgrem.simulate.skies import background_structure, smooth_field, texture_field
 
-__all__ = ["draw", "draw_sources", "filtered_rms", "psf_of"]
+__all__ = ["Exposure", "draw", "draw_sources", "filtered_rms", "observe", "psf_of"]
 
 FAINTEST_DRAWN = 0.5  # S/N of the faintest sources that are drawn: fainter ones are a uniform glow
 
@@ -45,6 +46,62 @@ def draw(scene, rng, *, psf=None):
     sources, truth = draw_sources(scene, psf, rng)
     sources *= vignette
     background = _background(scene, vignette, rng)
+    seen = observe(scene, sources, background, rng)
+    background = background / np.float32(scene.gain) + np.float32(scene.bias)
+    sources = sources / np.float32(scene.gain)
+    # The observed value of a saturated core is kept: the lost light is not known.
+    kept = seen.saturated & ~seen.artefact & ~seen.gap
+    sources[kept] = seen.data[kept] - background[kept]
+    sources[seen.gap | seen.dead] = 0.0
+    truth["flux"] *= _at(vignette, truth["x"], truth["y"]) / scene.gain
+    mask = GAP_BIT * seen.gap + FULL_WELL_BIT * seen.saturated + DEFECT_BIT * seen.artefact
+    return Sky(
+        data=seen.data,
+        sources=sources,
+        background=background,
+        noise=seen.data - background - sources,
+        rms=seen.rms,
+        mask=mask.astype(np.uint8),
+        truth=truth,
+        psf=psf,
+        scene=scene,
+    )
+
+
+class Exposure(NamedTuple):
+    """What a detector makes of the light.
+
+    Attributes
+    ----------
+    data, rms : ndarray, (ny, nx) float32
+        The image and the noise of its sky in data units.
+    saturated, artefact, dead, gap : ndarray, (ny, nx) bool
+        Pixels at the full well; hit by a defect, a particle or a trail; that saw no light;
+        without data.
+    """
+
+    data: np.ndarray
+    rms: np.ndarray
+    saturated: np.ndarray
+    artefact: np.ndarray
+    dead: np.ndarray
+    gap: np.ndarray
+
+
+def observe(scene, sources, background, rng):
+    """Noise, defects and readout of an image.
+
+    Parameters
+    ----------
+    scene : Scene
+    sources, background : ndarray, (ny, nx) float32
+        Expected electrons.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Exposure
+    """
     variation = _rms_variation(scene, rng)
     rms = np.sqrt(np.maximum(background, 1e-3) + np.float32(scene.read_noise**2)) * variation
     expected = np.maximum(sources + background, 0.0)
@@ -54,25 +111,7 @@ def draw(scene, rng, *, psf=None):
     artefact |= dead | bled
     gap = _gaps(scene, electrons, rng) | _edge_strips(scene, electrons, rng)
     data = _read_out(scene, electrons)
-    background = background / np.float32(scene.gain) + np.float32(scene.bias)
-    sources = sources / np.float32(scene.gain)
-    # The observed value of a saturated core is kept: the lost light is not known.
-    kept = saturated & ~artefact & ~gap
-    sources[kept] = data[kept] - background[kept]
-    sources[gap | dead] = 0.0
-    truth["flux"] *= _at(vignette, truth["x"], truth["y"]) / scene.gain
-    mask = GAP_BIT * gap + FULL_WELL_BIT * saturated + DEFECT_BIT * artefact
-    return Sky(
-        data=data,
-        sources=sources,
-        background=background,
-        noise=data - background - sources,
-        rms=rms / np.float32(scene.gain),
-        mask=mask.astype(np.uint8),
-        truth=truth,
-        psf=psf,
-        scene=scene,
-    )
+    return Exposure(data, rms / np.float32(scene.gain), saturated, artefact, dead, gap)
 
 
 def psf_of(scene):

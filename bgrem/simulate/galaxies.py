@@ -1,20 +1,23 @@
-"""Galaxies from a bank of Sersic profiles, convolved with the scene's point-spread function."""
+"""Galaxies with Sersic profiles: a bank of small ones, and wide ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import galsim
 import numpy as np
 from scipy import fft
+from scipy.special import gammaincinv
 
 from bgrem.arrays.stamps import add_stamp
 from bgrem.simulate.optics import PHASES
 
-__all__ = ["GalaxyStamps", "draw_extended", "draw_galaxies"]
+__all__ = ["GalaxyStamps", "SersicGalaxy", "draw_extended", "draw_galaxies"]
 
 SAMPLING = 2  # samples per pixel of the small galaxies' stamps
 SIZE = 128  # samples per side of the small galaxies' stamps
 FINER = 4
+FAINTEST = 2e-3  # sky rms: surface brightness at which the image of a wide galaxy ends
 PROFILE_REACH = 5.0  # half-light radii at which a profile ends
 LARGEST_STAMP = 400  # px: half width of the largest galaxies' stamps
 LARGEST_SMALL_RADIUS = 8.0  # px: half-light radius above which a galaxy is drawn on its own
@@ -245,3 +248,75 @@ def _same_convolve(image, kernel):
     half = kernel.shape[0] // 2
     full = fft.irfft2(product, shape)
     return full[half : half + image.shape[0], half : half + image.shape[1]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SersicGalaxy:
+    """A galaxy of any width with a Sersic profile (Sersic 1963, BAAA 6, 41).
+
+    Attributes
+    ----------
+    place : ndarray, (2,)
+        y and x of the centre in pixels; it may lie outside the image.
+    radius : float
+        Half-light radius along the long axis in pixels.
+    index : float
+        Sersic index.
+    surface : float
+        Surface brightness at the half-light radius in sky rms.
+    ratio : float
+        Axis ratio b/a.
+    angle : float
+        Direction of the long axis in radians from the x axis.
+    soft : float
+        Radius in pixels inside which seeing flattens the profile.
+    modulation : callable, optional
+        Factor of the light from the coordinates along both axes and the elliptical radius, all
+        in half-light radii.
+    """
+
+    place: np.ndarray
+    radius: float
+    index: float
+    surface: float
+    ratio: float = 1.0
+    angle: float = 0.0
+    soft: float = 1.0
+    modulation: Callable | None = None
+
+    def add_to(self, image):
+        """Add the light to an image (ny, nx) float32 in units of the sky's rms, in place."""
+        part = self._part(image.shape)
+        if any(cut.start >= cut.stop for cut in part):
+            return
+        along, across = self._coordinates(part)
+        soft = np.float32((self.soft / self.radius) ** 2)
+        r = np.sqrt(along**2 + across**2 + soft)
+        light = np.exp(np.float32(-self._slope) * (r ** np.float32(1 / self.index) - 1))
+        if self.modulation:
+            light *= self.modulation(along, across, r)
+        image[part] += np.float32(self.surface) * light
+
+    @property
+    def _slope(self):
+        """The constant that makes `radius` the half-light radius (Ciotti 1991, A&A 249, 99)."""
+        return gammaincinv(2 * self.index, 0.5)
+
+    def _part(self, shape):
+        """Rows and columns of an image in which the galaxy is not fainter than FAINTEST."""
+        steps = max(np.log(self.surface / FAINTEST), 0.0) / self._slope
+        reach = self.radius * (1 + steps) ** self.index
+        return tuple(
+            slice(max(int(centre - reach), 0), min(int(centre + reach) + 2, size))
+            for centre, size in zip(self.place, shape, strict=True)
+        )
+
+    def _coordinates(self, part):
+        """Distances along the long and the short axis in units of each, float32."""
+        y, x = (
+            (np.arange(cut.start, cut.stop) - centre).astype(np.float32) / np.float32(self.radius)
+            for cut, centre in zip(part, self.place, strict=True)
+        )
+        cosine, sine = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
+        y = y[:, None]
+        return cosine * x + sine * y, (cosine * y - sine * x) / np.float32(self.ratio)

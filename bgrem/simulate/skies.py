@@ -1,8 +1,15 @@
 """The smooth sky: what lies behind the sources and belongs to the background."""
 
+from functools import lru_cache
+
 import numpy as np
 
-__all__ = ["background_structure", "smooth_field", "texture_field"]
+from bgrem.simulate.training_sky import log_uniform, sometimes
+
+__all__ = ["background_structure", "draw_sky", "enlarged", "smooth_field", "texture_field"]
+
+NO_STRUCTURE = 0.15  # chance of a sky that is flat over the whole frame
+LUMP_GRID = 16  # px between the samples of lumps
 
 
 def smooth_field(shape, rng, *, waves=2.0):
@@ -123,3 +130,158 @@ def _ghost(shape, rng):
     outer = 0.5 * (1.0 - np.tanh((r - radius) / width))
     inner = 0.5 * (1.0 + np.tanh((r - hole) / width)) if hole > 0 else 1.0
     return outer * inner
+
+
+def draw_sky(rng, shape):
+    """Random sky of a whole frame in units of the sky's rms, (ny, nx) float32.
+
+    Each kind of sky in `SKIES` has its own chance to be absent and its own strength. The sky's
+    mean level is about 0.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    shape : tuple of int
+        (ny, nx) in pixels.
+    """
+    sky = np.zeros(shape, np.float32)
+    if rng.random() < NO_STRUCTURE:
+        return sky
+    for kind, (chance, weakest, strongest) in SKIES.items():
+        strength = sometimes(rng, chance, weakest, strongest)
+        if strength:
+            sky += np.float32(strength) * kind(shape, rng)
+    return sky
+
+
+def enlarged(coarse, shape):
+    """A coarse image by linear interpolation, its corners on those of the result, float32."""
+    rows, columns = (_linear_weights(*sizes) for sizes in zip(coarse.shape, shape, strict=True))
+    return rows @ np.asarray(coarse, np.float32) @ columns.T
+
+
+@lru_cache(maxsize=32)
+def _linear_weights(coarse, fine):
+    """Weights of the coarse samples in each pixel of a line, (fine, coarse) float32."""
+    place = np.linspace(0, coarse - 1, fine)
+    weights = 1.0 - np.abs(place[:, None] - np.arange(coarse))
+    return np.clip(weights, 0.0, None).astype(np.float32)
+
+
+def _bowl(shape, rng):
+    """Vignetting or moonlight: quadratic around a place in or near the frame, range 1."""
+    ny, nx = shape
+    y, x = np.ogrid[:ny, :nx]
+    centre_y, centre_x = rng.normal(0.5, 0.3, 2)
+    stretch = np.exp(rng.normal(0.0, 0.3))
+    bowl = stretch * (y / ny - centre_y) ** 2 + (x / nx - centre_x) ** 2 / stretch
+    bowl -= bowl.mean()
+    return (rng.choice([-1.0, 1.0]) * bowl / np.ptp(bowl)).astype(np.float32)
+
+
+def _lumps(shape, rng):
+    """Residuals of flat fields and scattered light, 100 to 500 px wide, unit deviation."""
+    smallest = log_uniform(rng, 100.0, 500.0)
+    slope = rng.uniform(2.0, 5.0)
+    # The field is periodic: half of what is drawn is left out.
+    drawn = [max(2 * size // LUMP_GRID, 8) for size in shape]
+    lumps = texture_field(drawn, rng, slope=slope, smallest=smallest / LUMP_GRID / 2)
+    lumps = lumps[: drawn[0] // 2, : drawn[1] // 2]
+    lumps = (lumps - lumps.mean()) / max(lumps.std(), 1e-6)
+    return enlarged(lumps, shape)
+
+
+def _corner_glow(shape, rng):
+    """Light of an amplifier in a corner, height 1."""
+    y, x = (np.arange(size, dtype=np.float32) for size in shape)
+    y, x = (axis[::-1] if rng.random() < 0.5 else axis for axis in (y, x))
+    width = np.float32(log_uniform(rng, 20.0, 250.0))
+    return np.exp(-np.hypot(y[:, None], x[None, :]) / width)
+
+
+def _glowing_sides(shape, rng):
+    """Light along two opposite edges, as in raw frames of some cameras, height 1."""
+    axis = rng.integers(2)
+    distance = np.arange(shape[axis], dtype=np.float32)
+    width = np.float32(log_uniform(rng, 3.0, 150.0))
+    weaker = np.float32(rng.uniform(0.2, 1.0))
+    profile = np.exp(-distance / width) + weaker * np.exp(-distance[::-1] / width)
+    profile = profile[::-1] if rng.random() < 0.5 else profile
+    return np.broadcast_to(profile[:, None] if axis == 0 else profile[None, :], shape)
+
+
+def _amplifiers(shape, rng):
+    """Levels of two or four amplifiers, unit deviation; the frame may be a cut-out."""
+    middle = [0.5, 0.5] if rng.random() < 0.6 else rng.uniform(0.1, 0.9, 2)
+    upper, right = (
+        (np.arange(size) >= part * size).astype(int)
+        for part, size in zip(middle, shape, strict=True)
+    )
+    levels = rng.standard_normal((2, 2)).astype(np.float32)
+    single = rng.integers(3)  # both axes, or one of them, divide the frame
+    upper, right = (upper * (single != 1), right * (single != 2))
+    out = levels[upper[:, None], right[None, :]]
+    return out - out.mean()
+
+
+def _random_fringes(shape, rng):
+    """Fringes of 15 to 120 px, amplitude 1."""
+    return _fringes(shape, rng, log_uniform(rng, 15.0, 120.0))
+
+
+def _dust_rings(shape, rng):
+    """Shadows of dust out of focus that the flat field did not remove, depth up to 1."""
+    out = np.zeros(shape, np.float32)
+    obscuration = rng.uniform(0.0, 0.6)
+    sign = rng.choice([-1.0, -1.0, 1.0])
+    for _ in range(1 + rng.poisson(4.0)):
+        radius = log_uniform(rng, 8.0, 80.0)
+        y, x = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+        part, r = _around(shape, y, x, 1.3 * radius)
+        soft = 0.06 * radius + 0.5
+        ring = np.tanh((radius - r) / soft)
+        if obscuration * radius > 2.0:
+            ring = np.minimum(ring, np.tanh((r - obscuration * radius) / soft))
+        out[part] += np.float32(sign * rng.uniform(0.2, 1.0)) * (0.5 + 0.5 * ring)
+    return out
+
+
+def _around(shape, y, x, reach):
+    """The part of an image within `reach` of a place, and the distances from it in there."""
+    rows, columns = (
+        slice(max(int(place - reach), 0), min(int(place + reach) + 2, size))
+        for place, size in zip((y, x), shape, strict=True)
+    )
+    down = np.arange(rows.start, rows.stop, dtype=np.float32) - np.float32(y)
+    along = np.arange(columns.start, columns.stop, dtype=np.float32) - np.float32(x)
+    return (rows, columns), np.hypot(down[:, None], along[None, :])
+
+
+def _star_outside(shape, rng):
+    """Scattered light of a star beyond an edge of the frame, height 1."""
+    ny, nx = shape
+    distance = log_uniform(rng, 10.0, 500.0)
+    y, x = rng.uniform(0, ny), rng.uniform(0, nx)
+    y, x = [(-distance, x), (ny + distance, x), (y, -distance), (y, nx + distance)][rng.integers(4)]
+    rows, columns = np.arange(ny, dtype=np.float32), np.arange(nx, dtype=np.float32)
+    r = np.hypot(rows[:, None] - np.float32(y), columns[None, :] - np.float32(x))
+    core = np.float32(log_uniform(rng, 10.0, 200.0))
+    glow = (1 + (r / core) ** 2) ** np.float32(-0.5 * rng.uniform(1.5, 3.5))
+    return glow / glow.max()
+
+
+#: Kinds of sky: the chance that a frame has it, and the range of its strength in sky rms.
+SKIES = {
+    _gradient: (0.6, 0.02, 25.0),
+    _bowl: (0.4, 0.02, 10.0),
+    smooth_field: (0.15, 0.02, 1.5),
+    _lumps: (0.45, 0.02, 1.0),
+    _edge_glow: (0.1, 0.1, 10.0),
+    _glowing_sides: (0.05, 0.1, 10.0),
+    _corner_glow: (0.08, 0.1, 10.0),
+    _amplifiers: (0.12, 0.02, 0.3),
+    _random_fringes: (0.1, 0.02, 0.3),
+    _dust_rings: (0.12, 0.02, 0.3),
+    _star_outside: (0.1, 0.1, 5.0),
+    _ghost: (0.12, 0.05, 2.0),
+}

@@ -96,7 +96,8 @@ sys.exit(main())
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is not kept")
-@pytest.mark.parametrize("limit", [400_000_000, 650_000_000])
+# With less the C library itself may end a process that starts threads, with more the image may fit.
+@pytest.mark.parametrize("limit", [650_000_000])
 def test_little_memory_is_reported_as_such(tmp_path, limit):
     rng = np.random.default_rng(1)
     path = tmp_path / "wide.fits"

@@ -99,13 +99,13 @@ def separate(
 
     image = standardise(data, bad, options.minpix, run)
     sky = measure_sky(image, bad, rms_map, options, box=model.card.box, run=run)
-    if rms_map is not None:
-        flag_low_weights(flags, image.pixels, sky)
-        unseen = count_unseen(flags)
-        bad = unseen_pixels(flags) if unseen else None
     noticed = flag_saturated(flags, data, saturate, SkyMap(sky, image.center, image.scale), run)
     if noticed:
         saturate = None
+    if rms_map is not None:
+        noticed += flag_low_weights(flags, image.pixels, sky)
+        unseen = count_unseen(flags)
+        bad = unseen_pixels(flags) if unseen else None
 
     if bad is not None:
         fill_bad_pixels(image.pixels, bad, sky.background, sky.unit, run)

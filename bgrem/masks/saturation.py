@@ -11,7 +11,7 @@ from bgrem.options import IN_MEMORY, Run
 
 __all__ = ["flag_saturated", "keep_saturated"]
 
-# A level within so many rms of the sky, or a map with more than this part of the image, cannot be meant.
+# A level less than NOISE_OF_SKY rms above the sky, or a map with more than LARGEST_PART of the image, is a mistake.
 NOISE_OF_SKY, LARGEST_PART = 5.0, 0.5
 
 

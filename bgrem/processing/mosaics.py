@@ -103,7 +103,7 @@ class _Levelled:
         if len(dead) == len(levels):
             raise ValueError(reason)
         for phase in dead:
-            for rows in row_strips((len(self._data[phase[0]]), 1)):
+            for rows in row_strips(_plane_shape(self._data.shape, phase)):
                 place = _in_the_mosaic(rows, phase)
                 self._flags[place] = self._flags[place] | np.uint8(NO_DATA)
         usual = next(level for level in levels if level is not None)
@@ -190,7 +190,7 @@ class _Levelled:
         light = self._run.empty(self._data.shape, np.float32)
         for i, phase in enumerate(phases):
             if phase in self.dead:
-                for rows in row_strips((len(self._data[phase[0]]), 1)):
+                for rows in row_strips(_plane_shape(self._data.shape, phase)):
                     light[_in_the_mosaic(rows, phase)] = 0
                 continue
             plane = separate(
@@ -308,13 +308,16 @@ def _plane(values, phase: Phase, run: Run):
     if not np.ndim(values):
         return values
     values = as_rows(values)
-    shape = tuple(
-        -(-(n - part.start) // part.step) for n, part in zip(values.shape, phase, strict=True)
-    )
-    plane = run.empty(shape, values.dtype)
-    for rows in row_strips(shape):
+    plane = run.empty(_plane_shape(values.shape, phase), values.dtype)
+    for rows in row_strips(plane.shape):
         plane[rows] = values[_in_the_mosaic(rows, phase)]
     return plane
+
+
+def _plane_shape(shape: tuple[int, int], phase: Phase) -> tuple[int, int]:
+    """Rows and columns of the pixels of one position in the cell."""
+    rows, columns = (-(-(n - p.start) // p.step) for n, p in zip(shape, phase, strict=True))
+    return rows, columns
 
 
 def _interleaved(

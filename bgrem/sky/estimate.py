@@ -53,6 +53,7 @@ def center_and_scale(
         if _is_solid(rest) and median_and_deviation(values[rest])[1] > 0:
             return median_and_deviation(values[rest])
         scale = clipped_mean(values[good], _one_count(values, good))[1]
+        scale = scale or float(np.std(values[good]))
     if not scale > 0:
         raise ValueError("the image is constant")
     return center, scale
@@ -176,7 +177,8 @@ def _measure(
     if first is not None:
         level += first.background_mesh
     area = seen * np.outer(np.diff(down), np.diff(across))
-    if step and np.median(area * (spread / step) ** 2) < FEWEST_COUNTS:
+    pooled = step > 0 and np.median(area * (spread / step) ** 2) < FEWEST_COUNTS
+    if pooled:
         level[:], spread[:] = _pooled(level, spread, area)
     # Where hardly any cell shows enough sky, the best fifth of the cells is used.
     good = (seen >= min(MINIMUM_GOOD, np.quantile(seen, 0.8))) & (seen > 0) & (spread > 0)
@@ -185,7 +187,9 @@ def _measure(
     level, spread = (_median_filter(fill_cells(values, good)) for values in (level, spread))
     spread = np.maximum(spread, 1e-3 * np.median(spread[spread > 0]))
     level, spread = level.astype(np.float32), spread.astype(np.float32)
-    return Mesh(level, spread, box, (ny, nx), step, (1 - seen).astype(np.float32))
+    # In a pooled mesh what the network adds to all pixels is more than the sky: no cell is corrected later.
+    hidden = None if pooled else (1 - seen).astype(np.float32)
+    return Mesh(level, spread, box, (ny, nx), step, hidden)
 
 
 def _pooled(level: np.ndarray, spread: np.ndarray, area: np.ndarray) -> tuple[float, float]:

@@ -81,8 +81,8 @@ class SecondLook:
     def corrected(self) -> Mesh:
         """The mesh with its level corrected, in each cell or by the cells around it."""
         mesh = self._mesh
-        if mesh.hidden is None or mesh.unit is not mesh.rms:
-            return mesh  # of few counts: what the network adds everywhere is more than the sky
+        if mesh.hidden is None:
+            return mesh
         area = np.outer(np.diff(self._down), np.diff(self._across))
         seen = self._number >= LEAST_SEEN / self._every * area
         if not seen.any():

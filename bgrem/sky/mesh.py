@@ -32,7 +32,8 @@ class Mesh:
     step : float
         Distance of the values that the image can take; 0 if they are continuous.
     hidden : `~numpy.ndarray`, optional
-        Fraction of each cell that bad pixels and objects cover, same shape as ``rms_mesh``.
+        Fraction of each cell that bad pixels and objects cover, same shape as ``rms_mesh``. None where
+        the cells did not measure a level each.
     rms_map : Rows, optional
         Standard deviation of the noise of each pixel, float32 of shape (ny, nx), above 0. It takes
         precedence over ``rms_mesh``.

@@ -12,7 +12,7 @@ import numpy as np
 from bgrem.arrays.filters import maximum_filter, median_filter
 from bgrem.arrays.rows import Computed, Rows, as_rows
 from bgrem.arrays.tiling import row_strips
-from bgrem.masks.flags import NO_DATA
+from bgrem.masks.flags import NO_DATA, UNSEEN
 from bgrem.options import IN_MEMORY, Run
 from bgrem.sky.estimate import fill_cells
 from bgrem.sky.mesh import Mesh, cell_edges
@@ -29,6 +29,7 @@ LARGEST_RATIO = 1e4
 # PHOTONS times its rms: then the map holds the noise of that light. Below the other ratio, its rms is raised to
 # it: no pixel is so much better than those around it.
 UNRELIABLE, SMALLEST_RATIO, PHOTONS = 5.0, 0.1, 10.0
+NOTABLE_LOSS = 0.01  # part of the pixels without data by their rms from which on a user is warned
 # Side of a cell in pixels, 3 x 3 of which are around a pixel, and the pixels of it that are looked at, along an axis.
 CELL, CELL_SAMPLES = 96, 24
 # From pixels of sources brighter than this, in sky rms, if there are as many as this, is determined whether
@@ -89,7 +90,7 @@ def unreliable_pixels(rms: np.ndarray) -> Rows:
     return Computed(rms.shape, bool, lambda rows: rms[rows] > UNRELIABLE * around[rows])
 
 
-def flag_low_weights(flags: np.ndarray, x: Rows, mesh: Mesh) -> None:
+def flag_low_weights(flags: np.ndarray, x: Rows, mesh: Mesh) -> list[str]:
     """Flag pixels as without data, in place, whose rms is far above that around and that hold no light beside it.
 
     In units of such an rms a star that they cut would have a hole.
@@ -102,14 +103,27 @@ def flag_low_weights(flags: np.ndarray, x: Rows, mesh: Mesh) -> None:
         Image of that shape, in the units of the mesh.
     mesh : `~bgrem.sky.mesh.Mesh`
         With the rms map of the weights.
+
+    Returns
+    -------
+    list of str
+        What a user must know: a sentence where a notable part of the pixels was flagged.
     """
-    around = _rms_around(mesh.rms, "rms")
+    around, count = _rms_around(mesh.rms, "rms"), 0
     for rows in row_strips(flags.shape):
         rms = mesh.rms[rows]
         low = rms > UNRELIABLE * around[rows]
         if low.any():
             low &= x[rows] - mesh.background[rows] < PHOTONS * rms
+            low &= flags[rows] & UNSEEN == 0
             flags[rows] = flags[rows] | low.view(np.uint8) * np.uint8(NO_DATA)
+            count += np.count_nonzero(low)
+    part = count / flags.size
+    if part < NOTABLE_LOSS:
+        return []
+    return [
+        f"{part:.0%} of the pixels are without data: their rms is above {UNRELIABLE:g} times that around"
+    ]
 
 
 def _rms_around(weight: Rows, kind: str) -> Rows:

@@ -1,4 +1,4 @@
-"""Whole frames hold what a sky network must tell apart, each in its own plane."""
+"""Whole frames hold what a sky network must distinguish, each in its own plane."""
 
 import dataclasses
 

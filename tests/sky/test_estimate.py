@@ -344,3 +344,9 @@ def test_an_image_in_a_filled_frame_is_no_map_of_counts(toy_model):
     parts = separate(data, model=toy_model)
     assert np.median(parts.rms[350:430, 300:380]) == pytest.approx(8, rel=0.15)
     assert np.median(parts.background[350:430, 300:380]) == pytest.approx(500, abs=4)
+
+
+def test_two_values_are_no_constant_image():
+    data = np.zeros((96, 96))
+    data[10:42, 10:42] = 7.0
+    assert center_and_scale(data)[1] > 0

@@ -168,3 +168,10 @@ def test_the_level_of_nearly_empty_maps_is_their_mean(toy_model):
     counts = np.random.default_rng(3).poisson(1e-3, (300, 300))
     level = separate(counts, model=toy_model).provenance.level
     assert level == pytest.approx(counts.mean(), rel=0.15)
+
+
+def test_weighted_integers_have_a_second_look(toy_model):
+    counts = np.random.default_rng(4).poisson(9, (300, 300)).astype(np.int16)
+    parts = separate(counts, weight=np.ones(counts.shape), model=toy_model)
+    without = separate(counts, model=toy_model)
+    np.testing.assert_allclose(parts.background, without.background, atol=0.05)

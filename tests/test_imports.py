@@ -16,9 +16,9 @@ PACKAGE = ROOT / "bgrem"
 
 # From the ground up. What stands in a tier imports from the tiers before it, and a folder from itself.
 TIERS = (
-    {"arrays", "names"},
+    {"arrays"},
     {"options"},
-    {"masks"},
+    {"masks", "storage"},
     {"sky", "detection", "io"},
     {"network", "simulate"},
     {"inference"},
@@ -35,7 +35,7 @@ TIERS = (
 TIER = {name: number for number, names in enumerate(TIERS) for name in names}
 # Folders of people who train and measure: there the heavy packages may come at once.
 WORKSHOP = {"network", "simulate", "evaluate", "train"}
-MODULE_LINES, FOLDER_MODULES, TOP_ENTRIES = 400, 13, 25
+MODULE_LINES, FOLDER_MODULES, TOP_ENTRIES = 400, 12, 24
 FUNCTION_LINES, PARAMETERS, BOUND = 60, 8, {"self", "cls"}
 # Functions that need more, and why.
 LONG = {
@@ -131,7 +131,7 @@ def test_the_house_is_small():
     shown = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
     assert len(shown) <= TOP_ENTRIES
     for folder in filter(Path.is_dir, shown):
-        assert len(set(folder.glob("*.py")) - {folder / "__init__.py"}) <= FOLDER_MODULES, folder
+        assert len(list(folder.glob("*.py"))) <= FOLDER_MODULES, folder
 
 
 @by_module()

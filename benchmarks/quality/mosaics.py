@@ -18,8 +18,8 @@ from report_card import add_seed, finish, make_parser, model_of, show_progress, 
 
 from bgrem.background import separate
 from bgrem.detection.psf import GAUSSIAN_FWHM
-from bgrem.processing.mosaic_sky import phases_of
 from bgrem.processing.mosaics import separate_mosaic
+from bgrem.sky.mosaic_sky import phases_of
 
 PATTERNS = {
     "X-Trans": ("GGRGGB", "GGBGGR", "BRGRBG", "GGBGGR", "GGRGGB", "RBGBRG"),

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 from astropy.io import fits
 
-from bgrem.io.hdus import ones_complement_sum, words_of
+from bgrem.storage.hdus import ones_complement_sum, words_of
 
 __all__ = ["mutated"]
 

@@ -17,12 +17,12 @@ from mutations import mutated
 
 from bgrem.arrays.rows import MEMORY
 from bgrem.inference.model import load_model
-from bgrem.io.hdus import find_units, ones_complement_sum, words_of
-from bgrem.io.opening import read_contents
 from bgrem.io.reading import FitsError, read_image
 from bgrem.io.restore import undo
 from bgrem.processing.files import process_files
 from bgrem.processing.outcome import Failure
+from bgrem.storage.hdus import find_units, ones_complement_sum, words_of
+from bgrem.storage.opening import read_contents
 
 __all__ = ["broken_file", "judged", "work"]
 

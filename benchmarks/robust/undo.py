@@ -15,11 +15,11 @@ import numpy as np
 from bgrem import undo
 from bgrem.arrays.rows import MEMORY
 from bgrem.evaluate.tables import text_table
-from bgrem.io.cards import Cards
-from bgrem.io.opening import read_contents
 from bgrem.io.reading import read_image, sibling, stored_pixels
-from bgrem.io.tile_compression import TILE_CARDS
 from bgrem.processing.files import process_file
+from bgrem.storage.cards import Cards
+from bgrem.storage.opening import read_contents
+from bgrem.storage.tile_compression import TILE_CARDS
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from command import command_parser, model_of

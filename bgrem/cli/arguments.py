@@ -12,7 +12,7 @@ from functools import partial
 from typing import NoReturn
 
 from bgrem import __version__
-from bgrem.names import visible_text
+from bgrem.storage.names import visible_text
 
 __all__ = [
     "Parser", "add_common_options", "complain", "file_name", "integer_from", "number_from",

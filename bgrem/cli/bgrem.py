@@ -19,7 +19,7 @@ from bgrem.cli.arguments import (
     positive_number,
     run_command,
 )
-from bgrem.names import visible_text
+from bgrem.storage.names import visible_text
 
 EXAMPLES = """\
 examples:

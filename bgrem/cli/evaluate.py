@@ -15,7 +15,7 @@ from bgrem.cli.arguments import (
     run_command,
     sentence,
 )
-from bgrem.names import visible_text
+from bgrem.storage.names import visible_text
 
 PROGRAM = "bgrem-evaluate"
 

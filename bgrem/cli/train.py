@@ -17,7 +17,7 @@ from bgrem.cli.arguments import (
     number_from,
     run_command,
 )
-from bgrem.names import visible_text
+from bgrem.storage.names import visible_text
 
 EXAMPLES = """\
 examples:

@@ -12,7 +12,7 @@ from bgrem.cli.arguments import (
     run_command,
     sentence,
 )
-from bgrem.names import visible_text
+from bgrem.storage.names import visible_text
 
 EPILOG = """\
 FILE must contain the planes of `bgrem --save background,noise`. Integer images are restored bit for

@@ -16,7 +16,7 @@ from bgrem.evaluate.bootstrap import block_weights, compare, depth_gain, interva
 from bgrem.evaluate.froc import FALSE_RATES, Froc, froc
 from bgrem.evaluate.methods import BGREM, MATCHED_FILTER, SCANNED, SEXTRACTOR
 from bgrem.evaluate.tables import write_json
-from bgrem.names import home_path
+from bgrem.storage.names import home_path
 
 __all__ = ["LOWEST_RATE", "Report", "evaluate_frames", "headline", "pooled_rows"]
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from bgrem.names import home_path
+from bgrem.storage.names import home_path
 
 __all__ = ["plain", "text_table", "write_json"]
 

@@ -1,1 +1,1 @@
-"""FITS files: read, written again and restored."""
+"""Images of FITS files: read, written again and restored."""

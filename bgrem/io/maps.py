@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from bgrem.arrays.rows import MEMORY, Memory, as_rows, worked_out
-from bgrem.io.hdus import lengths
 from bgrem.io.reading import FitsError, FitsImage, as_planes, is_fits_name, read_image
-from bgrem.names import named_hdu
+from bgrem.storage.hdus import lengths
+from bgrem.storage.names import named_hdu
 
 __all__ = ["GivenMaps", "bits_set", "maps_for", "parse_bits", "read_map", "saturation_level"]
 

@@ -1,6 +1,6 @@
 """Read an image of a FITS file, its header, and the positions of all other HDUs.
 
-`bgrem.io.hdus` finds the header-data units and `bgrem.io.writing` writes the file again. astropy
+`bgrem.storage.hdus` finds the header-data units and `bgrem.io.writing` writes the file again. astropy
 reads the headers and the tile-compressed images.
 """
 
@@ -17,12 +17,12 @@ from astropy.io import fits
 
 from bgrem.arrays.rows import MEMORY, Derived, Memory, Stored
 from bgrem.arrays.tiling import row_strips
-from bgrem.io.cards import LenientHeader, unreadable
-from bgrem.io.hdus import CHUNK_PIXELS, Unit, choose_unit, find_units, sum_matches
-from bgrem.io.opening import FitsError, header_faults, read_contents
 from bgrem.io.scales import ASINH_NOTE, asinh_scale
-from bgrem.io.tile_compression import decompress_tiles
-from bgrem.names import named_hdu
+from bgrem.storage.cards import LenientHeader, unreadable
+from bgrem.storage.hdus import CHUNK_PIXELS, Unit, choose_unit, find_units, sum_matches
+from bgrem.storage.names import named_hdu
+from bgrem.storage.opening import FitsError, header_faults, read_contents
+from bgrem.storage.tile_compression import decompress_tiles
 
 __all__ = [
     "FitsError", "FitsImage", "as_planes", "image_hdus", "is_fits_name", "read_image", "sibling",
@@ -48,7 +48,7 @@ class FitsImage:
     header : astropy.io.fits.Header
     notes : tuple of str
         Decisions and warnings of the reader.
-    units : tuple of `~bgrem.io.hdus.Unit`
+    units : tuple of `~bgrem.storage.hdus.Unit`
         The positions of the HDUs of the file.
     contents : bytes or mmap
         The file's bytes, uncompressed.

@@ -14,9 +14,6 @@ import numpy as np
 from astropy.io import fits
 
 from bgrem.arrays.tiling import row_strips
-from bgrem.io.cards import parsed_header
-from bgrem.io.hdus import CHUNK_PIXELS, sum_matches
-from bgrem.io.opening import header_faults, sentence
 from bgrem.io.reading import (
     FitsError,
     FitsImage,
@@ -29,7 +26,10 @@ from bgrem.io.reading import (
 from bgrem.io.scales import asinh_scale
 from bgrem.io.undo_table import UNDO_TABLE, Kept, LostPixels, read_undo_table
 from bgrem.io.writing import write_restored
-from bgrem.names import home_path
+from bgrem.storage.cards import parsed_header
+from bgrem.storage.hdus import CHUNK_PIXELS, sum_matches
+from bgrem.storage.names import home_path
+from bgrem.storage.opening import header_faults, sentence
 
 __all__ = ["UNDO_PLANES", "lost_pixels", "restored_path", "undo"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bgrem.io.opening import FitsError
+from bgrem.storage.opening import FitsError
 
 __all__ = ["ASINH_NOTE", "SCALE_CARDS", "AsinhScale", "asinh_scale", "check_linear"]
 

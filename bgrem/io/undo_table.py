@@ -9,8 +9,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from astropy.io import fits
 
-from bgrem.io.cards import Cards
-from bgrem.io.hdus import CHUNK_PIXELS, Unit, checked_header, ones_complement_sum, padded, words_of
+from bgrem.storage.cards import Cards
+from bgrem.storage.hdus import (
+    CHUNK_PIXELS,
+    Unit,
+    checked_header,
+    ones_complement_sum,
+    padded,
+    words_of,
+)
 
 __all__ = ["UNDO_TABLE", "Kept", "LostPixels", "read_undo_table", "write_undo_table"]
 

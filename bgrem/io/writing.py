@@ -19,8 +19,11 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from bgrem.arrays.tiling import row_strips
-from bgrem.io.cards import Cards
-from bgrem.io.hdus import (
+from bgrem.io.reading import FitsImage
+from bgrem.io.scales import SCALE_CARDS
+from bgrem.io.undo_table import UNDO_TABLE, Kept, LostPixels, write_undo_table
+from bgrem.storage.cards import Cards
+from bgrem.storage.hdus import (
     CHUNK_PIXELS,
     Unit,
     checked_header,
@@ -31,12 +34,9 @@ from bgrem.io.hdus import (
     padded,
     words_of,
 )
-from bgrem.io.opening import FitsError
-from bgrem.io.reading import FitsImage
-from bgrem.io.scales import SCALE_CARDS
-from bgrem.io.temporary import replacing
-from bgrem.io.tile_compression import TILE_CARDS, tiles_head, write_tiles
-from bgrem.io.undo_table import UNDO_TABLE, Kept, LostPixels, write_undo_table
+from bgrem.storage.opening import FitsError
+from bgrem.storage.temporary import replacing
+from bgrem.storage.tile_compression import TILE_CARDS, tiles_head, write_tiles
 
 __all__ = ["Product", "write_mosaic", "write_restored"]
 

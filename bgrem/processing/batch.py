@@ -6,11 +6,11 @@ from pathlib import Path
 
 from bgrem import __version__
 from bgrem.inference.model import Model, load_model
-from bgrem.io.temporary import remove_leftovers
 from bgrem.processing.journal import Journal, fingerprint
 from bgrem.processing.outcome import Failure, Result, record, restored
 from bgrem.processing.paths import check_output, expanded_paths, output_path
 from bgrem.processing.workers import process_locally
+from bgrem.storage.temporary import remove_leftovers
 
 __all__ = ["process_batch"]
 

@@ -14,11 +14,11 @@ import numpy as np
 from bgrem.background import separate
 from bgrem.inference.engines import cores
 from bgrem.inference.model import Model, load_model
-from bgrem.names import home_path
 from bgrem.options import MAPS
 from bgrem.processing.files import process_files
 from bgrem.processing.journal import named_file
 from bgrem.processing.outcome import Failure, Result
+from bgrem.storage.names import home_path
 
 __all__ = ["map_blocks", "process_on_cluster"]
 

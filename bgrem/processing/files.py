@@ -20,11 +20,9 @@ from bgrem.inference.memory import check_limit
 from bgrem.inference.model import Model, load_model
 from bgrem.io.companions import with_companions
 from bgrem.io.maps import GivenMaps, maps_for
-from bgrem.io.opening import header_faults
 from bgrem.io.reading import FitsError, FitsImage, as_planes, read_image, sibling
 from bgrem.io.scales import check_linear
 from bgrem.io.writing import Product, write_mosaic
-from bgrem.names import home_path, named_hdu, visible_text
 from bgrem.options import MAPS, Options, Run
 from bgrem.processing.filter_arrays import BAYER_CELL, mosaic_cell
 from bgrem.processing.mosaics import BAYER, separate_mosaic
@@ -41,6 +39,8 @@ from bgrem.processing.products import SAVED_PLANES, product_of, separate_planes
 from bgrem.processing.provenance import warnings_of
 from bgrem.report.pages import Pages
 from bgrem.separation import Provenance, Separation
+from bgrem.storage.names import home_path, named_hdu, visible_text
+from bgrem.storage.opening import header_faults
 
 __all__ = ["FileOptions", "process_file", "process_files"]
 

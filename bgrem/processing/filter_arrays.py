@@ -13,10 +13,10 @@ import numpy as np
 from bgrem.arrays.statistics import SIGMA_PER_MAD
 from bgrem.io.reading import as_planes
 from bgrem.options import SMALLEST_IMAGE
+from bgrem.sky.mosaic_sky import Cell
 
-__all__ = ["BAYER_CELL", "Cell", "mosaic_cell"]
+__all__ = ["BAYER_CELL", "mosaic_cell"]
 
-Cell = tuple[int, int]  # rows and columns
 BAYER_CELL = (2, 2)
 SIDES = (2, 3, 4, 6, 8)  # pixels, of cells that are looked for in the pixels
 # Cards in which programs of cameras name the colours of the cell, row by row.

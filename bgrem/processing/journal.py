@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from bgrem.names import named_hdu
+from bgrem.storage.names import named_hdu
 
 __all__ = ["Journal", "fingerprint", "named_file"]
 

@@ -18,9 +18,9 @@ from bgrem.detection.frame import measure_frame
 from bgrem.masks.flags import MASKED, NO_DATA, SATURATED, UNSEEN, flag_pixels, unseen_pixels
 from bgrem.masks.saturation import flag_saturated
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
-from bgrem.processing.filter_arrays import BAYER_CELL, Cell
-from bgrem.processing.mosaic_sky import MosaicSky, Phase, phases_of
+from bgrem.processing.filter_arrays import BAYER_CELL
 from bgrem.separation import Provenance, Separation
+from bgrem.sky.mosaic_sky import Cell, MosaicSky, Phase, phases_of
 from bgrem.sky.standard import SkyMap, measure_sky, standardise
 from bgrem.sky.weights import rms_of_weight
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bgrem.io.reading import is_fits_name
-from bgrem.names import home_path, visible_text
+from bgrem.storage.names import home_path, visible_text
 
 __all__ = ["Failure", "Log", "Result", "record", "restored"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bgrem.io.companions import map_hdus
 from bgrem.io.reading import FitsError, FitsImage, image_hdus, is_fits_name, sibling
-from bgrem.names import home_path, named_hdu
 from bgrem.processing.outcome import Failure
+from bgrem.storage.names import home_path, named_hdu
 
 __all__ = [
     "check_output", "existing_folder", "expanded_paths", "first_picture", "output_path", "pictures_of",

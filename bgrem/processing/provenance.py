@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from bgrem.names import visible_text
 from bgrem.separation import Provenance
+from bgrem.storage.names import visible_text
 
 __all__ = ["LeftAlone", "PlaneFacts", "provenance_cards", "provenance_history", "warnings_of"]
 

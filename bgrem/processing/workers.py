@@ -17,10 +17,10 @@ from pathlib import Path
 
 from bgrem.inference.engines import EngineWarning, cores
 from bgrem.inference.model import Model, ModelError, load_model
-from bgrem.io.temporary import remove_leftovers
 from bgrem.processing.files import process_files
 from bgrem.processing.outcome import Failure, Result
 from bgrem.processing.paths import output_path
+from bgrem.storage.temporary import remove_leftovers
 
 __all__ = ["process_locally"]
 

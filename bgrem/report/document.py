@@ -15,11 +15,11 @@ from bgrem.arrays.rows import Computed, Derived, Rows
 from bgrem.arrays.statistics import SIGMA_PER_MAD
 from bgrem.arrays.tiling import row_strips
 from bgrem.masks.flags import MASKED, NOT_FINITE
-from bgrem.names import visible_text
 from bgrem.report.census import Census, take_census
 from bgrem.report.charts import flux_chart, noise_chart
 from bgrem.report.pictures import AsinhCodes, averaged, block_factor, png, stretched
 from bgrem.separation import Separation
+from bgrem.storage.names import visible_text
 
 __all__ = ["image_page", "index_page", "templates"]
 

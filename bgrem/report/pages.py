@@ -6,9 +6,9 @@ from pathlib import Path
 
 from bgrem.arrays.rows import Derived
 from bgrem.io.reading import FitsError
-from bgrem.io.temporary import remove_orphans, temporary_path
 from bgrem.report.pictures import averaged, before_after, block_factor
 from bgrem.separation import Separation
+from bgrem.storage.temporary import remove_orphans, temporary_path
 
 # `bgrem.report.document` is imported where it is used: its import takes as long as the sky of an
 # image, and most images get no page.

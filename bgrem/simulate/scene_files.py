@@ -11,10 +11,10 @@ import numpy as np
 from astropy.io import fits
 
 from bgrem import __version__
-from bgrem.names import home_path
 from bgrem.simulate.drawing import draw
 from bgrem.simulate.scene import Scene
 from bgrem.simulate.training_sky import random_scene
+from bgrem.storage.names import home_path
 
 __all__ = ["draw_numbered", "load_scene", "read_scene", "sky_to_hdus", "write_sky"]
 

@@ -7,8 +7,8 @@ import tomllib
 from dataclasses import asdict, dataclass, field
 
 from bgrem.inference.model import INCLUDED
-from bgrem.names import home_path
 from bgrem.network.unet import NetworkConfig
+from bgrem.storage.names import home_path
 
 __all__ = ["EXTENDABLE", "LABELS", "TrainingConfig", "fine_tuning_config", "load_config"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bgrem.names import home_path
 from bgrem.network.unet import AttentionUNet
+from bgrem.storage.names import home_path
 from bgrem.train.config import EXTENDABLE, LABELS
 from bgrem.train.export import export
 from bgrem.train.losses import losses

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skies import flat_sky, white_noise
 
-from bgrem.io.hdus import _encoded, ones_complement_sum
 from bgrem.io.reading import FitsError, as_planes, is_fits_name, read_image
 from bgrem.io.writing import Product, write_mosaic
+from bgrem.storage.hdus import _encoded, ones_complement_sum
 
 SHAPE = (31, 43)
 WCS = {

@@ -19,10 +19,10 @@ from skies import flat_sky
 
 import bgrem
 from bgrem.cli.undo import main
-from bgrem.io.hdus import ones_complement_sum, words_of
 from bgrem.io.reading import FitsError, read_image
 from bgrem.io.restore import restored_path, undo
 from bgrem.processing.files import process_file
+from bgrem.storage.hdus import ones_complement_sum, words_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (40, 50)

@@ -14,8 +14,8 @@ from bgrem.io.restore import undo
 from bgrem.options import Options, Run
 from bgrem.processing.files import process_file
 from bgrem.processing.filter_arrays import mosaic_cell
-from bgrem.processing.mosaic_sky import phases_of
 from bgrem.processing.mosaics import separate_mosaic
+from bgrem.sky.mosaic_sky import phases_of
 
 BAYER = ("RG", "GB")
 X_TRANS = ("GGRGGB", "GGBGGR", "BRGRBG", "GGBGGR", "GGRGGB", "RBGBRG")

@@ -19,8 +19,8 @@ from astropy.io import fits
 
 from bgrem.arrays.rows import Memory, Scratch
 from bgrem.arrays.tiling import row_strips
-from bgrem.io.cards import PRINTABLE, Cards
-from bgrem.io.hdus import (
+from bgrem.storage.cards import PRINTABLE, Cards
+from bgrem.storage.hdus import (
     CHUNK_PIXELS,
     Unit,
     checked_header,
@@ -31,8 +31,8 @@ from bgrem.io.hdus import (
     sum_matches,
     words_of,
 )
-from bgrem.io.opening import FitsError, sentence
-from bgrem.io.tile_checks import check_tiles
+from bgrem.storage.opening import FitsError, sentence
+from bgrem.storage.tile_checks import check_tiles
 
 __all__ = ["TILE_CARDS", "decompress_tiles", "send_strips", "tiles_head", "write_tiles"]
 

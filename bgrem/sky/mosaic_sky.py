@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bgrem.arrays.rows import Computed, Rows
-from bgrem.processing.filter_arrays import Cell
 from bgrem.sky.standard import SkyMap
 
-__all__ = ["MosaicSky", "Phase", "phases_of"]
+__all__ = ["Cell", "MosaicSky", "Phase", "phases_of"]
 
+Cell = tuple[int, int]  # rows and columns
 Phase = tuple[slice, slice]
 
 

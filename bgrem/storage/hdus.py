@@ -17,8 +17,15 @@ import numpy as np
 from astropy.io import fits
 
 from bgrem.arrays.rows import release
-from bgrem.io.cards import FITS_BLOCK, Cards, ends_cleanly, header_end, parsed_header, unreadable
-from bgrem.io.opening import FitsError, advice, sentence
+from bgrem.storage.cards import (
+    FITS_BLOCK,
+    Cards,
+    ends_cleanly,
+    header_end,
+    parsed_header,
+    unreadable,
+)
+from bgrem.storage.opening import FitsError, advice, sentence
 
 __all__ = [
     "CHUNK_PIXELS", "Unit", "checked_header", "choose_unit", "copy_bytes", "copy_unit", "data_sum",

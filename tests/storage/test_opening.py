@@ -2,8 +2,8 @@
 
 import pytest
 
-from bgrem.io.opening import advice
 from bgrem.io.reading import FitsError, read_image
+from bgrem.storage.opening import advice
 
 FILES = {
     "a.png": (b"\x89PNG\r\n\x1a\n", "a PNG picture"),

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from bgrem.io.opening import FitsError
+from bgrem.storage.opening import FitsError
 
 __all__ = ["remove_leftovers", "remove_orphans", "replacing", "temporary_path"]
 

@@ -9,11 +9,11 @@ import pytest
 from astropy.io import fits
 
 from bgrem.arrays.rows import MEMORY, Scratch
-from bgrem.io import tile_compression
-from bgrem.io.hdus import find_units
+from bgrem.storage import tile_compression
 from bgrem.io.reading import FitsError, read_image
-from bgrem.io.tile_checks import check_tiles
 from bgrem.processing.files import process_files
+from bgrem.storage.hdus import find_units
+from bgrem.storage.tile_checks import check_tiles
 
 CODECS = ("RICE_1", "GZIP_1", "GZIP_2", "PLIO_1", "HCOMPRESS_1")
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bgrem.io.temporary import _machine, remove_leftovers, remove_orphans, temporary_path
+from bgrem.storage.temporary import _machine, remove_leftovers, remove_orphans, temporary_path
 
 
 def test_the_temporary_name_keeps_folder_and_suffix(tmp_path):
@@ -42,7 +42,7 @@ def test_a_killed_command_leaves_nothing_after_the_next(night, toy_model_path, t
 
 def test_files_of_ended_processes_are_removed(tmp_path):
     path = tmp_path / "a.fits"
-    code = f"from bgrem.io.temporary import temporary_path as t; print(t(__import__('pathlib').Path({str(path)!r})))"
+    code = f"from bgrem.storage.temporary import temporary_path as t; print(t(__import__('pathlib').Path({str(path)!r})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     orphan, own = Path(done.stdout.strip()), temporary_path(path)
     elsewhere = own.with_name(own.name.replace(_machine(), "0" * 6))

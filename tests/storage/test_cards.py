@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_files import ODD_CARDS, card, head, header_bytes, odd_files, plain
 
-from bgrem.io.cards import Cards, header_end, parsed_header
+from bgrem.storage.cards import Cards, header_end, parsed_header
 
 pytestmark = pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyWarning")
 ANY_CARD = st.binary(min_size=80, max_size=80).filter(lambda text: text[:3] != b"END")

@@ -18,9 +18,9 @@ from bgrem.cli.undo import main as undo_main
 from bgrem.inference.model import load_model
 from bgrem.io.maps import maps_for
 from bgrem.io.reading import FitsError, read_image
-from bgrem.names import home_path, named_hdu, visible_text
 from bgrem.processing.batch import process_batch
 from bgrem.processing.files import process_files
+from bgrem.storage.names import home_path, named_hdu, visible_text
 
 SHAPE = (48, 64)
 HOSTILE = "a\x1b[31m\n\r\t\x07<script>alert(1)</script>&\"'\u202egnp\u2066\x7f\x9b.fits"

@@ -11,7 +11,7 @@ from functools import reduce
 import numpy as np
 from astropy.io import fits
 
-from bgrem.io.hdus import Unit
+from bgrem.storage.hdus import Unit
 
 __all__ = ["check_tiles"]
 

@@ -20,10 +20,10 @@ from bgrem.masks.flags import count_unseen, flag_pixels, unseen_pixels
 from bgrem.masks.saturation import flag_saturated, keep_saturated
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
 from bgrem.separation import Parts, Provenance, Separation
-from bgrem.sky.level import SecondLook
-from bgrem.sky.objects import absorbed_light
+from bgrem.sky.measured import Sky
 from bgrem.sky.standard import SkyMap, measure_sky, standardise
 from bgrem.sky.weights import flag_low_weights, rms_of_weight
+from bgrem.sky.wide import WideLight
 
 __all__ = ["ModelLike", "separate"]
 
@@ -72,7 +72,8 @@ def separate(
         How the work is done.
     **changes
         Values of the options, which take precedence over those of ``options``: ``steps``,
-        ``norm``, ``minpix``, ``fwhm``, ``box``, ``tile``, ``maps``, ``calibrated``.
+        ``norm``, ``minpix``, ``fwhm``, ``sky``, ``extended``, ``box``, ``tile``, ``maps``,
+        ``calibrated``.
 
     Returns
     -------
@@ -98,38 +99,40 @@ def separate(
     bad = unseen_pixels(flags) if unseen else None
 
     image = standardise(data, bad, options.minpix, run)
-    sky = measure_sky(image, bad, rms_map, options, box=model.card.box, run=run)
+    sky = measure_sky(image, bad, rms_map, options, box=model.card.box, network=model.sky, run=run)
     noticed = flag_saturated(flags, data, saturate, SkyMap(sky, image.center, image.scale), run)
     if noticed:
         saturate = None
     if rms_map is not None:
-        noticed += flag_low_weights(flags, image.pixels, sky)
+        noticed += flag_low_weights(flags, image.pixels, sky.local)
         unseen = count_unseen(flags)
         bad = unseen_pixels(flags) if unseen else None
 
+    local = sky.local
     if bad is not None:
-        fill_bad_pixels(image.pixels, bad, sky.background, sky.unit, run)
+        fill_bad_pixels(image.pixels, bad, local.background, local.unit, run)
 
     def in_units(rows: slice) -> np.ndarray:
-        return (image.pixels[rows] - sky.background[rows]) / sky.unit[rows]
+        return (image.pixels[rows] - local.background[rows]) / local.unit[rows]
 
     x = Computed(data.shape, np.float32, in_units, keep=True)
-    frame = measure_frame(x, bad, step=sky.quantisation, fwhm=options.fwhm)
+    frame = measure_frame(x, bad, step=local.quantisation, fwhm=options.fwhm)
     vector, unlike = frame_vector(frame, model.card)
 
     parts = Parts(denoiser.channels, image.pixels, flags, model.card, options, _dtype(data), run)
-    second_look, lost_light = SecondLook(sky), LostLight(sky)
+    wide_light, lost_light = WideLight(sky), LostLight(local)
     for rows, channels in denoiser.strips(x, vector):
-        seen, unit = np.array(image.pixels[rows]), sky.unit[rows]
+        seen, unit = np.array(image.pixels[rows]), local.unit[rows]
         parts.put(rows, channels, np.float64(image.scale) * unit)
-        for look in (second_look, lost_light):
-            look.add(rows, seen, channels[0] * unit, sky.rms[rows], flags[rows])
+        for gathered in (wide_light, lost_light):
+            gathered.add(rows, seen, channels[0] * unit, local.rms[rows], flags[rows])
         run.report(rows.stop / len(data))
 
     noticed += _warnings(unseen / flags.size, unlike, sky) + lost_light.warnings()
-    sky = second_look.corrected()
-    del x, second_look  # which hold the first mesh with its splines
-    sky_map = SkyMap(sky, image.center, image.scale)
+    wide = wide_light.light()
+    to_sources = options.extended == "sources"
+    sky_map = SkyMap(sky, image.center, image.scale, None if to_sources else wide)
+    parts.add(wide if to_sources else None, sky_map)
     keep_saturated(parts.sources, data, sky_map.background, flags)
     parts.blank(bad)
     provenance = _provenance(
@@ -161,16 +164,24 @@ def _dtype(data: np.ndarray) -> np.dtype:
     return np.dtype(np.float64 if double else np.float32)
 
 
-def _provenance(model: Model, sky: SkyMap, options: Options, *, saturate, **facts) -> Provenance:
+def _provenance(
+    model: Model, sky_map: SkyMap, options: Options, *, saturate, **facts
+) -> Provenance:
     """How the parts came about."""
     return Provenance(
         version=__version__, model=model.card.name, sha256=model.sha256, engine=str(model.engine),
         steps=int(options.steps), norm=float(options.norm or 0.0),
-        level=sky.median_level, rms=sky.median_rms,
+        level=sky_map.median_level, rms=sky_map.median_rms,
+        sky=_name_of(sky_map.sky, model), extended=options.extended,
         signif_1=_threshold(model.card, 1.0), signif_10=_threshold(model.card, 10.0),
         saturate=None if saturate is None or np.ndim(saturate) else float(np.asarray(saturate)),
         **facts,
     )  # fmt: skip
+
+
+def _name_of(sky: Sky, model: Model) -> str:
+    """What measured the sky: a network with the start of its hash, or a mesh."""
+    return "mesh" if sky.wide_part is None else f"network {model.sky.sha256[:12]}"
 
 
 def _threshold(card: ModelCard, rate: float) -> float | None:
@@ -181,14 +192,13 @@ def _threshold(card: ModelCard, rate: float) -> float | None:
         return None
 
 
-def _warnings(part: float, unlike: list[str], mesh) -> list[str]:
+def _warnings(part: float, unlike: list[str], sky: Sky) -> list[str]:
     """What a user must know of the frame, of which a part is bad, one short sentence each."""
     noticed = [f"{part:.0%} of the pixels are bad"] if part > 0.5 else []
     if unlike:
         noticed.append(f"unlike the training frames: {', '.join(unlike)}")
-    if place := absorbed_light(mesh):
+    if sky.is_filled:
         noticed.append(
-            f"light wider than the sky box ({mesh.box} px) may be in the background near "
-            f"x={place[0]}, y={place[1]}: a larger box keeps it"
+            "light that fills the frame: no sky is seen, the level of the background is a guess"
         )
     return noticed

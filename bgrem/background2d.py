@@ -60,8 +60,9 @@ class DiffusionBackground2D:
         estimators and filters. A warning names those that differ from photutils' defaults.
     **options
         As for `separate`: ``weight``, ``weight_type``, ``saturate``, ``model``, ``steps``,
-        ``norm``, ``minpix``, ``fwhm``, ``box``, ``tile``, ``maps``, ``progress``. ``interpolator``,
-        ``bkgrms_estimator`` and ``edge_method`` are accepted without effect.
+        ``norm``, ``minpix``, ``fwhm``, ``sky``, ``extended``, ``box``, ``tile``, ``maps``,
+        ``progress``. ``interpolator``, ``bkgrms_estimator`` and ``edge_method`` are accepted without
+        effect.
 
     Attributes
     ----------
@@ -210,6 +211,11 @@ class DiffusionBackground2D:
     def background_rms(self) -> Any:
         """Standard deviation of the noise of the sky, computed at each access."""
         return self._image(self._parts.sky.rms)
+
+    @property
+    def background_error(self) -> Any:
+        """Standard deviation of the error of the background, computed at each access."""
+        return self._image(self._parts.sky.error)
 
     @cached_property
     def background_mesh(self) -> Any:

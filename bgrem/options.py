@@ -8,11 +8,15 @@ import numpy as np
 
 from bgrem.arrays.rows import MEMORY, Memory
 
-__all__ = ["DEFAULTS", "IN_MEMORY", "MAPS", "SMALLEST_IMAGE", "Options", "Run"]
+__all__ = [
+    "DEFAULTS", "EXTENDED", "IN_MEMORY", "MAPS", "SKIES", "SMALLEST_IMAGE", "Options", "Run",
+]  # fmt: skip
 
 SMALLEST_IMAGE = 16  # pixels along each axis: a narrower image shows too little sky
 # The maps that a separation has beside its parts.
 MAPS = ("uncertainty", "significance")
+SKIES = ("network", "mesh")
+EXTENDED = ("sources", "background")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +36,15 @@ class Options:
         5 times its rms, and none for others. Default: none.
     fwhm : float, optional
         Full width at half maximum of the stars in pixels. Default: measured.
+    sky : str
+        "network": the sky is measured by the model's sky network on the whole frame; "mesh": by clipped
+        modes of the cells of a mesh, as SExtractor's. Maps of few counts always have a mesh.
+    extended : str
+        Where light goes that is wider than the box: "sources" or "background". A mesh has it in the
+        background.
     box : int, optional
-        Side of a cell of the sky mesh in pixels. Default: that of the model's training.
+        Side in pixels of a cell of the mesh, and of the boxes that wide light is wider than. Default: that
+        of the model's training.
     tile : int, optional
         Largest side of a tile in pixels. Default: the model's.
     maps : tuple of str
@@ -53,6 +64,8 @@ class Options:
     norm: float | None = None
     minpix: float | str | None = None
     fwhm: float | None = None
+    sky: str = "network"
+    extended: str = "sources"
     box: int | None = None
     tile: int | None = None
     maps: tuple[str, ...] = MAPS
@@ -71,6 +84,11 @@ class Options:
             raise ValueError(f"minpix must be finite, not {self.minpix}")
         if self.fwhm is not None and not (np.isfinite(self.fwhm) and self.fwhm > 0):
             raise ValueError(f"fwhm must be a positive number of pixels, not {self.fwhm}")
+        for name, known in (("sky", SKIES), ("extended", EXTENDED)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be {' or '.join(map(repr, known))}, not {getattr(self, name)!r}"
+                )
         if self.box is not None and operator.index(self.box) < SMALLEST_IMAGE:
             raise ValueError(f"box must be at least {SMALLEST_IMAGE} pixels, not {self.box}")
         if unknown := set(self.maps) - set(MAPS):

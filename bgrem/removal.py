@@ -63,8 +63,9 @@ def remove_background(
     steps : int, optional
         Number of diffusion steps. Default: 1.
     **options
-        ``weight``, ``weight_type``, ``saturate``, ``norm``, ``minpix``, ``fwhm``, ``box``,
-        ``tile``, ``calibrated``, ``progress``, ``options`` and ``run``, as for `separate`.
+        ``weight``, ``weight_type``, ``saturate``, ``norm``, ``minpix``, ``fwhm``, ``sky``,
+        ``extended``, ``box``, ``tile``, ``calibrated``, ``progress``, ``options`` and ``run``, as for
+        `separate`.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def remove_background(
     Warns
     -----
     `~astropy.utils.exceptions.AstropyUserWarning`
-        Where the frame is unlike those of the training, or light may be in the background.
+        Where the frame is unlike those of the training, or its level of the sky is a guess.
 
     Examples
     --------

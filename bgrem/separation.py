@@ -14,6 +14,7 @@ from bgrem.inference.denoiser import MAP_OF_CHANNEL
 from bgrem.inference.model import ModelCard
 from bgrem.masks.flags import ARTEFACT, NOT_FINITE, UNSEEN
 from bgrem.options import Options, Run
+from bgrem.sky.measured import sky_of_mesh
 from bgrem.sky.mesh import Mesh
 from bgrem.sky.standard import SkyMap
 
@@ -53,6 +54,10 @@ class Provenance(Mapping):
         Saturation level in data units.
     lost_light : float
         Part of the light above 5 rms that is in the noise; masked and saturated pixels do not count.
+    sky : str
+        What measured the sky: "network" with the start of its file's SHA-256, or "mesh".
+    extended : str
+        Where wide light is: "sources" or "background".
     warnings : list of str
         What a user must know of this frame, a short sentence each.
     """
@@ -72,6 +77,8 @@ class Provenance(Mapping):
     weight: str | None = None
     saturate: float | None = None
     lost_light: float = 0.0
+    sky: str = "mesh"
+    extended: str = "sources"
     warnings: Sequence[str] = ()
 
     def __getitem__(self, name: str) -> Any:
@@ -136,6 +143,11 @@ class Separation:
         return self._stored(self.sky.rms)
 
     @cached_property
+    def background_error(self) -> np.ndarray:
+        """Standard deviation of the error of the background."""
+        return self._stored(self.sky.error)
+
+    @cached_property
     @np.errstate(all="ignore")
     def noise(self) -> np.ndarray:
         """Data - background - sources; NaN where the data are not finite."""
@@ -161,7 +173,7 @@ def constant_separation(data: np.ndarray, flags: np.ndarray, level: float) -> Se
     ``flags`` are uint8 of the shape of the data, `bgrem.masks.flags`. No model is involved.
     """
     cell = np.zeros((1, 1), np.float32)
-    sky = SkyMap(Mesh(cell, cell, max(data.shape), data.shape), level, 1.0)
+    sky = SkyMap(sky_of_mesh(Mesh(cell, cell, max(data.shape), data.shape)), level, 1.0)
     dtype = data.dtype if data.dtype.kind == "f" else np.float32
     sources = np.where(flags & NOT_FINITE, np.nan, 0).astype(dtype)
     provenance = Provenance(
@@ -227,6 +239,15 @@ class Parts:
                 self.mask[rows] = self.mask[rows] | bit
             else:
                 self.maps[MAP_OF_CHANNEL[name]][rows] = channel
+
+    def add(self, light: Rows | None, sky: SkyMap) -> None:
+        """Add wide light, in units of the sky's scale, to the sources, and the sky's error to their uncertainty."""
+        uncertainty = self.maps.get("uncertainty")
+        for rows in row_strips(self.mask.shape):
+            if light is not None:
+                self.sources[rows] = self.sources[rows] + sky.scale * light[rows]
+            if uncertainty is not None:
+                uncertainty[rows] = np.hypot(uncertainty[rows], sky.error[rows])
 
     def _deviation(self, log_variance: np.ndarray, sources: np.ndarray) -> np.ndarray:
         """Standard deviation of the sources, in units of the sky rms as they are."""

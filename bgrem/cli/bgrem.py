@@ -131,8 +131,8 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     group.add_argument(
         "--save", metavar="PLANES", type=_planes, default=(),
-        help="append planes as extensions; a list, separated by commas, of background, noise, rms, mask, "
-        "uncertainty, significance (the last two only if the model has them)",
+        help="append planes as extensions; a list, separated by commas, of background, noise, rms, bkgerr, "
+        "mask, uncertainty, significance (the last two only if the model has them)",
     )  # fmt: skip
     group.add_argument(
         "--nonnegative", action="store_true",
@@ -183,7 +183,18 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--box", metavar="PIXELS", type=integer_from(16),
-        help="box of the sky mesh in pixels; wider structure is background (default: that of the model)",
+        help="side in pixels of the boxes of --extended, and of the cells of --sky mesh (default: that of the "
+        "model)",
+    )  # fmt: skip
+    group.add_argument(
+        "--extended", choices=("sources", "background"), default="sources",
+        help="where light goes that is wider than the box, such as nebulae and the discs of large galaxies "
+        "(default: sources)",
+    )  # fmt: skip
+    group.add_argument(
+        "--sky", choices=("network", "mesh"), default="network",
+        help="what measures the sky: a network that sees the whole frame, or clipped modes in the cells of a "
+        "mesh, as SExtractor's, in which wide light is background (default: network)",
     )  # fmt: skip
 
 

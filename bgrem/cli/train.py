@@ -124,10 +124,11 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
     if options.name and not re.fullmatch(r"[\w-]+", options.name):
         parser.error(f"--name {options.name} may contain only letters, digits, - and _")
     # Imported here, so that a usage error does not wait for torch.
-    from bgrem.train import loop as train
-    from bgrem.train.config import fine_tuning_config, load_config
-    from bgrem.train.export import export, model_path
+    from bgrem.train.config import SkyConfig, fine_tuning_config, load_config
+    from bgrem.train.export import export, export_sky, model_path
+    from bgrem.train.loop import Training, checkpoint_path, train
     from bgrem.train.own_sky import read_own_sky
+    from bgrem.train.sky_loop import SkyTraining, train_sky
 
     if options.from_fits:
         config = fine_tuning_config(options.from_fits, name=options.name or "own")
@@ -137,14 +138,17 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
         config = load_config(options.config)
     device = _device(options.device)
     _set_threads(options.threads)
+    kind, learn, write = Training, train, export
+    if isinstance(config, SkyConfig):
+        kind, learn, write = SkyTraining, train_sky, export_sky
     if options.export_only:
-        training = train.Training(config)
+        training = kind(config)
         # Whether the training was extended does not matter here.
-        training.load(train.checkpoint_path(options.output_dir), extend=True)
-        print(visible_text(export(training, options.output_dir)))
+        training.load(checkpoint_path(options.output_dir), extend=True)
+        print(visible_text(write(training, options.output_dir)))
         return 0
     with _interrupts() as received, _progress(config.steps, options.quiet) as progress:
-        training = train.train(
+        training = learn(
             config,
             options.output_dir,
             device=device,

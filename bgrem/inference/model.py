@@ -11,6 +11,7 @@ import numpy as np
 from bgrem.inference.card import ModelCard
 from bgrem.inference.engine import ModelError, ModelFile, first_line, is_out_of_memory
 from bgrem.inference.engines import start_engine
+from bgrem.inference.sky_model import SkyModel
 
 __all__ = [
     "INCLUDED", "Model", "ModelCard", "ModelError", "ModelNotFoundError", "available_models",
@@ -18,6 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 INCLUDED = Path(__file__).parents[1] / "models"
+SKY_SUFFIX = ".sky.onnx"
 
 
 class ModelNotFoundError(ModelError):
@@ -48,6 +50,8 @@ class Model:
         Hexadecimal SHA-256 of the file.
     engine : `~bgrem.inference.engine.Engine`
         The engine that runs it; its ``str`` gives name, device and precision.
+    sky : SkyModel
+        The sky network: that of the file ``NAME.sky.onnx`` beside ``NAME.onnx``, or the included one.
     asked : dict
         ``engine`` and ``device`` as given, to load the model in another process.
 
@@ -69,6 +73,7 @@ class Model:
         device: str = "auto",
     ) -> None:
         self.asked = {"engine": engine, "device": device}
+        self._threads = threads
         self.path = Path(path)
         try:
             content = self.path.read_bytes()
@@ -85,6 +90,12 @@ class Model:
     @cached_property
     def sha256(self) -> str:
         return self._digest.hexdigest()
+
+    @cached_property
+    def sky(self) -> SkyModel:
+        beside = self.path.with_suffix(SKY_SUFFIX)
+        path = beside if beside.is_file() else INCLUDED / f"optical{SKY_SUFFIX}"
+        return SkyModel(path, threads=self._threads)
 
     def __repr__(self) -> str:
         return f"<Model {self.card.name} {self.card.version}, {self.path}>"
@@ -162,7 +173,8 @@ def available_models() -> tuple[str, ...]:
     tuple of str
         Sorted.
     """
-    return tuple(sorted({path.stem for folder in _folders() for path in folder.glob("*.onnx")}))
+    files = (path for folder in _folders() for path in folder.glob("*.onnx"))
+    return tuple(sorted({path.stem for path in files if not path.name.endswith(SKY_SUFFIX)}))
 
 
 def load_model(

@@ -199,8 +199,8 @@ def process_file(
         "yes" (a Bayer mosaic, unless the image says otherwise), "no", or "auto" for what its pixels
         or the card BAYERPAT say.
     save : sequence of str
-        Those of "background", "noise", "rms", "mask", "uncertainty" and "significance" that are
-        appended as extensions.
+        Those of "background", "noise", "rms", "bkgerr", "mask", "uncertainty" and "significance"
+        that are appended as extensions.
     nonnegative : bool
         Clip negative sources to 0; what is clipped goes to the noise, the parts still add up.
     keep_level : bool
@@ -210,7 +210,7 @@ def process_file(
         cube, about its first plane.
     plot : bool
         Write also a picture of it before (left) and after, the output's name with ``.png`` added.
-    model, steps, norm, fwhm, box, tile
+    model, steps, norm, fwhm, sky, extended, box, tile
         As for `bgrem.separate`.
     minpix : float, "auto" or None
         Pixels below it are raised to it. "auto": 0 for raw frames, None for sky-subtracted ones.
@@ -326,7 +326,8 @@ class _Work:
         if asked.bayer == "yes" and cell is None:
             cell = BAYER_CELL
         separated = partial(separate, model=self._model)
-        separated = partial(separate_mosaic, separated, cell) if cell else separated
+        if cell:
+            separated = partial(separate_mosaic, separated, cell, network=self._model.sky)
         products, planes = separate_planes(
             image, maps, partial(separated, options=asked.image),
             save=asked.save, nonnegative=asked.nonnegative, run=run, watch=self._watch,

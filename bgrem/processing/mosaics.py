@@ -20,6 +20,7 @@ from bgrem.masks.saturation import flag_saturated
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
 from bgrem.processing.filter_arrays import BAYER_CELL
 from bgrem.separation import Provenance, Separation
+from bgrem.sky.measured import SkyNetwork
 from bgrem.sky.mosaic_sky import Cell, MosaicSky, Phase, phases_of
 from bgrem.sky.standard import SkyMap, measure_sky, standardise
 from bgrem.sky.weights import rms_of_weight
@@ -38,17 +39,18 @@ def separate_mosaic(
     cell: Cell,
     data: np.ndarray,
     *,
+    network: SkyNetwork | None = None,
     options: Options = DEFAULTS,
     run: Run = IN_MEMORY,
     **maps: Any,
 ) -> Separation:
     """Separate a mosaic, each colour with its own sky and noise.
 
-    ``separate`` is `bgrem.separate` with its model, ``cell`` the rows and columns of the pattern. The other
-    parameters are as for it, with lengths in pixels of the mosaic; ``maps`` are its mask, weight,
-    weight_type and saturate. The sky of the result is a `MosaicSky`.
+    ``separate`` is `bgrem.separate` with its model, ``cell`` the rows and columns of the pattern,
+    ``network`` the model's sky network. The other parameters are as for it, with lengths in pixels of the
+    mosaic; ``maps`` are its mask, weight, weight_type and saturate. The sky of the result is a `MosaicSky`.
     """
-    levelled = _Levelled(cell, data, options, run, maps)
+    levelled = _Levelled(cell, data, network, options, run, maps)
     if cell == BAYER_CELL and not levelled.dead and not levelled.fwhm < RESOLVED:
         if levelled.doubts:
             maps["saturate"] = None
@@ -65,9 +67,16 @@ class _Levelled:
     """A mosaic at one sky level and one noise: (data - level) / noise, those of each position in the cell."""
 
     def __init__(
-        self, cell: Cell, data: np.ndarray, options: Options, run: Run, maps: dict[str, Any]
+        self,
+        cell: Cell,
+        data: np.ndarray,
+        network: SkyNetwork | None,
+        options: Options,
+        run: Run,
+        maps: dict[str, Any],
     ) -> None:
         self._cell, self._data, self._options, self._run = cell, data, options, run
+        self._network = network
         self._maps = {"mask": None, "weight": None, "weight_type": "inverse", "saturate": None}
         self._maps |= maps
         weight = self._maps["weight"]
@@ -78,7 +87,8 @@ class _Levelled:
         self._flags = flag_pixels(data, mask=self._maps["mask"], no_data=no_data, run=run)
         self._unseen = unseen_pixels(self._flags)
         box = (options.box or LEVEL_BOX) // max(cell)
-        self._of_planes = replace(DEFAULTS, norm=options.norm, box=max(SMALLEST_IMAGE, box))
+        box = max(SMALLEST_IMAGE, box)
+        self._of_planes = replace(DEFAULTS, norm=options.norm, sky=options.sky, box=box)
         levels, self.dead = self._levels()
         self._minpix = next((low for _, low in levels if low is not None), None)
         self._sky = MosaicSky(_pooled([sky for sky, _ in levels]), cell, data.shape)
@@ -115,10 +125,11 @@ class _Levelled:
         image = standardise(
             _plane(self._data, phase, self._run), bad, self._options.minpix, self._run
         )
-        mesh = measure_sky(
-            image, bad, None, self._of_planes, box=self._of_planes.box, run=self._run
+        options, network = self._of_planes, self._network
+        sky = measure_sky(
+            image, bad, None, options, box=options.box, network=network, run=self._run
         )
-        return SkyMap(mesh, image.center, image.scale), image.minpix
+        return SkyMap(sky, image.center, image.scale), image.minpix
 
     def _normalised(self) -> np.ndarray:
         double = self._data.dtype == np.float64
@@ -249,13 +260,13 @@ def _pooled(skies: list[SkyMap]) -> list[SkyMap]:
         level = np.median([skies[i].background_mesh for i in group], axis=0)
         rms = np.median([skies[i].rms_mesh for i in group], axis=0)
         for i in group:
-            sky = skies[i]
+            one = skies[i]
             mesh = replace(
-                sky.mesh,
-                background_mesh=((level - sky.center) / sky.scale).astype(np.float32),
-                rms_mesh=(rms / sky.scale).astype(np.float32),
+                one.mesh,
+                background_mesh=((level - one.center) / one.scale).astype(np.float32),
+                rms_mesh=(rms / one.scale).astype(np.float32),
             )
-            pooled[i] = replace(sky, mesh=mesh)
+            pooled[i] = replace(one, sky=replace(one.sky, mesh=mesh, local=mesh))
     return pooled
 
 

@@ -24,6 +24,7 @@ SAVED_PLANES = {
     "background": ("background", "BACKGROUND"),
     "noise": ("noise", "NOISE"),
     "rms": ("rms", "RMS"),
+    "bkgerr": ("background_error", "BKGERR"),
     "mask": ("mask", "MASK"),
     "uncertainty": ("uncertainty", "UNCERT"),
     "significance": ("significance", "SIGNIF"),
@@ -169,6 +170,6 @@ def _left_alone(name: str, data: Rows, mask: Rows | None, run: Run) -> Rows:
         return flag_pixels(data, mask=mask, run=run)
     if name == "NOISE":
         return data
-    if name in ("RMS", "UNCERT", "SIGNIF"):
+    if name in ("RMS", "BKGERR", "UNCERT", "SIGNIF"):
         return Derived(data, lambda _: np.nan)
     return Derived(data, lambda part: np.where(np.isfinite(part), 0, np.nan))

@@ -19,6 +19,8 @@ PROVENANCE_CARDS = {
     "engine": ("BGR_ENGN", "what ran the model"),
     "steps": ("BGR_STEP", "diffusion steps"),
     "norm": ("BGR_NORM", "normalisation factor, 0 = rms map"),
+    "sky": ("BGR_SKY", "what measured the sky, SHA-256 of its file"),
+    "extended": ("BGR_EXT", "where light wider than the box is"),
     "level": ("BGR_LEVL", "median sky level"),
     "rms": ("BGR_RMS", "median rms of the sky"),
     "minpix": ("BGR_MINP", "pixels below it were raised to it"),

@@ -211,17 +211,22 @@ def _glowing_sides(shape, rng):
 
 
 def _amplifiers(shape, rng):
-    """Levels of two or four amplifiers, unit deviation; the frame may be a cut-out."""
-    middle = [0.5, 0.5] if rng.random() < 0.6 else rng.uniform(0.1, 0.9, 2)
-    upper, right = (
-        (np.arange(size) >= part * size).astype(int)
-        for part, size in zip(middle, shape, strict=True)
-    )
-    levels = rng.standard_normal((2, 2)).astype(np.float32)
+    """Levels of amplifiers, chips or pointings side by side, unit deviation; the frame may be a cut-out."""
+    down, across = (_sections(size, rng) for size in shape)
     single = rng.integers(3)  # both axes, or one of them, divide the frame
-    upper, right = (upper * (single != 1), right * (single != 2))
-    out = levels[upper[:, None], right[None, :]]
+    down, across = down * (single != 1), across * (single != 2)
+    levels = rng.standard_normal((down[-1] + 1, across[-1] + 1)).astype(np.float32)
+    out = levels[down[:, None], across[None, :]]
     return out - out.mean()
+
+
+def _sections(size, rng):
+    """Numbers, from 0, of the sections of an axis at each of its pixels: two of them, or up to five."""
+    if rng.random() < 0.6:
+        edges = np.array([0.5 if rng.random() < 0.6 else rng.uniform(0.1, 0.9)])
+    else:
+        edges = (np.arange(1, rng.integers(2, 6)) + rng.uniform(-0.3, 0.3)) / rng.uniform(2, 5)
+    return np.count_nonzero(np.arange(size)[:, None] >= edges * size, axis=1)
 
 
 def _random_fringes(shape, rng):
@@ -279,8 +284,8 @@ SKIES = {
     _edge_glow: (0.1, 0.1, 10.0),
     _glowing_sides: (0.05, 0.1, 10.0),
     _corner_glow: (0.08, 0.1, 10.0),
-    _amplifiers: (0.12, 0.02, 0.3),
-    _random_fringes: (0.1, 0.02, 0.3),
+    _amplifiers: (0.12, 0.02, 5.0),
+    _random_fringes: (0.1, 0.02, 1.5),
     _dust_rings: (0.12, 0.02, 0.3),
     _star_outside: (0.1, 0.1, 5.0),
     _ghost: (0.12, 0.05, 2.0),

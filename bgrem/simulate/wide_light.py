@@ -14,6 +14,7 @@ from bgrem.simulate.training_sky import log_uniform, random_whole_scene
 
 __all__ = ["WholeFrame", "draw_whole_frame"]
 
+UNEVEN_EXPOSURE = 0.12  # chance of a mosaic of exposures
 NO_WIDE_LIGHT = 0.3  # chance of a frame without any but small galaxies
 GRID = 4  # px between the samples of halos and nebulae
 
@@ -35,6 +36,8 @@ class WholeFrame:
         unresolved stars of clusters.
     bad : ndarray, bool
         Pixels known to be bad.
+    artefact : ndarray, bool
+        Pixels that a defect, a cosmic ray, saturation or bleeding changed.
     """
 
     data: np.ndarray
@@ -42,6 +45,7 @@ class WholeFrame:
     light: np.ndarray
     wide: np.ndarray
     bad: np.ndarray
+    artefact: np.ndarray
 
 
 def draw_whole_frame(rng, shape=(768, 768)):
@@ -66,8 +70,27 @@ def draw_whole_frame(rng, shape=(768, 768)):
     light, wide = _draw_light(scene, rng)
     seen = observe(scene, light * unit, background * unit + np.float32(scene.sky), rng)
     bad = _known_bad(seen, rng)
+    if rng.random() < UNEVEN_EXPOSURE:
+        noise = seen.data - background - light
+        noise *= np.where(seen.saturated, 0, _noise_of_exposures(shape, rng) - 1)
+        seen.data[...] += noise
     data = np.where(bad, np.float32(np.nan), seen.data)
-    return WholeFrame(data=data, background=background, light=light, wide=wide, bad=bad)
+    artefact = seen.artefact | seen.saturated
+    return WholeFrame(data, background, light, wide, bad, artefact)
+
+
+def _noise_of_exposures(shape, rng):
+    """The noise of a mosaic of shifted exposures, its smallest value about 1, (ny, nx) float32."""
+    y, x = (np.arange(size, dtype=np.float32) / size for size in shape)
+    angle = rng.choice((0.0, 0.0, rng.normal(0.0, 0.3)))
+    along = np.cos(angle) * x[None, :] + np.sin(angle) * y[:, None]
+    across = np.cos(angle) * y[:, None] - np.sin(angle) * x[None, :]
+    count = np.full(shape, rng.uniform(0.1, 1.0), np.float32)
+    exposures = rng.integers(1, 6)
+    for _ in range(exposures):
+        centre, half = rng.uniform(0.1, 0.9, 2), rng.uniform(0.2, 0.8, 2)
+        count += (np.abs(along - centre[0]) < half[0]) & (np.abs(across - centre[1]) < half[1])
+    return np.sqrt(count.max() / count).astype(np.float32)
 
 
 def _within(background, limit):
@@ -125,7 +148,7 @@ def _draw_light(scene, rng):
 
 def _turned(rng, **fields):
     """A galaxy of random axis ratio and direction."""
-    ratio, angle = rng.uniform(0.2, 1.0), rng.uniform(0, np.pi)
+    ratio, angle = rng.uniform(0.1, 1.0), rng.uniform(0, np.pi)
     return SersicGalaxy(ratio=ratio, angle=angle, **fields)
 
 

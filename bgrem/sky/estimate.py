@@ -18,7 +18,9 @@ from bgrem.sky.clipped import COARSE_STEP, clipped_mean, clipped_modes
 from bgrem.sky.mesh import Mesh, cell_edges
 from bgrem.sky.objects import SKY_BLOCK, average_blocks, expand, object_blocks
 
-__all__ = ["center_and_scale", "estimate_mesh", "fill_cells"]
+__all__ = [
+    "center_and_scale", "estimate_mesh", "fill_cells", "one_count", "quantisation_step",
+]  # fmt: skip
 
 # Chosen by hand, tested in tests/sky; `python benchmarks/quality/level.py` measures what they give.
 # A mesh cell with a smaller part of good pixels is interpolated from its neighbours.
@@ -52,7 +54,7 @@ def center_and_scale(
         # a level and a noise; in a map of few counts they have not.
         if _is_solid(rest) and median_and_deviation(values[rest])[1] > 0:
             return median_and_deviation(values[rest])
-        scale = clipped_mean(values[good], _one_count(values, good))[1]
+        scale = clipped_mean(values[good], _count_between(values, good))[1]
         scale = scale or float(np.std(values[good]))
     if not scale > 0:
         raise ValueError("the image is constant")
@@ -87,9 +89,8 @@ def estimate_mesh(
         In the units of ``x``.
     """
     blocks = average_blocks(x, bad, run)
-    step = _quantisation_step(*_sample(x, bad, 1 << 14))
-    hidden = blocks.filling
-    if count := _one_count(*_sample(x, bad, 1 << 18)):
+    step, hidden = quantisation_step(x, bad), blocks.filling
+    if count := one_count(x, bad):
         step, hidden = count, np.zeros_like(hidden)  # blocks without a count are sky
     first = _measure(x, _Hidden(bad, hidden), box, step, None, run)
     objects = object_blocks(blocks, first)
@@ -116,8 +117,17 @@ def _is_solid(where: np.ndarray) -> bool:
     return 2 * SOLID_SIDE**2 * np.count_nonzero(blocks.all(axis=(1, 3))) > np.count_nonzero(where)
 
 
-def _one_count(values: np.ndarray, good: np.ndarray) -> float:
+def one_count(x: Rows, bad: Rows | None = None) -> float:
     """The value of one count in a map of few: more than half of its pixels hold none. 0 in another image."""
+    return _count_between(*_sample(x, bad, 1 << 18))
+
+
+def quantisation_step(x: Rows, bad: Rows | None = None) -> float:
+    """Distance of neighbouring values in the core of their distribution, 0 if continuous."""
+    return _step_between(*_sample(x, bad, 1 << 14))
+
+
+def _count_between(values: np.ndarray, good: np.ndarray) -> float:
     if not good.any():
         return 0.0
     center, spread = median_and_deviation(values[good])
@@ -127,13 +137,12 @@ def _one_count(values: np.ndarray, good: np.ndarray) -> float:
     return float(np.quantile(np.abs(values[rest] - center), 0.1, method="lower"))
 
 
-def _quantisation_step(values: np.ndarray, good: np.ndarray) -> float:
-    """Distance of neighbouring values in the core of their distribution, 0 if continuous."""
+def _step_between(values: np.ndarray, good: np.ndarray) -> float:
     if not good.any():
         return 0.0
     center, spread = median_and_deviation(values[good])
     if spread == 0:
-        return _quantisation_step(values, good & (values != center))
+        return _step_between(values, good & (values != center))
     values = np.sort(values[good])
     # Levels that differ by rounding only are one level.
     levels = values[np.append(True, np.diff(values) > 1e-4 * max(spread, 1e-3))]
@@ -177,8 +186,7 @@ def _measure(
     if first is not None:
         level += first.background_mesh
     area = seen * np.outer(np.diff(down), np.diff(across))
-    pooled = step > 0 and np.median(area * (spread / step) ** 2) < FEWEST_COUNTS
-    if pooled:
+    if step > 0 and np.median(area * (spread / step) ** 2) < FEWEST_COUNTS:
         level[:], spread[:] = _pooled(level, spread, area)
     # Where hardly any cell shows enough sky, the best fifth of the cells is used.
     good = (seen >= min(MINIMUM_GOOD, np.quantile(seen, 0.8))) & (seen > 0) & (spread > 0)
@@ -187,9 +195,7 @@ def _measure(
     level, spread = (_median_filter(fill_cells(values, good)) for values in (level, spread))
     spread = np.maximum(spread, 1e-3 * np.median(spread[spread > 0]))
     level, spread = level.astype(np.float32), spread.astype(np.float32)
-    # In a pooled mesh what the network adds to all pixels is more than the sky: no cell is corrected later.
-    hidden = None if pooled else (1 - seen).astype(np.float32)
-    return Mesh(level, spread, box, (ny, nx), step, hidden)
+    return Mesh(level, spread, box, (ny, nx), step)
 
 
 def _pooled(level: np.ndarray, spread: np.ndarray, area: np.ndarray) -> tuple[float, float]:

@@ -31,9 +31,9 @@ class Mesh:
         Shape (ny, nx) of the image.
     step : float
         Distance of the values that the image can take; 0 if they are continuous.
-    hidden : `~numpy.ndarray`, optional
-        Fraction of each cell that bad pixels and objects cover, same shape as ``rms_mesh``. None where
-        the cells did not measure a level each.
+    centers : tuple of `~numpy.ndarray`, optional
+        Centres of the cells along y and along x, in pixels. Default: those of cells that share the image
+        evenly.
     rms_map : Rows, optional
         Standard deviation of the noise of each pixel, float32 of shape (ny, nx), above 0. It takes
         precedence over ``rms_mesh``.
@@ -44,7 +44,7 @@ class Mesh:
     box: int
     shape: tuple[int, int]
     step: float = 0.0
-    hidden: np.ndarray | None = None
+    centers: tuple[np.ndarray, np.ndarray] | None = None
     rms_map: Rows | None = None
 
     @cached_property
@@ -93,11 +93,15 @@ class Mesh:
     @cached_property
     def nodes(self) -> list[np.ndarray]:
         """Centres of the cells along y and along x, in pixels."""
+        if self.centers is not None:
+            return list(self.centers)
         return [_centers(n, m) for n, m in zip(self.shape, self.rms_mesh.shape, strict=True)]
 
     @property
     def edges(self) -> list[np.ndarray]:
         """Borders of the cells along y and along x, in pixels."""
+        if self.centers is not None:
+            return [_between(n, at) for n, at in zip(self.shape, self.centers, strict=True)]
         return [cell_edges(n, m) for n, m in zip(self.shape, self.rms_mesh.shape, strict=True)]
 
 
@@ -122,6 +126,12 @@ class Interpolated:
 def cell_edges(length: int, cells: int) -> np.ndarray:
     """Borders of cells that share an axis of ``length`` pixels evenly, ``cells`` + 1 integers from 0."""
     return np.round(np.linspace(0, length, cells + 1)).astype(int)
+
+
+def _between(length: int, centers: np.ndarray) -> np.ndarray:
+    """Borders half-way between centres, the first and the last at the ends of the axis."""
+    inner = np.clip(np.ceil((centers[:-1] + centers[1:]) / 2), 0, length)
+    return np.concatenate([[0], inner, [length]]).astype(int)
 
 
 def _centers(length: int, cells: int) -> np.ndarray:

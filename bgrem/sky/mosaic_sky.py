@@ -58,6 +58,15 @@ class MosaicSky:
         return self._computed(lambda rows: noise[rows] * rest[rows])
 
     @property
+    def error(self) -> Rows:
+        """Standard deviation of the error of the level of each pixel, float64 of shape (ny, nx)."""
+        error = self._interleaved([plane.error for plane in self.planes])
+        if self.whole is None:
+            return error
+        noise, rest = self._noise, self.whole.error
+        return self._computed(lambda rows: np.hypot(error[rows], noise[rows] * rest[rows]))
+
+    @property
     def median_level(self) -> float:
         """Median of the levels of the planes."""
         return float(np.median([plane.median_level for plane in self.planes]))

@@ -1,13 +1,15 @@
 """An image in units that single precision can hold, its sky, and the way back to data units."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from bgrem.arrays.rows import Computed, Derived, Rows, either
 from bgrem.arrays.tiling import over_strips
 from bgrem.options import IN_MEMORY, Options, Run
-from bgrem.sky.estimate import center_and_scale, estimate_mesh
+from bgrem.sky.blocks import block_statistics
+from bgrem.sky.estimate import center_and_scale, estimate_mesh, one_count, quantisation_step
+from bgrem.sky.measured import Sky, SkyNetwork, sky_of_mesh, sky_of_network
 from bgrem.sky.mesh import Mesh
 from bgrem.sky.weights import unreliable_pixels, weighted_mesh
 
@@ -85,20 +87,31 @@ def measure_sky(
     options: Options,
     *,
     box: int,
+    network: SkyNetwork | None,
     run: Run = IN_MEMORY,
-) -> Mesh:
+) -> Sky:
     """Level and noise of the sky, in units of ``image.scale``.
 
     ``rms`` is the rms map of a weight map, which is changed in place. ``box`` is the side of a cell in
-    pixels, unless the options have one. Raises ValueError if the normalisation factor is far from the
-    noise.
+    pixels, unless the options have one. Without a network, and in maps of few counts, the sky is a mesh of
+    clipped modes, as SExtractor's. Raises ValueError if the normalisation factor is far from the noise.
     """
     hidden = bad if rms is None else either(bad, unreliable_pixels(rms))
-    mesh = estimate_mesh(image.pixels, hidden, box=options.box or box, run=run)
+    x, box = image.pixels, options.box or box
+    sky = None
+    if network is not None and options.sky == "network" and not one_count(x, hidden):
+        step = quantisation_step(x, hidden)
+        statistics = block_statistics(x, hidden, step=step, run=run)
+        if statistics.good.any():
+            sky = sky_of_network(statistics, network, box=box, step=step)
+    if sky is None:
+        sky = sky_of_mesh(estimate_mesh(x, hidden, box=box, run=run))
     if options.norm:
         rms_of_norm = _rms_of_norm(options.norm, image.scale)
-        mesh = replace(mesh, rms_mesh=np.full_like(mesh.rms_mesh, rms_of_norm))
-    return mesh if rms is None else weighted_mesh(mesh, image.pixels, bad, rms)
+        sky = sky.with_noise(rms_mesh=np.full_like(sky.mesh.rms_mesh, rms_of_norm))
+    if rms is not None:
+        sky = sky.with_noise(rms_map=weighted_mesh(sky.local, x, bad, rms).rms_map)
+    return sky
 
 
 def _rms_of_norm(norm: float, scale: float) -> float:
@@ -114,23 +127,40 @@ class SkyMap:
 
     Parameters
     ----------
-    mesh : Mesh
+    sky : Sky
         In units of ``scale``.
     center, scale : float
         As of `StandardImage`.
+    wide : Rows, optional
+        Wide light that belongs to the background, in units of ``scale``.
     """
 
-    mesh: Mesh
+    sky: Sky
     center: float
     scale: float
+    wide: Rows | None = None
+
+    @property
+    def mesh(self) -> Mesh:
+        """Level and noise in units of ``scale``, without wide light."""
+        return self.sky.mesh
 
     @property
     def background(self) -> Rows:
         """Level of each pixel, float64 of shape (ny, nx)."""
-        level = self.mesh.background
-        return Computed(
-            self.mesh.shape, np.float64, lambda rows: self.center + self._unit * level[rows]
-        )
+        level, wide = self.mesh.background, self.wide
+
+        def background(rows: slice) -> np.ndarray:
+            strip = level[rows] if wide is None else level[rows] + wide[rows]
+            return self.center + self._unit * strip
+
+        return Computed(self.mesh.shape, np.float64, background)
+
+    @property
+    def error(self) -> Rows:
+        """Standard deviation of the error of the level of each pixel, float64 of shape (ny, nx)."""
+        error = self.sky.error
+        return Computed(self.mesh.shape, np.float64, lambda rows: self._unit * error[rows])
 
     @property
     def rms(self) -> Rows:

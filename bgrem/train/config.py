@@ -7,10 +7,13 @@ import tomllib
 from dataclasses import asdict, dataclass, field
 
 from bgrem.inference.model import INCLUDED
+from bgrem.network.sky_network import SkyNetworkConfig
 from bgrem.network.unet import NetworkConfig
 from bgrem.storage.names import home_path
 
-__all__ = ["EXTENDABLE", "LABELS", "TrainingConfig", "fine_tuning_config", "load_config"]
+__all__ = [
+    "EXTENDABLE", "LABELS", "SkyConfig", "TrainingConfig", "fine_tuning_config", "load_config",
+]  # fmt: skip
 
 LABELS = {"name", "description", "licence", "inference"}  # say how a model is used, not what it is
 EXTENDABLE = {"steps", "decay"}  # have no effect before the learning rate falls
@@ -119,6 +122,64 @@ class TrainingConfig:
         return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
+class SkyConfig:
+    """Everything that decides what the training of a sky network gives.
+
+    Attributes
+    ----------
+    kind : str
+        "sky".
+    name, description, licence : str
+        For the network's card.
+    seed : int
+    steps, warmup, decay, learning_rate, weight_decay, clip, ema
+        As those of `TrainingConfig`.
+    batch : int
+        Frames of 768 x 768 pixels per step.
+    frames, large_frames : int
+        Frames of 768 x 768 and of 1536 x 1536 pixels that are drawn.
+    whole, cut, gathered, large : float
+        Shares of the steps that see whole frames, parts of them, frames in blocks of twice the size, and
+        frames of 1536 x 1536 pixels. Their sum is 1.
+    weights : dict
+        Of the losses beside that of the level: ``deviation``, ``error``, ``wide``, ``rms``.
+    network : SkyNetworkConfig
+    start : str
+        As that of `TrainingConfig`.
+    """
+
+    kind: str = "sky"
+    name: str = "optical"
+    description: str = ""
+    licence: str = "BSD-3-Clause"
+    seed: int = 1
+    steps: int = 16000
+    warmup: int = 200
+    decay: int = 8000
+    batch: int = 16
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    ema: float = 0.998
+    frames: int = 9000
+    large_frames: int = 400
+    whole: float = 0.6
+    cut: float = 0.15
+    gathered: float = 0.15
+    large: float = 0.1
+    weights: dict = field(
+        default_factory=lambda: {"deviation": 1.0, "error": 0.05, "wide": 0.1, "rms": 0.5}
+    )
+    network: SkyNetworkConfig = field(default_factory=SkyNetworkConfig)
+    start: str = ""
+
+    @property
+    def digest(self):
+        """SHA-256 of the configuration."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
 def load_config(path):
     """Read a training configuration from a TOML file.
 
@@ -128,7 +189,8 @@ def load_config(path):
 
     Returns
     -------
-    TrainingConfig
+    TrainingConfig or SkyConfig
+        The latter if its ``kind`` is "sky".
 
     Raises
     ------
@@ -137,7 +199,7 @@ def load_config(path):
     """
     try:
         entries = tomllib.loads(home_path(path).read_text())
-        return _config(entries)
+        return _sky_config(entries) if entries.get("kind") == "sky" else _config(entries)
     except (UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -182,11 +244,7 @@ def _expanded(path):
 def _config(entries):
     """The configuration that a table of entries describes, checked."""
     default = TrainingConfig()
-    entries = dict(entries)
-    if "network" in entries:
-        sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in entries["network"].items()}
-        _check_names("network", sizes, asdict(default.network))
-        entries["network"] = NetworkConfig(**sizes)
+    entries = _with_network(entries, default.network)
     if isinstance(entries.get("frames"), list):
         entries["frames"] = tuple(map(_expanded, entries["frames"]))
     entries["start"] = _expanded(entries.get("start", default.start))
@@ -200,6 +258,38 @@ def _config(entries):
     return config
 
 
+def _with_network(entries, default):
+    """Entries whose table "network" is a network's configuration, as the default's."""
+    entries = dict(entries)
+    if "network" in entries:
+        sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in entries["network"].items()}
+        _check_names("network", sizes, asdict(default))
+        entries["network"] = type(default)(**sizes)
+    return entries
+
+
+def _sky_config(entries):
+    """The configuration of a sky network that a table of entries describes, checked."""
+    default = SkyConfig()
+    entries = _with_network(entries, default.network)
+    _check_names("", entries, asdict(default))
+    _check_names("weights", entries.get("weights", {}), default.weights)
+    entries["weights"] = {**default.weights, **entries.get("weights", {})}
+    entries["start"] = _expanded(entries.get("start", default.start))
+    config = SkyConfig(**entries)
+    for name in ("steps", "warmup", "batch", "learning_rate", "frames", "large_frames"):
+        if not getattr(config, name) > 0:
+            raise ValueError(f"option {name} must be above 0")
+    if not 0 <= config.decay <= config.steps:
+        raise ValueError("option decay must be between 0 and steps")
+    shares = [config.whole, config.cut, config.gathered, config.large]
+    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise ValueError("whole, cut, gathered and large must be shares whose sum is 1")
+    if len(config.network.widths) != 5 or not config.network.scales:
+        raise ValueError("network.widths needs five entries and network.scales one or more")
+    return config
+
+
 def _check_names(table, entries, known):
     """Refuse options that do not exist, and those of another type than their default."""
     prefix = f"{table}." if table else ""
@@ -208,7 +298,9 @@ def _check_names(table, entries, known):
             raise ValueError(f"unknown option {prefix}{name}")
         wanted = type(known[name])
         good = isinstance(value, int | float if wanted is float else wanted)
-        if not isinstance(value, NetworkConfig) and (not good or isinstance(value, bool)):
+        if not isinstance(value, NetworkConfig | SkyNetworkConfig) and (
+            not good or isinstance(value, bool)
+        ):
             raise ValueError(f"option {prefix}{name} must be of type {wanted.__name__}")
 
 

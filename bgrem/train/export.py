@@ -10,14 +10,18 @@ import torch
 
 from bgrem.detection.frame import FRAME_NAMES, HIGHEST_ENTRIES, LOWEST_ENTRIES
 from bgrem.inference.card import NORMALISATION, SCHEDULE, ModelCard
-from bgrem.inference.model import Model
+from bgrem.inference.model import SKY_SUFFIX, Model
 from bgrem.network.significance import MODEL_CHANNELS, WithSignificance
 from bgrem.network.significance_constants import SignificanceConstants
+from bgrem.network.sky_network import INPUTS as SKY_INPUTS
+from bgrem.network.sky_network import MULTIPLE, SkyNetwork
+from bgrem.network.sky_network import OUTPUTS as OUTPUTS_OF_SKY
 from bgrem.network.unet import KNEE, AttentionUNet
 from bgrem.train.calibrate import calibrate
+from bgrem.train.config import SkyConfig
 from bgrem.train.own_sky import skies_of
 
-__all__ = ["card", "export", "export_error", "export_onnx", "model_path"]
+__all__ = ["card", "export", "export_error", "export_onnx", "export_sky", "model_path"]
 
 OUTPUTS = ("channels", "significance")
 ASKED = "significant"  # input that has a default
@@ -37,9 +41,10 @@ def model_path(config, directory):
     Returns
     -------
     Path
-        ``NAME.onnx``.
+        ``NAME.onnx``; ``NAME.sky.onnx`` of a sky network.
     """
-    return Path(directory) / f"{config.name}.onnx"
+    suffix = SKY_SUFFIX if isinstance(config, SkyConfig) else ".onnx"
+    return Path(directory) / f"{config.name}{suffix}"
 
 
 def export(training, directory):
@@ -241,6 +246,50 @@ def _make_optional(path):
     graph.input.append(helper.make_tensor_value_info(ASKED, onnx.TensorProto.BOOL, []))
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def export_sky(training, directory):
+    """Write the averaged weights of a sky network as ``NAME.sky.onnx`` and ``NAME.sky.safetensors``.
+
+    Parameters
+    ----------
+    training : `~bgrem.train.sky_loop.SkyTraining`
+    directory : path-like
+
+    Returns
+    -------
+    Path
+        The ONNX file.
+    """
+    from safetensors.torch import save
+
+    config = training.config
+    network = SkyNetwork(config.network)
+    network.load_state_dict(training.average.state_dict())
+    path = model_path(config, directory)
+    temporary = path.with_name(f"{config.name}.part.onnx")
+    side = 2 * MULTIPLE
+    sides = {0: "n", 2: "height", 3: "width"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            network.eval(), (torch.zeros(1, SKY_INPUTS, side, side),), str(temporary), dynamo=False,
+            opset_version=17, input_names=["x"], output_names=["sky"],
+            dynamic_axes={"x": sides, "sky": sides},
+        )  # fmt: skip
+    write_metadata(
+        temporary,
+        {
+            "kind": config.kind, "name": config.name, "version": "1", "licence": config.licence,
+            "description": config.description, "training_digest": config.digest,
+            "training_steps": training.step, "outputs": list(OUTPUTS_OF_SKY),
+            "network": asdict(config.network),
+        },
+    )  # fmt: skip
+    temporary.replace(path)
+    path.with_suffix(".safetensors").write_bytes(save(network.state_dict()))
+    return path
 
 
 def _ancestors(graph, output):

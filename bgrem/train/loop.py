@@ -39,15 +39,17 @@ class Training:
         "cpu" or "cuda".
     """
 
+    network_class = AttentionUNet
+
     def __init__(self, config, *, device="cpu"):
         torch.manual_seed(config.seed)
         self.config = config
         self.device = torch.device(device)
-        self.network = AttentionUNet(config.network)
+        self.network = self.network_class(config.network)
         if config.start:
             load_weights(self.network, *map(str.strip, config.start.split(",")))
         self.network = self.network.to(self.device, memory_format=torch.channels_last)
-        self.average = AttentionUNet(config.network).to(self.device)
+        self.average = self.network_class(config.network).to(self.device)
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(),

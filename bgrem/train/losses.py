@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from bgrem.network.unet import KNEE
 
-__all__ = ["losses"]
+__all__ = ["losses", "sky_losses"]
 
 POOLS = (1, 2, 4, 8, 16)
 # Errors of the sources above this many expected deviations count linearly, not squared: a missed
@@ -14,6 +14,10 @@ ROBUST = 6.0
 # The logarithm of 1 + error / TEMPER is taken of every tile: a crowded or nebulous tile, whose
 # error is a hundred times that of a sparse one, would otherwise set the gradient of its batch.
 TEMPER = 0.05
+# Of a sky network: wide light above WIDE_LIGHT, in sky rms, is what it is asked for, an error of a frame's
+# level below LEAST_ERROR is as good as none, and errors of the level have FREEDOM degrees of freedom: those
+# of frames without sky are far out.
+WIDE_LIGHT, LEAST_ERROR, FREEDOM = 0.05, 0.01, 4.0
 
 
 def losses(channels, x, rate, batch):
@@ -87,3 +91,43 @@ def _pooled(error):
 
 def _mean(values, weight):
     return (values * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def sky_losses(outputs, batch):
+    """The losses of a sky network by name, each a scalar.
+
+    ``level``: 0.5 ln(mean squared error of the background + 0.01^2) of each frame, so that frames of all
+    difficulties count alike; ``deviation``: the mean absolute error, smooth below 0.01; ``error``:
+    Student's log-likelihood of the background's error; ``wide``: cross entropy; ``rms``: the mean absolute
+    error of its logarithm.
+
+    Parameters
+    ----------
+    outputs : Tensor, (n, 4, y, x) float32
+        `bgrem.network.sky_network.OUTPUTS`.
+    batch : dict of Tensor, (n, y, x)
+        As `bgrem.train.sky_frames.SkyBatches.draw` gives them.
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
+    known = batch["known"]
+    number = known.sum((1, 2)).clamp(min=1)
+    error = known * (outputs[:, 0] - batch["background"]).clamp(-100, 100)
+    square = (error**2).sum((1, 2)) / number
+    log_error = outputs[:, 2].clamp(-8, 5)
+    pull = error.detach() ** 2 * torch.exp(-2 * log_error)
+    surprise = log_error + 0.5 * (FREEDOM + 1) * torch.log1p(pull / FREEDOM)
+    lit = (batch["wide"] > WIDE_LIGHT).to(error.dtype)
+    wide = functional.binary_cross_entropy_with_logits(outputs[:, 3], lit, known)
+    measured = known * (batch["weight"] > 0)
+    log_rms = torch.log(outputs[:, 1].clamp(min=1e-3) / batch["rms"].clamp(min=1e-3))
+    return {
+        "level": 0.5 * torch.log(square + LEAST_ERROR**2).mean(),
+        "deviation": (torch.sqrt(error**2 + LEAST_ERROR**2).sum((1, 2)) / number).mean(),
+        "error": (known * surprise).sum() / number.sum(),
+        "wide": wide,
+        "rms": (torch.sqrt(log_rms**2 + LEAST_ERROR**2) * measured).sum()
+        / measured.sum().clamp(min=1),
+    }

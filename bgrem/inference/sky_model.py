@@ -1,0 +1,106 @@
+"""A sky network that is ready to run."""
+
+import hashlib
+import os
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from bgrem.inference.engine import ModelError, cores, first_line, is_out_of_memory
+from bgrem.sky.network_input import network_input
+
+__all__ = ["OUTPUTS", "SkyModel"]
+
+#: What the network gives for each cell, in this order.
+OUTPUTS = ("background", "rms", "log_error", "wide")
+# Flips along y and along x, and whether the axes change places: all orientations of an image.
+ORIENTATIONS = tuple((y, x, turned) for y in (1, -1) for x in (1, -1) for turned in (False, True))
+
+
+class SkyModel:
+    """A sky network, run on ONNX Runtime in float32.
+
+    Parameters
+    ----------
+    path : path
+        An ONNX file that `bgrem-train` wrote.
+    threads : int, optional
+        Default: the number of cores.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read, or is not such a network.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, threads: int | None = None) -> None:
+        self.path = Path(path)
+        try:
+            self._content = self.path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"the sky network {path} cannot be read: {error.strerror}") from None
+        self._threads = threads or cores()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of the file."""
+        return hashlib.sha256(self._content).hexdigest()
+
+    @cached_property
+    def _session(self):
+        import onnxruntime  # takes a tenth of a second, which `import bgrem` must not
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.enable_mem_pattern = False
+        options.log_severity_level = 4
+        try:
+            session = onnxruntime.InferenceSession(
+                self._content, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # noqa: BLE001 - the exceptions of the runtime share no base
+            if is_out_of_memory(error):
+                raise MemoryError(first_line(error)) from None
+            raise ModelError(f"the sky network {self.path} cannot be used") from None
+        entries = session.get_modelmeta().custom_metadata_map
+        if entries.get("kind") != "sky" or len(session.get_inputs()) != 1:
+            raise ModelError(f"{self.path} is not a sky network")
+        return session
+
+    def __call__(self, statistics: np.ndarray) -> np.ndarray:
+        """The sky of a frame, the mean of those of its eight orientations.
+
+        Parameters
+        ----------
+        statistics : `~numpy.ndarray`
+            Planes of a `bgrem.sky.blocks.BlockStatistics`, float32 of shape (6, by, bx) with even by and bx.
+
+        Returns
+        -------
+        `~numpy.ndarray`
+            float32 of shape (4, by / 2, bx / 2), in the order of `OUTPUTS`: the first two in the units of
+            the statistics, the logarithm of the background's error in these units, and the probability of
+            wide light above 0.05 rms.
+        """
+        total = 0.0
+        for y, x, turned in ORIENTATIONS:
+            planes = statistics[:, ::y, ::x]
+            found = self._of_one(planes.swapaxes(1, 2) if turned else planes)
+            found = found.swapaxes(1, 2) if turned else found
+            total = total + found[:, ::y, ::x].astype(np.float64)
+        return (total / len(ORIENTATIONS)).astype(np.float32)
+
+    def _of_one(self, statistics: np.ndarray) -> np.ndarray:
+        given = network_input(statistics)
+        out = self._session.run(None, {"x": given.planes[None]})[0][0]
+        (top, left), (by, bx) = (
+            (n // 2 for n in given.first),
+            (n // 2 for n in statistics.shape[1:]),
+        )
+        out = out[:, top : top + by, left : left + bx]
+        out[0] = out[0] * given.unit + given.level
+        out[1] *= given.unit
+        out[2] += np.log(given.unit)
+        out[3] = 1 / (1 + np.exp(-out[3]))
+        return out

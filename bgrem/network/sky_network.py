@@ -1,0 +1,202 @@
+"""The sky network: statistics of the blocks of a whole frame in, its sky out.
+
+The network does not draw the sky. It states, for each cell of 2 x 2 blocks, how much of it is sky, by what
+part of its spread its mean is off, and over which scale the cells around it are to be averaged. The sky is
+a quadratic surface fitted with these weights plus normalised convolutions (Knutsson & Westin 1993, CVPR, 515)
+of what the surface leaves. A sky of 0.01 rms comes from averaging, not from regression
+(docs/experiments.rst).
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+__all__ = ["MULTIPLE", "OUTPUTS", "SkyNetwork", "SkyNetworkConfig"]
+
+OUTPUTS = ("background", "rms", "log_error", "wide")
+INPUTS = 8  # six statistics (bgrem.sky.blocks.PLANES), and the places along x and y
+MULTIPLE = 32  # blocks: both sides of the input are multiples of it
+LARGEST_SHIFT = 0.5  # of a cell's spread, that its mean may be off
+LEAST_WEIGHT = 1e-4  # of a known cell
+RIDGE = 1e-3  # of the fitted surface's normal equations, whose weights have a mean of 1
+LARGEST = 200.0  # in units of the noise: limit of the cells' means
+
+
+@dataclass(frozen=True)
+class SkyNetworkConfig:
+    """Size of a sky network.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Channels of each level; the resolution halves from level to level.
+    scales : tuple of float
+        Standard deviations in cells of the Gaussians that average the cells.
+    """
+
+    widths: tuple[int, ...] = (40, 56, 80, 88, 80)
+    scales: tuple[float, ...] = (0.7, 1.5, 3.5, 8.0, 18.0)
+
+
+class _Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, h):
+        return h + self.second(functional.relu(self.first(functional.relu(h))))
+
+
+class SkyNetwork(nn.Module):
+    """From block statistics to the sky.
+
+    Input: (n, 8, by, bx) float32. The first five statistics of `bgrem.sky.blocks.PLANES` less the frame's
+    level and over its noise (see `bgrem.sky.network_sky.network_input`), the fraction of good pixels, and the
+    places along x and y from -1 to 1. Both sides are multiples of 32; blocks outside the frame have no good
+    pixel.
+
+    Output: (n, 4, by / 2, bx / 2) float32 in the units of the input: background, rms, logarithm of the
+    background's error, and the logit of the probability that there is wide light above 0.1 rms.
+
+    Parameters
+    ----------
+    config : SkyNetworkConfig
+    """
+
+    def __init__(self, config=SkyNetworkConfig()):
+        super().__init__()
+        widths = config.widths
+        self.scales = config.scales
+        self.stem = nn.Conv2d(13, widths[0], 4, stride=2, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
+        self.of_frame = nn.ModuleList(nn.Linear(2 * widths[-1], width) for width in widths[:-1])
+        self.encoder = nn.ModuleList(_Block(width) for width in widths)
+        self.decoder = nn.ModuleList(_Block(width) for width in widths[:-1])
+        shares = len(self.scales) + 1
+        self.parts = (1, 1, shares, 1, 1, shares, 1, 1)
+        self.head = nn.Conv2d(widths[0], sum(self.parts), 1)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x):
+        known = (functional.avg_pool2d(x[:, 5:6], 2) > 0).to(x.dtype)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training):
+            features = self._features(x, known)
+        heads = torch.split(self.head(features.to(x.dtype)), self.parts, dim=1)
+        weight, shift, shares, rms_weight, rms_shift, rms_shares, log_error, wide = heads
+        mean, spread = _of_cells(x)
+        mean = mean.clamp(-LARGEST, LARGEST) - LARGEST_SHIFT * torch.tanh(shift) * spread
+        weight = known * (torch.sigmoid(weight + 1) + LEAST_WEIGHT)
+        surface = _surface(mean, weight, functional.avg_pool2d(x[:, 6:8], 2))
+        background = surface + self._averaged(mean - surface, weight, shares)
+        weight = known * (torch.sigmoid(rms_weight + 1) + LEAST_WEIGHT)
+        log_rms = torch.log(spread) + LARGEST_SHIFT * torch.tanh(rms_shift)
+        level = (weight * log_rms).sum((2, 3), True) / weight.sum((2, 3), True).clamp(min=1e-6)
+        log_rms = level + self._averaged(log_rms - level, weight, rms_shares)
+        return torch.cat([background, log_rms.exp(), log_error - 2.0, wide], 1)
+
+    def _features(self, x, known):
+        """What is known of each cell, (n, w, by / 2, bx / 2)."""
+        statistics = x[:, :4]
+        h = torch.cat(
+            [
+                _asinh(statistics),
+                (4 * statistics).clamp(-8, 8) / 4,
+                torch.log(x[:, 4:5].clamp(0.05, 1e4)),
+                x[:, 5:],
+                _asinh(statistics[:, 3:4]) ** 2 / 10,
+            ],
+            1,
+        )
+        h = self.stem(h)
+        skipped = []
+        for level, block in enumerate(self.encoder):
+            h = block(h)
+            if level < len(self.down):
+                skipped.append(h)
+                h = self.down[level](h)
+                known = functional.avg_pool2d(known, 2)
+        share = known / known.sum((2, 3), True).clamp(min=1e-6)
+        mean = (share * h).sum((2, 3))
+        deviation = (share * (h - mean[:, :, None, None]).abs()).sum((2, 3))
+        frame = torch.cat([mean, deviation], 1)
+        for level in reversed(range(len(self.down))):
+            h = functional.interpolate(self.up[level](h), scale_factor=2.0, mode="bilinear")
+            h = h + skipped[level] + self.of_frame[level](frame)[:, :, None, None]
+            h = self.decoder[level](h)
+        return h
+
+    def _averaged(self, rest, weight, shares):
+        """Normalised convolutions at each scale, added by their shares; the last share is of 0."""
+        shares = torch.softmax(shares, 1)
+        total = torch.zeros_like(rest)
+        for k, sigma in enumerate(self.scales):
+            both = _blurred(torch.cat([weight * rest, weight], 1), sigma)
+            total = total + shares[:, k : k + 1] * both[:, :1] / (both[:, 1:] + 1e-5)
+        return total
+
+
+def _asinh(x):
+    """The inverse hyperbolic sine, as every engine can compute it."""
+    size = x.abs()
+    return torch.sign(x) * torch.log(size + torch.sqrt(size * size + 1))
+
+
+def _of_cells(x):
+    """Trimmed mean and spread of the good blocks of each cell."""
+    good = x[:, 5:6]
+    part = functional.avg_pool2d(good, 2)
+    mean, spread = (
+        functional.avg_pool2d(good * x[:, k : k + 1], 2) / part.clamp(min=1e-3) for k in (3, 4)
+    )
+    return mean, torch.where(part > 0, spread, torch.ones_like(spread)).clamp(0.05, 1e4)
+
+
+def _blurred(planes, sigma):
+    """Planes averaged with a Gaussian, 0 outside, up to a factor."""
+    down, across = (_gaussians(planes, axis, sigma) for axis in (2, 3))
+    return down @ planes @ across
+
+
+def _gaussians(planes, axis, sigma):
+    """A Gaussian around each place along an axis, (places, places)."""
+    places = torch.arange(planes.shape[axis], dtype=planes.dtype, device=planes.device)
+    return torch.exp(-0.5 * ((places[:, None] - places) / sigma) ** 2)
+
+
+def _surface(values, weight, places):
+    """Weighted least-squares fit of a quadratic, in Legendre polynomials, at every cell."""
+    x, y = places[:, :1], places[:, 1:]
+    terms = torch.cat(
+        [torch.ones_like(x), x, y, x * y, 1.5 * x * x - 0.5, 1.5 * y * y - 0.5], 1
+    ).flatten(2)
+    weight = weight.flatten(2)
+    weight = weight / weight.sum(2, True).clamp(min=1e-6)
+    matrix = (terms * weight) @ terms.transpose(1, 2)
+    matrix = matrix + RIDGE * torch.eye(6, dtype=terms.dtype, device=terms.device)
+    right = (terms * weight) @ values.flatten(2).transpose(1, 2)
+    coefficients = _solved(matrix, right)
+    return (coefficients.transpose(1, 2) @ terms).view_as(values)
+
+
+def _solved(matrix, right):
+    """Solution of a positive definite system by elimination, which every engine can run; (n, 6, 1)."""
+    rows = torch.cat([matrix, right], 2)
+    for k in range(matrix.shape[1]):
+        pivot = rows[:, k : k + 1] / rows[:, k : k + 1, k : k + 1]
+        factors = torch.cat(
+            [
+                rows[:, :k, k : k + 1],
+                torch.zeros_like(pivot[:, :, :1]),
+                rows[:, k + 1 :, k : k + 1],
+            ],
+            1,
+        )
+        unscaled = rows - factors * pivot
+        rows = torch.cat([unscaled[:, :k], pivot, unscaled[:, k + 1 :]], 1)
+    return rows[:, :, -1:]

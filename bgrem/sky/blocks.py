@@ -1,0 +1,179 @@
+"""Statistics of blocks of pixels: what the sky network sees of a frame."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bgrem.arrays.rows import Rows
+from bgrem.arrays.statistics import SIGMA_PER_IQR
+from bgrem.arrays.tiling import over_strips
+from bgrem.options import IN_MEMORY, Run
+
+__all__ = ["BLOCK", "PLANES", "BlockStatistics", "block_statistics"]
+
+BLOCK = 8  # px: side of a block of a small frame
+PLANES = ("lower_decile", "lower_quartile", "median", "trimmed_mean", "spread", "good")
+MOST_BLOCKS = 256  # along an axis; blocks of larger frames are gathered k x k
+TRIMMED = 1 / 16  # part of the values that the trimmed mean leaves out at each end
+QUANTILES = (0.1, 0.25, 0.5, 0.75)
+# A sequence that fills the plane evenly: powers of 1 / 1.3247, the plastic number (Roberts 2018, "The unreasonable
+# effectiveness of quasirandom sequences").
+EVEN_X, EVEN_Y = 0.7548776662466927, 0.5698402909980532
+# Pixels of a block, or blocks of a group, that must be good, as a part.
+LEAST_GOOD = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class BlockStatistics:
+    """Statistics of square blocks of an image.
+
+    Parameters
+    ----------
+    planes : `~numpy.ndarray`
+        float32 of shape (6, by, bx), in the order of `PLANES`. "spread" is the standard deviation from
+        the quartiles, "good" the fraction of good pixels; where it is 0, the others are 0.
+    side : int
+        Side of a block in pixels.
+    first : tuple of int
+        Row and column of the first pixel of the first block, at most 0: the blocks reach beyond the image
+        by as much on both sides.
+    shape : tuple of int
+        Shape (ny, nx) of the image.
+    """
+
+    planes: np.ndarray
+    side: int
+    first: tuple[int, int]
+    shape: tuple[int, int]
+
+    @cached_property
+    def good(self) -> np.ndarray:
+        """Whether a block has statistics, bool of shape (by, bx)."""
+        return self.planes[-1] > 0
+
+    def gathered(self, k: int) -> "BlockStatistics":
+        """Medians of the statistics over groups of k x k blocks, and the mean of their good fractions.
+
+        The numbers of blocks along both axes must be multiples of k.
+        """
+        if k == 1:
+            return self
+        groups = _groups(self.planes, k)
+        values = np.where(groups[-1] > 0, groups[:-1], np.float32(np.nan))
+        good = groups[-1].mean(axis=-1, dtype=np.float32)
+        enough = (groups[-1] > 0).mean(axis=-1) >= LEAST_GOOD
+        out = np.zeros((len(self.planes), *good.shape), np.float32)
+        out[:-1, enough] = np.nanmedian(values[:, enough], axis=-1)
+        out[-1] = np.where(enough, good, 0)
+        return BlockStatistics(out, k * self.side, self.first, self.shape)
+
+
+def block_statistics(
+    x: Rows, bad: Rows | None = None, *, step: float = 0.0, run: Run = IN_MEMORY
+) -> BlockStatistics:
+    """Statistics of the blocks of an image, of at most 256 a side.
+
+    Parameters
+    ----------
+    x : Rows
+        Image of shape (ny, nx), float32.
+    bad : Rows of bool, optional
+        True where a pixel is bad.
+    step : float
+        Distance of the values that the image can take; 0 if they are continuous.
+    run : `~bgrem.options.Run`
+
+    Returns
+    -------
+    BlockStatistics
+    """
+    ny, nx = x.shape
+    k = -(-max(ny, nx) // (BLOCK * MOST_BLOCKS))
+    # An even number of gathered blocks: two of them are a cell of the network.
+    by, bx = (-(-n // (2 * k * BLOCK)) * 2 * k for n in x.shape)
+    top, left = ((m * BLOCK - n) // 2 for m, n in zip((by, bx), x.shape, strict=True))
+    planes = np.zeros((len(PLANES), by, bx), np.float32)
+
+    def measure(blocks: slice) -> None:
+        rows = slice(max(blocks.start * BLOCK - top, 0), min(blocks.stop * BLOCK - top, ny))
+        if rows.stop <= rows.start:  # beyond the image
+            return
+        strip = np.array(x[rows], np.float32)
+        if step:
+            strip += np.float32(step) * _filling(rows, nx)
+        if bad is not None:
+            strip[bad[rows]] = np.nan
+        padding = rows.start - blocks.start * BLOCK + top
+        lower = blocks.stop * BLOCK - top - rows.stop
+        if padding or lower or bx * BLOCK != nx:
+            around = ((padding, lower), (left, bx * BLOCK - nx - left))
+            strip = np.pad(strip, around, constant_values=np.nan)
+        planes[:, blocks] = _statistics(_groups(strip[None], BLOCK)[0])
+
+    over_strips(measure, (by, bx), height=4, threads=run.threads)
+    return BlockStatistics(planes, BLOCK, (-top, -left), (ny, nx)).gathered(k)
+
+
+def _filling(rows: slice, nx: int) -> np.ndarray:
+    """Numbers that fill -0.5 to 0.5 evenly in every block: values in steps have the quantiles of continuous ones."""
+    y, x = np.arange(rows.start, rows.stop)[:, None], np.arange(nx)
+    return ((y * EVEN_Y + x * EVEN_X) % 1 - 0.5).astype(np.float32)
+
+
+def _groups(planes: np.ndarray, side: int) -> np.ndarray:
+    """(c, by, bx, side**2) values of the blocks of (c, ny, nx) planes."""
+    count, ny, nx = planes.shape
+    blocks = planes.reshape(count, ny // side, side, nx // side, side)
+    return blocks.swapaxes(2, 3).reshape(count, ny // side, nx // side, side**2)
+
+
+def _statistics(values: np.ndarray) -> np.ndarray:
+    """(6, ...) statistics of the last axis; values that are NaN do not count."""
+    values = np.sort(values, axis=-1)  # NaN comes last
+    number = np.full(values.shape[:-1], values.shape[-1])
+    if np.isnan(values[..., -1]).any():
+        number -= np.count_nonzero(np.isnan(values), axis=-1)
+        return _of_few(values, number)
+    return _of_all(values, number)
+
+
+def _of_all(values: np.ndarray, number: np.ndarray) -> np.ndarray:
+    size = values.shape[-1]
+    out = np.empty((len(PLANES), *number.shape), np.float32)
+    quantiles = [_between(values, q * (size - 1)) for q in QUANTILES]
+    cut = int(TRIMMED * size)
+    out[:3], out[3] = quantiles[:3], values[..., cut : size - cut].mean(axis=-1)
+    out[4], out[5] = np.float32(SIGMA_PER_IQR) * (quantiles[3] - quantiles[1]), 1
+    return out
+
+
+def _between(values: np.ndarray, place: float) -> np.ndarray:
+    low, part = int(place), np.float32(place % 1)
+    return values[..., low] + part * (values[..., low + 1] - values[..., low])
+
+
+def _of_few(values: np.ndarray, number: np.ndarray) -> np.ndarray:
+    size = values.shape[-1]
+    good = number >= LEAST_GOOD * size
+    last = np.maximum(number - 1, 0)
+    out = np.zeros((len(PLANES), *number.shape), np.float32)
+    quantiles = [_between_of(values, q * last) for q in QUANTILES]
+    cut = (TRIMMED * number).astype(int)[..., None]
+    index = np.arange(size)
+    kept = (index >= cut) & (index < number[..., None] - cut)
+    total = np.where(kept, values, 0).sum(axis=-1)
+    out[:3], out[3] = quantiles[:3], total / np.maximum(kept.sum(axis=-1), 1)
+    out[4] = np.float32(SIGMA_PER_IQR) * (quantiles[3] - quantiles[1])
+    out[5] = number / size
+    return np.where(good, out, np.float32(0))
+
+
+def _between_of(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    low = place.astype(int)
+    part = (place - low).astype(np.float32)
+    at, after = (
+        np.take_along_axis(values, np.minimum(low + k, values.shape[-1] - 1)[..., None], -1)[..., 0]
+        for k in (0, 1)
+    )
+    return np.where(part > 0, at + part * (after - at), at)

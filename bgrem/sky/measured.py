@@ -1,0 +1,144 @@
+"""What is known of the sky of an image: its level and noise, their error, and where light is wide."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from bgrem.arrays.rows import Rows
+from bgrem.arrays.splines import linear, spline
+from bgrem.sky.blocks import BlockStatistics
+from bgrem.sky.mesh import Interpolated, Mesh, cell_edges
+
+__all__ = ["Sky", "SkyNetwork", "sky_of_mesh", "sky_of_network"]
+
+#: Block statistics in, and of each cell: background, rms, log of the background's error, chance of wide light.
+SkyNetwork = Callable[[np.ndarray], np.ndarray]
+# Chances of wide light between which the part of it that belongs to the sources grows from 0 to 1.
+NO_WIDE_LIGHT, WIDE_LIGHT = 0.2, 0.6
+GUESSED = 0.3  # sky rms: median error of the level of a frame that shows no sky
+LEAST_RMS = 1e-3  # of the median rms: of a cell
+# Of a clipped mode over the mean of white noise of as many pixels.
+ERROR_OF_MODE = 1.6
+
+
+@dataclass(frozen=True, eq=False)
+class Sky:
+    """The sky of an image.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        Level and noise of the sky.
+    local : Mesh
+        The level that the denoising network is given: it follows light that is wider than the box of its
+        training.
+    error_mesh : `~numpy.ndarray`
+        Standard deviation of the error of the level at the nodes of the mesh, float32 of shape (my, mx).
+    wide_part : `~numpy.ndarray` or None
+        Part of the light between the level and the sources that is wide light, 0 to 1, same shape. None
+        where wide light cannot be distinguished from the sky.
+    """
+
+    mesh: Mesh
+    local: Mesh
+    error_mesh: np.ndarray
+    wide_part: np.ndarray | None = None
+
+    @property
+    def background(self) -> Rows:
+        """Level of each pixel, float32 of shape (ny, nx)."""
+        return self.mesh.background
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether the frame is so full of light that the level of its sky is a guess."""
+        error = float(np.median(self.error_mesh / self.mesh.rms_mesh))
+        return self.wide_part is not None and error > GUESSED
+
+    @cached_property
+    def error(self) -> Rows:
+        """Standard deviation of the error of the level of each pixel, float32 of shape (ny, nx)."""
+        return self.at_pixels(self.error_mesh)
+
+    def at_pixels(self, values: np.ndarray) -> Interpolated:
+        """Values at the nodes of the mesh, linear between them, float32 of shape (ny, nx)."""
+        down, across = self.mesh.nodes
+        rows = linear(across, values.T, np.arange(self.mesh.shape[1])).T
+        return Interpolated(self.mesh.shape, linear, (down, rows))
+
+    def with_noise(self, **changes) -> "Sky":
+        """The sky with another noise; ``changes`` are of both meshes."""
+        mesh, local = (replace(one, **changes) for one in (self.mesh, self.local))
+        return replace(self, mesh=mesh, local=local)
+
+
+def sky_of_mesh(mesh: Mesh) -> Sky:
+    """The sky of a mesh of clipped modes, whose error is that of white noise."""
+    down, across = (np.diff(edges) for edges in mesh.edges)
+    error = ERROR_OF_MODE * mesh.rms_mesh / np.sqrt(np.outer(down, across))
+    return Sky(mesh, mesh, error.astype(np.float32))
+
+
+def sky_of_network(
+    statistics: BlockStatistics, network: SkyNetwork, *, box: int, step: float = 0.0
+) -> Sky:
+    """The sky of an image from the statistics of its blocks.
+
+    Parameters
+    ----------
+    statistics : BlockStatistics
+        With a good block.
+    network : SkyNetwork
+    box : int
+        Side in pixels of the cells in which the local level is measured.
+    step : float
+        Distance of the values that the image can take; 0 if they are continuous.
+
+    Returns
+    -------
+    Sky
+        In the units of the statistics.
+    """
+    background, rms, log_error, chance = network(statistics.planes)
+    rms = np.maximum(rms, LEAST_RMS * np.median(rms))
+    places = (
+        a + 2 * statistics.side * (np.arange(n) + 0.5) - 0.5
+        for a, n in zip(statistics.first, background.shape, strict=True)
+    )
+    mesh = Mesh(background, rms, box, statistics.shape, step, centers=tuple(places))
+    part = np.clip((chance - NO_WIDE_LIGHT) / (WIDE_LIGHT - NO_WIDE_LIGHT), 0, 1)
+    local = mesh
+    if part.any():
+        local = replace(
+            mesh, background_mesh=background + part * _local_light(statistics, mesh, box)
+        )
+    return Sky(mesh, local, np.exp(log_error), part)
+
+
+def _local_light(statistics: BlockStatistics, mesh: Mesh, box: int) -> np.ndarray:
+    """What boxes of an image have above the sky in the median, at the nodes of the mesh."""
+    down, across = (
+        a + statistics.side * (np.arange(n) + 0.5) - 0.5
+        for a, n in zip(statistics.first, statistics.good.shape, strict=True)
+    )
+    level = _on_grid(mesh.nodes, mesh.background_mesh, (down, across))
+    light = np.where(statistics.good, statistics.planes[2] - level, np.nan)
+    edges = [cell_edges(n, max(1, round(n * statistics.side / box))) for n in statistics.good.shape]
+    boxes = np.zeros([len(cells) - 1 for cells in edges], np.float32)
+    for j, i in np.ndindex(boxes.shape):
+        inside = light[edges[0][j] : edges[0][j + 1], edges[1][i] : edges[1][i + 1]]
+        known = inside[np.isfinite(inside)]
+        boxes[j, i] = np.median(known) if known.size else 0
+    centers = [
+        a + statistics.side * (cells[:-1] + cells[1:]) / 2 - 0.5
+        for a, cells in zip(statistics.first, edges, strict=True)
+    ]
+    return _on_grid(centers, boxes, mesh.nodes)
+
+
+def _on_grid(nodes, values: np.ndarray, at) -> np.ndarray:
+    """Values at the crossings of nodes along y and x, as a spline at those of other places."""
+    along_x = spline(nodes[1], values.T, at[1]).T
+    return spline(nodes[0], along_x, at[0])

@@ -1,0 +1,62 @@
+"""Block statistics in the units and the size that a sky network takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["SkyInput", "network_input"]
+
+MULTIPLE = 32  # blocks: both sides of the input are multiples of it
+UNIT_QUANTILE = 0.3  # of the blocks' spreads: of those without bright sources
+
+
+@dataclass(frozen=True, eq=False)
+class SkyInput:
+    """Input of a sky network.
+
+    Attributes
+    ----------
+    planes : `~numpy.ndarray`
+        float32 of shape (8, by, bx): five statistics less ``level`` and over ``unit``, the fraction of good
+        pixels, and the places along x and y from -1 to 1. Blocks are added around the frame up to multiples
+        of 32, by as much on both sides; they have no good pixel.
+    level, unit : float
+        Level and noise of the frame, roughly.
+    first : tuple of int
+        Row and column of the frame's first block in ``planes``.
+    """
+
+    planes: np.ndarray
+    level: float
+    unit: float
+    first: tuple[int, int]
+
+
+def network_input(statistics: np.ndarray) -> SkyInput:
+    """Input of a sky network from block statistics, float32 of shape (6, by, bx).
+
+    ``statistics`` are the planes of a `bgrem.sky.blocks.BlockStatistics`, which must have a good block.
+    """
+    good = statistics[-1] > 0
+    level = float(np.median(statistics[2][good]))
+    unit = _noise(statistics[4][good])
+    shape = tuple(-(-n // MULTIPLE) * MULTIPLE for n in good.shape)
+    # An even number: the blocks of a cell stay together.
+    first = tuple((m - n) // 4 * 2 for m, n in zip(shape, good.shape, strict=True))
+    planes = np.zeros((8, *shape), np.float32)
+    inside = np.s_[first[0] : first[0] + good.shape[0], first[1] : first[1] + good.shape[1]]
+    planes[(slice(0, 4), *inside)] = np.where(good, (statistics[:4] - level) / unit, 0)
+    planes[(4, *inside)] = np.where(good, statistics[4] / unit, 1)
+    planes[(5, *inside)] = statistics[5]
+    y, x = (
+        2 * (np.arange(m) - a + 0.5) / n - 1
+        for m, a, n in zip(shape, first, good.shape, strict=True)
+    )
+    planes[6], planes[7] = x, y[:, None]
+    return SkyInput(planes, level, unit, first)
+
+
+def _noise(spreads: np.ndarray) -> float:
+    """The noise of blocks without bright sources, above 0."""
+    unit = float(np.quantile(spreads, UNIT_QUANTILE))
+    return unit if unit > 0 else float(spreads.max()) or 1.0

@@ -1,0 +1,102 @@
+"""Wide light that the denoising network leaves in the noise, and gives back to the sources."""
+
+import numpy as np
+
+from bgrem.arrays.filters import gaussian_filter
+from bgrem.arrays.rows import Computed, Rows
+from bgrem.arrays.splines import linear
+from bgrem.sky.measured import Sky
+from bgrem.sky.mesh import Interpolated
+
+__all__ = ["WideLight"]
+
+CELL = 16  # px: width of a cell in which the noise is averaged
+SMOOTHING = 1.0  # cells: standard deviation of the Gaussian that smooths the averages
+LEAST_SEEN = 0.25  # part of a cell
+
+
+class WideLight:
+    """The wide light of an image beside that in its sources, gathered from strips of rows.
+
+    It is what the local level has above the sky, plus the mean of the noise where light is wide.
+
+    Parameters
+    ----------
+    sky : `~bgrem.sky.measured.Sky`
+        With which the sources were found.
+    """
+
+    def __init__(self, sky: Sky) -> None:
+        self._sky = sky
+        self._wide = sky.wide_part is not None and bool(sky.wide_part.any())
+        self._part = sky.at_pixels(sky.wide_part) if self._wide else None
+        self._edges = np.arange(0, sky.mesh.shape[1], CELL)
+        self._places: list[float] = []
+        self._means: list[np.ndarray] = []
+        self._seen: list[np.ndarray] = []
+
+    def add(self, rows: slice, image, sources, rms, flags) -> None:
+        """Add the next strip of rows, of at most some 16.
+
+        Parameters
+        ----------
+        rows : slice
+        image, sources, rms : `~numpy.ndarray`
+            The image, its sources and its noise in these rows, in the units of the mesh, float32 of
+            shape (rows.stop - rows.start, nx).
+        flags : `~numpy.ndarray`
+            uint8 of that shape. Pixels that are not 0 are left out.
+        """
+        if not self._wide:
+            return
+        middle = (rows.start + rows.stop - 1) / 2
+        part = self._part.at(np.array([middle]))[0]
+        mean, seen = np.zeros((2, self._edges.size), np.float32)
+        lit = np.flatnonzero(np.maximum.reduceat(part, self._edges) > 0)
+        if lit.size:
+            noise = np.where(flags == 0, image - sources - self._sky.local.background[rows], np.nan)
+            mean[lit], seen[lit] = _midmeans(self._in_cells(noise)[lit])
+        self._places.append(middle)
+        self._means.append(mean)
+        self._seen.append(seen)
+
+    def _in_cells(self, strip: np.ndarray) -> np.ndarray:
+        """The pixels of each cell of a strip of rows, (cells, pixels); NaN beyond the image."""
+        rows, nx = strip.shape
+        padded = np.pad(strip, ((0, 0), (0, -nx % CELL)), constant_values=np.nan)
+        return padded.reshape(rows, -1, CELL).swapaxes(0, 1).reshape(-1, rows * CELL)
+
+    def light(self) -> Rows | None:
+        """The light, float32 of shape (ny, nx) in the units of the mesh; None where there is none."""
+        if not self._wide:
+            return None
+        part, noise = self._part, self._smooth_noise()
+        local, sky = self._sky.local.background, self._sky.background
+
+        def light(rows: slice) -> np.ndarray:
+            return local[rows] - sky[rows] + part[rows] * noise[rows]
+
+        return Computed(self._sky.mesh.shape, np.float32, light)
+
+    def _smooth_noise(self) -> Rows:
+        """The mean noise around each pixel, where it was gathered."""
+        mean, seen = np.stack(self._means), np.stack(self._seen)
+        weight = np.where(seen >= LEAST_SEEN, seen, 0)
+        total, number = (gaussian_filter(v, SMOOTHING) for v in (mean * weight, weight))
+        smooth = np.where(number > 1e-3, total / np.maximum(number, 1e-3), 0).astype(np.float32)
+        shape = self._sky.mesh.shape
+        centers = (self._edges + np.minimum(self._edges + CELL, shape[1]) - 1) / 2
+        along_x = linear(centers, smooth.T, np.arange(shape[1])).T
+        return Interpolated(shape, linear, (np.array(self._places), along_x))
+
+
+def _midmeans(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the middle half of the finite values along the last axis, and their part of all."""
+    values = np.sort(values, axis=-1)  # NaN comes last
+    size = values.shape[-1]
+    number = np.count_nonzero(np.isfinite(values), axis=-1)
+    below = np.cumsum(np.nan_to_num(values), axis=-1, dtype=np.float64)
+    first, last = number // 4, number - number // 4
+    cell = np.arange(len(values))
+    total = below[cell, np.maximum(last, 1) - 1] - np.where(first > 0, below[cell, first - 1], 0)
+    return total / np.maximum(last - first, 1), number / size

@@ -124,8 +124,9 @@ def separate(
     for rows, channels in denoiser.strips(x, vector):
         seen, unit = np.array(image.pixels[rows]), local.unit[rows]
         parts.put(rows, channels, np.float64(image.scale) * unit)
-        for gathered in (wide_light, lost_light):
-            gathered.add(rows, seen, channels[0] * unit, local.rms[rows], flags[rows])
+        sources = channels[0] * unit
+        in_noise = wide_light.add(rows, seen, sources, flags[rows])
+        lost_light.add(rows, seen, sources + in_noise, local.rms[rows], flags[rows])
         run.report(rows.stop / len(data))
 
     noticed += _warnings(unseen / flags.size, unlike, sky) + lost_light.warnings()

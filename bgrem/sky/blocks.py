@@ -1,6 +1,6 @@
 """Statistics of blocks of pixels: what the sky network sees of a frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -57,16 +57,7 @@ class BlockStatistics:
 
         The numbers of blocks along both axes must be multiples of k.
         """
-        if k == 1:
-            return self
-        groups = _groups(self.planes, k)
-        values = np.where(groups[-1] > 0, groups[:-1], np.float32(np.nan))
-        good = groups[-1].mean(axis=-1, dtype=np.float32)
-        enough = (groups[-1] > 0).mean(axis=-1) >= LEAST_GOOD
-        out = np.zeros((len(self.planes), *good.shape), np.float32)
-        out[:-1, enough] = np.nanmedian(values[:, enough], axis=-1)
-        out[-1] = np.where(enough, good, 0)
-        return BlockStatistics(out, k * self.side, self.first, self.shape)
+        return replace(self, planes=_gathered(self.planes, k), side=k * self.side)
 
 
 def block_statistics(
@@ -93,9 +84,10 @@ def block_statistics(
     # An even number of gathered blocks: two of them are a cell of the network.
     by, bx = (-(-n // (2 * k * BLOCK)) * 2 * k for n in x.shape)
     top, left = ((m * BLOCK - n) // 2 for m, n in zip((by, bx), x.shape, strict=True))
-    planes = np.zeros((len(PLANES), by, bx), np.float32)
+    planes = np.zeros((len(PLANES), by // k, bx // k), np.float32)
 
-    def measure(blocks: slice) -> None:
+    def measure(gathered: slice) -> None:
+        blocks = slice(k * gathered.start, k * gathered.stop)
         rows = slice(max(blocks.start * BLOCK - top, 0), min(blocks.stop * BLOCK - top, ny))
         if rows.stop <= rows.start:  # beyond the image
             return
@@ -104,15 +96,29 @@ def block_statistics(
             strip += np.float32(step) * _filling(rows, nx)
         if bad is not None:
             strip[bad[rows]] = np.nan
-        padding = rows.start - blocks.start * BLOCK + top
-        lower = blocks.stop * BLOCK - top - rows.stop
-        if padding or lower or bx * BLOCK != nx:
-            around = ((padding, lower), (left, bx * BLOCK - nx - left))
+        above = rows.start + top - blocks.start * BLOCK
+        below = blocks.stop * BLOCK - top - rows.stop
+        around = ((above, below), (left, bx * BLOCK - nx - left))
+        if any(map(any, around)):
             strip = np.pad(strip, around, constant_values=np.nan)
-        planes[:, blocks] = _statistics(_groups(strip[None], BLOCK)[0])
+        planes[:, gathered] = _gathered(_statistics(_groups(strip[None], BLOCK)[0]), k)
 
-    over_strips(measure, (by, bx), height=4, threads=run.threads)
-    return BlockStatistics(planes, BLOCK, (-top, -left), (ny, nx)).gathered(k)
+    over_strips(measure, planes.shape[1:], height=max(4 // k, 1), threads=run.threads)
+    return BlockStatistics(planes, k * BLOCK, (-top, -left), (ny, nx))
+
+
+def _gathered(planes: np.ndarray, k: int) -> np.ndarray:
+    """Medians of (6, by, bx) statistics over groups of k x k blocks, and the mean of their good fractions."""
+    if k == 1:
+        return planes
+    groups = _groups(planes, k)
+    known = groups[-1] > 0
+    values = np.where(known, groups[:-1], np.float32(np.nan))
+    enough = known.mean(axis=-1) >= LEAST_GOOD
+    out = np.zeros((len(planes), *enough.shape), np.float32)
+    out[:-1, enough] = np.nanmedian(values[:, enough], axis=-1)
+    out[-1] = np.where(enough, groups[-1].mean(axis=-1), 0)
+    return out
 
 
 def _filling(rows: slice, nx: int) -> np.ndarray:

@@ -35,20 +35,25 @@ class WideLight:
         self._means: list[np.ndarray] = []
         self._seen: list[np.ndarray] = []
 
-    def add(self, rows: slice, image, sources, rms, flags) -> None:
+    def add(self, rows: slice, image, sources, flags) -> np.ndarray | float:
         """Add the next strip of rows, of at most some 16.
 
         Parameters
         ----------
         rows : slice
-        image, sources, rms : `~numpy.ndarray`
-            The image, its sources and its noise in these rows, in the units of the mesh, float32 of
-            shape (rows.stop - rows.start, nx).
+        image, sources : `~numpy.ndarray`
+            The image and its sources in these rows, in the units of the mesh, float32 of shape
+            (rows.stop - rows.start, nx).
         flags : `~numpy.ndarray`
             uint8 of that shape. Pixels that are not 0 are left out.
+
+        Returns
+        -------
+        `~numpy.ndarray` or float
+            Roughly what of the wide light is in the noise of these rows, of shape (nx,) or 0.
         """
         if not self._wide:
-            return
+            return 0.0
         middle = (rows.start + rows.stop - 1) / 2
         part = self._part.at(np.array([middle]))[0]
         mean, seen = np.zeros((2, self._edges.size), np.float32)
@@ -59,6 +64,7 @@ class WideLight:
         self._places.append(middle)
         self._means.append(mean)
         self._seen.append(seen)
+        return part * np.repeat(mean, CELL)[: part.size]
 
     def _in_cells(self, strip: np.ndarray) -> np.ndarray:
         """The pixels of each cell of a strip of rows, (cells, pixels); NaN beyond the image."""

@@ -113,12 +113,12 @@ def _gathered(planes: np.ndarray, k: int) -> np.ndarray:
         return planes
     groups = _groups(planes, k)
     known = groups[-1] > 0
-    values = np.where(known, groups[:-1], np.float32(np.nan))
-    enough = known.mean(axis=-1) >= LEAST_GOOD
-    out = np.zeros((len(planes), *enough.shape), np.float32)
-    out[:-1, enough] = np.nanmedian(values[:, enough], axis=-1)
-    out[-1] = np.where(enough, groups[-1].mean(axis=-1), 0)
-    return out
+    number = np.count_nonzero(known, axis=-1)
+    values = np.sort(np.where(known, groups[:-1], np.float32(np.nan)), axis=-1)  # NaN comes last
+    middle = np.maximum(number - 1, 0) / 2
+    medians = [_between_of(one, middle) for one in values]
+    good = groups[-1].mean(axis=-1, dtype=np.float32)
+    return np.where(number >= LEAST_GOOD * k * k, [*medians, good], np.float32(0))
 
 
 def _filling(rows: slice, nx: int) -> np.ndarray:

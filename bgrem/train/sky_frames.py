@@ -1,7 +1,7 @@
 """Frames that a sky network learns from: block statistics of simulated frames with their true sky."""
 
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +140,16 @@ class SkyBatches:
 
     def __init__(self, examples, large, config):
         self._examples, self._large, self._config = examples, large, config
+        self._pool, self._next = ThreadPoolExecutor(1, "batch"), {}
+
+    def of_step(self, step):
+        """The batch of a step of the training; the one after it is drawn meanwhile."""
+        batch = self._next.get(step) or self._pool.submit(self._draw_for, step)
+        self._next = {step + 1: self._pool.submit(self._draw_for, step + 1)}
+        return batch.result()
+
+    def _draw_for(self, step):
+        return self.draw(np.random.default_rng([self._config.seed, 1, step]))
 
     def draw(self, rng):
         """Input and truth of one step.

@@ -48,7 +48,7 @@ class SkyTraining(Training):
             The losses by name.
         """
         config = self.config
-        drawn = batches.draw(np.random.default_rng([config.seed, 1, self.step]))
+        drawn = batches.of_step(self.step)
         batch = {name: torch.from_numpy(values).to(self.device) for name, values in drawn.items()}
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(self.step, config)

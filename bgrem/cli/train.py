@@ -125,10 +125,10 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
         parser.error(f"--name {options.name} may contain only letters, digits, - and _")
     # Imported here, so that a usage error does not wait for torch.
     from bgrem.train.config import SkyConfig, fine_tuning_config, load_config
-    from bgrem.train.export import export, export_sky, model_path
+    from bgrem.train.export import export, model_path
     from bgrem.train.loop import Training, checkpoint_path, train
     from bgrem.train.own_sky import read_own_sky
-    from bgrem.train.sky_loop import SkyTraining, train_sky
+    from bgrem.train.sky_loop import SkyTraining, export_trained, train_sky
 
     if options.from_fits:
         config = fine_tuning_config(options.from_fits, name=options.name or "own")
@@ -140,7 +140,7 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
     _set_threads(options.threads)
     kind, learn, write = Training, train, export
     if isinstance(config, SkyConfig):
-        kind, learn, write = SkyTraining, train_sky, export_sky
+        kind, learn, write = SkyTraining, train_sky, export_trained
     if options.export_only:
         training = kind(config)
         # Whether the training was extended does not matter here.

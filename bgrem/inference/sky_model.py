@@ -68,6 +68,10 @@ class SkyModel:
             raise ModelError(f"{self.path} is not a sky network")
         return session
 
+    @cached_property
+    def _error_factor(self) -> float:
+        return float(self._session.get_modelmeta().custom_metadata_map.get("error_factor", 1.0))
+
     def __call__(self, statistics: np.ndarray) -> np.ndarray:
         """The sky of a frame, the mean of those of its eight orientations.
 
@@ -101,6 +105,6 @@ class SkyModel:
         out = out[:, top : top + by, left : left + bx]
         out[0] = out[0] * given.unit + given.level
         out[1] *= given.unit
-        out[2] += np.log(given.unit)
+        out[2] += np.log(given.unit * self._error_factor)
         out[3] = 1 / (1 + np.exp(-out[3]))
         return out

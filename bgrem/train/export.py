@@ -248,13 +248,15 @@ def _make_optional(path):
     onnx.save(model, str(path))
 
 
-def export_sky(training, directory):
+def export_sky(training, directory, error_factor):
     """Write the averaged weights of a sky network as ``NAME.sky.onnx`` and ``NAME.sky.safetensors``.
 
     Parameters
     ----------
     training : `~bgrem.train.sky_loop.SkyTraining`
     directory : path-like
+    error_factor : float
+        By which the network's error of the background is to be multiplied.
 
     Returns
     -------
@@ -284,7 +286,7 @@ def export_sky(training, directory):
             "kind": config.kind, "name": config.name, "version": "1", "licence": config.licence,
             "description": config.description, "training_digest": config.digest,
             "training_steps": training.step, "outputs": list(OUTPUTS_OF_SKY),
-            "network": asdict(config.network),
+            "network": asdict(config.network), "error_factor": error_factor,
         },
     )  # fmt: skip
     temporary.replace(path)

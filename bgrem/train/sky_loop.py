@@ -16,7 +16,7 @@ from bgrem.train.losses import sky_losses
 from bgrem.train.schedule import learning_rate_factor
 from bgrem.train.sky_frames import SkyBatches, load_examples, normalised, write_bank
 
-__all__ = ["SkyTraining", "train_sky"]
+__all__ = ["SkyTraining", "export_trained", "train_sky"]
 
 _logger = logging.getLogger(__name__)
 
@@ -63,7 +63,6 @@ class SkyTraining(Training):
         self.step += 1
         return {name: float(value.detach()) for name, value in parts.items()}
 
-    @torch.no_grad()
     def validate(self, examples):
         """Errors of the averaged weights, in sky rms: quartile, median, mean and 90 % of the frames.
 
@@ -76,12 +75,9 @@ class SkyTraining(Training):
         -------
         dict of str to float
         """
-        network = self.average.eval()
         errors, rms = [], []
-        for n in range(len(examples["planes"])):
-            one = normalised({name: values[n] for name, values in examples.items()})
-            batch = {name: torch.from_numpy(v)[None].to(self.device) for name, v in one.items()}
-            parts = sky_losses(network(batch["x"]), batch)
+        for outputs, batch in self._applied(examples):
+            parts = sky_losses(outputs, batch)
             errors.append(float(torch.exp(parts["level"])))
             rms.append(float(parts["rms"]))
         low, median, high = np.quantile(errors, [0.25, 0.5, 0.9])
@@ -89,6 +85,33 @@ class SkyTraining(Training):
             "quartile": float(low), "median": float(median), "mean": float(np.mean(errors)),
             "high": float(high), "rms": float(np.median(rms)),
         }  # fmt: skip
+
+    def error_factor(self, examples):
+        """The factor of the background's error with which its mean squared pull is 1 in the median frame.
+
+        Parameters
+        ----------
+        examples : dict of ndarray
+            As of `bgrem.train.sky_frames.load_examples`.
+
+        Returns
+        -------
+        float
+        """
+        pulls = []
+        for outputs, batch in self._applied(examples):
+            pull = (outputs[:, 0] - batch["background"]) * torch.exp(-outputs[:, 2])
+            pulls.append(float((batch["known"] * pull**2).sum() / batch["known"].sum()))
+        return float(np.sqrt(np.median(pulls)))
+
+    @torch.no_grad()
+    def _applied(self, examples):
+        """Output of the averaged weights and truth, frame by frame."""
+        network = self.average.eval()
+        for n in range(len(examples["planes"])):
+            one = normalised({name: values[n] for name, values in examples.items()})
+            batch = {name: torch.from_numpy(v)[None].to(self.device) for name, v in one.items()}
+            yield network(batch["x"]), batch
 
 
 def train_sky(
@@ -132,24 +155,50 @@ def train_sky(
             if stop_after is not None and time.monotonic() - began > stop_after:
                 break
     training.save(checkpoint)
-    export_sky(training, directory)
+    export_sky(training, directory, training.error_factor(held_out))
     return training
+
+
+def export_trained(training, directory, scenes=200):
+    """Write the network of a checkpoint; see `bgrem.train.export.export_sky`.
+
+    Parameters
+    ----------
+    training : SkyTraining
+    directory : path-like
+        That of the training.
+    scenes : int
+        Held-out frames from which the factor of the error is determined; drawn where they are missing.
+
+    Returns
+    -------
+    Path
+    """
+    held_out = _examples(directory, "held_out", _held_out(training.config, scenes), 1)
+    return export_sky(training, directory, training.error_factor(held_out))
 
 
 def _drawn_frames(config, directory, workers, scenes):
     """Batches of the frames to learn from, and frames to validate on; drawn where they are missing."""
     _logger.info("drawing %d frames", config.frames + config.large_frames)
-    drawn = [
-        ("frames", config.seed, config.frames, SMALL),
-        ("frames", config.seed, config.large_frames, LARGE),
-        ("held_out", config.seed + HELD_OUT, scenes, SMALL),
-    ]
-    examples = []
-    for name, *bank in drawn:
-        write_bank(Path(directory) / name, *bank, workers)
-        examples.append(load_examples(Path(directory) / name, *bank))
-    small, large, held_out = examples
+    small, large, held_out = (
+        _examples(directory, name, bank, workers)
+        for name, bank in (
+            ("frames", (config.seed, config.frames, SMALL)),
+            ("frames", (config.seed, config.large_frames, LARGE)),
+            ("held_out", _held_out(config, scenes)),
+        )
+    )
     return SkyBatches(small, large, config), held_out
+
+
+def _held_out(config, scenes):
+    return config.seed + HELD_OUT, scenes, SMALL
+
+
+def _examples(directory, name, bank, workers):
+    write_bank(Path(directory) / name, *bank, workers)
+    return load_examples(Path(directory) / name, *bank)
 
 
 def _write(file, step, values):

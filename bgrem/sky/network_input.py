@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["SkyInput", "network_input"]
+__all__ = ["SkyInput", "is_in_range", "network_input"]
 
 MULTIPLE = 32  # blocks: both sides of the input are multiples of it
+# A level this far from the median, in units of the noise, is beyond the training; a block whose spread is below
+# SPREAD_OF_SKY of these units holds sky. A part MOST_FAR of such blocks is too much.
+LARGEST_LEVEL, SPREAD_OF_SKY, MOST_FAR = 150.0, 3.0, 0.01
 UNIT_QUANTILE = 0.3  # of the blocks' spreads: of those without bright sources
 
 
@@ -57,6 +60,18 @@ def network_input(statistics: np.ndarray) -> SkyInput:
 
 
 def _noise(spreads: np.ndarray) -> float:
-    """The noise of blocks without bright sources, above 0."""
-    unit = float(np.quantile(spreads, UNIT_QUANTILE))
-    return unit if unit > 0 else float(spreads.max()) or 1.0
+    """The noise of blocks without bright sources, above 0; a block of one value shows none."""
+    shown = spreads[spreads > 0]
+    return float(np.quantile(shown, UNIT_QUANTILE)) if shown.size else 1.0
+
+
+def is_in_range(statistics: np.ndarray) -> bool:
+    """Whether the levels of a frame's sky are near enough to each other for a sky network.
+
+    They are not in raw frames of amplifiers whose biases differ by more than 150 of the noise.
+    """
+    given = network_input(statistics)
+    good = given.planes[5] > 0
+    far = np.abs(given.planes[2]) > LARGEST_LEVEL
+    of_sky = given.planes[4] < SPREAD_OF_SKY
+    return bool(np.count_nonzero(good & far & of_sky) < MOST_FAR * np.count_nonzero(good))

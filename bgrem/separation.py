@@ -243,6 +243,8 @@ class Parts:
     def add(self, light: Rows | None, sky: SkyMap) -> None:
         """Add wide light, in units of the sky's scale, to the sources, and the sky's error to their uncertainty."""
         uncertainty = self.maps.get("uncertainty")
+        if light is None and uncertainty is None:
+            return
         for rows in row_strips(self.mask.shape):
             if light is not None:
                 self.sources[rows] = self.sources[rows] + sky.scale * light[rows]

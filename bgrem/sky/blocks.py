@@ -14,7 +14,9 @@ __all__ = ["BLOCK", "PLANES", "BlockStatistics", "block_statistics"]
 
 BLOCK = 8  # px: side of a block of a small frame
 PLANES = ("lower_decile", "lower_quartile", "median", "trimmed_mean", "spread", "good")
-MOST_BLOCKS = 256  # along an axis; blocks of larger frames are gathered k x k
+# Blocks of frames wider than SMALL_FRAME pixels are gathered 2 x 2, and such that there are at most MOST_BLOCKS along
+# an axis: the network takes no longer than a mesh (`python benchmarks/speed/sky.py`).
+SMALL_FRAME, MOST_BLOCKS = 1024, 256
 TRIMMED = 1 / 16  # part of the values that the trimmed mean leaves out at each end
 QUANTILES = (0.1, 0.25, 0.5, 0.75)
 # A sequence that fills the plane evenly: powers of 1 / 1.3247, the plastic number (Roberts 2018, "The unreasonable
@@ -80,7 +82,8 @@ def block_statistics(
     BlockStatistics
     """
     ny, nx = x.shape
-    k = -(-max(ny, nx) // (BLOCK * MOST_BLOCKS))
+    least = 1 if max(ny, nx) <= SMALL_FRAME else 2
+    k = max(least, -(-max(ny, nx) // (BLOCK * MOST_BLOCKS)))
     # An even number of gathered blocks: two of them are a cell of the network.
     by, bx = (-(-n // (2 * k * BLOCK)) * 2 * k for n in x.shape)
     top, left = ((m * BLOCK - n) // 2 for m, n in zip((by, bx), x.shape, strict=True))

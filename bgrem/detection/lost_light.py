@@ -17,8 +17,7 @@ NOTABLE_PART, NOTABLE_PEAKS = 0.1, 10
 # A peak is the highest of 3 x 3 pixels and above BRIGHT_PEAK rms. At least NEIGHBOURS_LIT of the four pixels beside
 # it hold NEIGHBOUR_PART of its light: in a hot pixel none does, in a track two.
 BRIGHT_PEAK, NEIGHBOURS_LIT, NEIGHBOUR_PART = 25.0, 3, 0.03
-# From this number of cells on every second strip is enough.
-MANY_CELLS_SEEN = 1000
+LARGE_IMAGE = 10_000_000  # pixels, of which every second strip is enough
 NEAR = np.array([-1, 0, 1])
 
 
@@ -39,7 +38,7 @@ class LostLight:
         self._bright = 0.0
         self._lost = np.zeros(mesh.rms_mesh.shape, np.float64)
         self._peaks = self._artefacts = 0
-        self._every, self._strips = 2 if mesh.rms_mesh.size >= MANY_CELLS_SEEN else 1, 0
+        self._every, self._strips = 2 if mesh.shape[0] * mesh.shape[1] >= LARGE_IMAGE else 1, 0
 
     def add(self, rows: slice, image, sources, rms, flags) -> None:
         """Add the next strip of rows.

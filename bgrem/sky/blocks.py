@@ -10,7 +10,7 @@ from bgrem.arrays.statistics import SIGMA_PER_IQR
 from bgrem.arrays.tiling import over_strips
 from bgrem.options import IN_MEMORY, Run
 
-__all__ = ["BLOCK", "PLANES", "BlockStatistics", "block_statistics"]
+__all__ = ["BLOCK", "MOST_BLOCKS", "PLANES", "BlockStatistics", "block_statistics"]
 
 BLOCK = 8  # px: side of a block of a small frame
 PLANES = ("lower_decile", "lower_quartile", "median", "trimmed_mean", "spread", "good")

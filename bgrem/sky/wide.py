@@ -6,7 +6,6 @@ from bgrem.arrays.filters import gaussian_filter
 from bgrem.arrays.rows import Computed, Rows
 from bgrem.arrays.splines import linear
 from bgrem.sky.measured import Sky
-from bgrem.sky.mesh import Interpolated
 
 __all__ = ["WideLight"]
 
@@ -90,10 +89,15 @@ class WideLight:
         weight = np.where(seen >= LEAST_SEEN, seen, 0)
         total, number = (gaussian_filter(v, SMOOTHING) for v in (mean * weight, weight))
         smooth = np.where(number > 1e-3, total / np.maximum(number, 1e-3), 0).astype(np.float32)
-        shape = self._sky.mesh.shape
-        centers = (self._edges + np.minimum(self._edges + CELL, shape[1]) - 1) / 2
-        along_x = linear(centers, smooth.T, np.arange(shape[1])).T
-        return Interpolated(shape, linear, (np.array(self._places), along_x))
+        shape, down = self._sky.mesh.shape, np.array(self._places)
+        across = (self._edges + np.minimum(self._edges + CELL, shape[1]) - 1) / 2
+
+        def noise(rows: slice) -> np.ndarray:
+            # Along y first: the cells of an image at all its columns would take much memory.
+            cells = linear(down, smooth, np.arange(rows.start, rows.stop))
+            return linear(across, cells.T, np.arange(shape[1])).T
+
+        return Computed(shape, np.float32, noise)
 
 
 def _midmeans(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,17 @@ INPUTS = 8  # six statistics (bgrem.sky.blocks.PLANES), and the places along x a
 MULTIPLE = 32  # blocks: both sides of the input are multiples of it
 LARGEST_SHIFT = 0.5  # of a cell's spread, that its mean may be off
 LEAST_WEIGHT = 1e-4  # of a known cell
-RIDGE = 1e-3  # of the fitted surface's normal equations, whose weights have a mean of 1
+RIDGE = 1e-5  # of the fitted surface's normal equations, whose weights have a sum of 1
+# Deviations from the first surface, in sky rms, at which a cell's weight is halved, one fit after the other; of
+# cells that are darker, twice as far.
+FIRST_GUESS = (10.0, 3.0, 1.0, 0.4, 0.2)
+GUIDE_SCALES = (
+    1.5,
+    4.0,
+    10.0,
+)  # cells: over which what it leaves is averaged for the network to see
+# What brings the lower decile, the lower quartile and the median of white noise to its mean, in sky rms.
+TO_THE_MEAN = (1.2816, 0.6745, 0.0)
 LARGEST = 200.0  # in units of the noise: limit of the cells' means
 
 
@@ -72,6 +82,8 @@ class SkyNetwork(nn.Module):
         widths = config.widths
         self.scales = config.scales
         self.stem = nn.Conv2d(13, widths[0], 4, stride=2, padding=1)
+        guides = 2 + len(GUIDE_SCALES) + 2 * (len(TO_THE_MEAN) + 1)
+        self.guide = nn.Conv2d(guides, widths[0], 1)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.of_frame = nn.ModuleList(nn.Linear(2 * widths[-1], width) for width in widths[:-1])
@@ -80,19 +92,26 @@ class SkyNetwork(nn.Module):
         shares = len(self.scales) + 1
         self.parts = (1, 1, shares, 1, 1, shares, 1, 1)
         self.head = nn.Conv2d(widths[0], sum(self.parts), 1)
+        self.quantiles = nn.Conv2d(widths[0], len(TO_THE_MEAN), 1)
         nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        for values in (self.head.bias, *self.guide.parameters(), *self.quantiles.parameters()):
+            nn.init.zeros_(values)
 
     def forward(self, x):
         known = (functional.avg_pool2d(x[:, 5:6], 2) > 0).to(x.dtype)
+        quantiles, mean, spread = _of_cells(x)
+        places = functional.avg_pool2d(x[:, 6:8], 2)
+        guides = self._guides(quantiles, mean, spread, known, places)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training):
-            features = self._features(x, known)
-        heads = torch.split(self.head(features.to(x.dtype)), self.parts, dim=1)
+            features = self._features(x, known, guides)
+        features = features.to(x.dtype)
+        heads = torch.split(self.head(features), self.parts, dim=1)
         weight, shift, shares, rms_weight, rms_shift, rms_shares, log_error, wide = heads
-        mean, spread = _of_cells(x)
-        mean = mean.clamp(-LARGEST, LARGEST) - LARGEST_SHIFT * torch.tanh(shift) * spread
+        parts = torch.tanh(self.quantiles(features))
+        mean = mean + (parts * (quantiles - mean)).sum(1, True)
+        mean = mean - LARGEST_SHIFT * torch.tanh(shift) * spread
         weight = known * (torch.sigmoid(weight + 1) + LEAST_WEIGHT)
-        surface = _surface(mean, weight, functional.avg_pool2d(x[:, 6:8], 2))
+        surface = _surface(mean, weight, places)
         background = surface + self._averaged(mean - surface, weight, shares)
         weight = known * (torch.sigmoid(rms_weight + 1) + LEAST_WEIGHT)
         log_rms = torch.log(spread) + LARGEST_SHIFT * torch.tanh(rms_shift)
@@ -100,7 +119,27 @@ class SkyNetwork(nn.Module):
         log_rms = level + self._averaged(log_rms - level, weight, rms_shares)
         return torch.cat([background, log_rms.exp(), log_error - 2.0, wide], 1)
 
-    def _features(self, x, known):
+    def _guides(self, quantiles, mean, spread, known, places):
+        """What a first surface leaves of each cell and of the cells around it, (n, 13, by / 2, bx / 2).
+
+        And how the values of pixels are distributed around each cell and in the frame: faint sources raise
+        the mean more than the quantiles.
+        """
+        weight = known
+        for width in FIRST_GUESS:
+            rest = mean - _surface(mean, weight, places)
+            rest = torch.where(rest > 0, rest, 0.5 * rest) / width
+            weight = known / (1 + rest * rest)
+        rest = known * (mean - _surface(mean, weight, places))
+        guides = [_asinh(10 * rest), weight]
+        guides += [_asinh(20 * _normalised(weight, rest, sigma)) for sigma in GUIDE_SCALES]
+        shape = torch.cat([quantiles - mean, torch.log(spread)], 1)
+        around = _normalised(weight, shape, GUIDE_SCALES[1])
+        total = (weight * shape).sum((2, 3), True) / (weight.sum((2, 3), True) + 1e-5)
+        guides += [_asinh(20 * around), _asinh(20 * total).expand_as(around)]
+        return torch.cat(guides, 1)
+
+    def _features(self, x, known, guides):
         """What is known of each cell, (n, w, by / 2, bx / 2)."""
         statistics = x[:, :4]
         h = torch.cat(
@@ -113,7 +152,7 @@ class SkyNetwork(nn.Module):
             ],
             1,
         )
-        h = self.stem(h)
+        h = self.stem(h).to(guides.dtype) + self.guide(guides).to(guides.dtype)
         skipped = []
         for level, block in enumerate(self.encoder):
             h = block(h)
@@ -136,8 +175,7 @@ class SkyNetwork(nn.Module):
         shares = torch.softmax(shares, 1)
         total = torch.zeros_like(rest)
         for k, sigma in enumerate(self.scales):
-            both = _blurred(torch.cat([weight * rest, weight], 1), sigma)
-            total = total + shares[:, k : k + 1] * both[:, :1] / (both[:, 1:] + 1e-5)
+            total = total + shares[:, k : k + 1] * _normalised(weight, rest, sigma)
         return total
 
 
@@ -148,13 +186,21 @@ def _asinh(x):
 
 
 def _of_cells(x):
-    """Trimmed mean and spread of the good blocks of each cell."""
+    """Quantiles brought to the mean, trimmed mean and spread of the good blocks of each cell."""
     good = x[:, 5:6]
     part = functional.avg_pool2d(good, 2)
-    mean, spread = (
-        functional.avg_pool2d(good * x[:, k : k + 1], 2) / part.clamp(min=1e-3) for k in (3, 4)
-    )
-    return mean, torch.where(part > 0, spread, torch.ones_like(spread)).clamp(0.05, 1e4)
+    statistics = functional.avg_pool2d(good * x[:, :5], 2) / part.clamp(min=1e-3)
+    to_the_mean = torch.tensor(TO_THE_MEAN, dtype=x.dtype, device=x.device).view(1, -1, 1, 1)
+    quantiles = (statistics[:, :3] + to_the_mean).clamp(-LARGEST, LARGEST)
+    mean, spread = statistics[:, 3:4].clamp(-LARGEST, LARGEST), statistics[:, 4:5]
+    spread = torch.where(part > 0, spread, torch.ones_like(spread)).clamp(0.05, 1e4)
+    return quantiles, mean, spread
+
+
+def _normalised(weight, planes, sigma):
+    """Normalised convolution of planes with a Gaussian; 0 far from any weight."""
+    both = _blurred(torch.cat([weight * planes, weight], 1), sigma)
+    return both[:, :-1] / (both[:, -1:] + 1e-5)
 
 
 def _blurred(planes, sigma):

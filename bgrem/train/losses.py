@@ -17,7 +17,7 @@ TEMPER = 0.05
 # Of a sky network: wide light above WIDE_LIGHT, in sky rms, is what it is asked for, an error of a frame's
 # level below LEAST_ERROR is as good as none, and errors of the level have FREEDOM degrees of freedom: those
 # of frames without sky are far out.
-WIDE_LIGHT, LEAST_ERROR, FREEDOM = 0.05, 0.01, 4.0
+WIDE_LIGHT, LEAST_ERROR, FREEDOM = 0.05, 0.005, 4.0
 
 
 def losses(channels, x, rate, batch):

@@ -131,7 +131,7 @@ def separate(
     noticed += _warnings(unseen / flags.size, unlike, sky) + lost_light.warnings()
     wide = wide_light.light()
     to_sources = options.extended == "sources"
-    sky_map = SkyMap(sky, image.center, image.scale, None if to_sources else wide)
+    sky_map = SkyMap(sky, image.center, image.scale, wide, in_background=not to_sources)
     parts.add(wide if to_sources else None, sky_map)
     keep_saturated(parts.sources, data, sky_map.background, flags)
     parts.blank(bad)

@@ -132,7 +132,7 @@ def separate(
     noticed += _warnings(unseen / flags.size, unlike, sky) + lost_light.warnings()
     wide = wide_light.light()
     to_sources = options.extended == "sources"
-    sky_map = SkyMap(sky, image.center, image.scale, None if to_sources else wide)
+    sky_map = SkyMap(sky, image.center, image.scale, wide, in_background=not to_sources)
     parts.add(wide if to_sources else None, sky_map)
     keep_saturated(parts.sources, data, sky_map.background, flags)
     parts.blank(bad)
@@ -173,7 +173,7 @@ def _provenance(
         version=__version__, model=model.card.name, sha256=model.sha256, engine=str(model.engine),
         steps=int(options.steps), norm=float(options.norm or 0.0),
         level=sky_map.median_level, rms=sky_map.median_rms,
-        sky=_name_of(sky_map.sky, model), extended=options.extended,
+        sky=_name_of(sky_map.sky, model), extended=_place_of_wide_light(sky_map.sky, options),
         signif_1=_threshold(model.card, 1.0), signif_10=_threshold(model.card, 10.0),
         saturate=None if saturate is None or np.ndim(saturate) else float(np.asarray(saturate)),
         **facts,
@@ -183,6 +183,11 @@ def _provenance(
 def _name_of(sky: Sky, model: Model) -> str:
     """What measured the sky: a network with the start of its hash, or a mesh."""
     return "mesh" if sky.wide_part is None else f"network {model.sky.sha256[:12]}"
+
+
+def _place_of_wide_light(sky: Sky, options: Options) -> str:
+    """The part that holds wide light: a mesh follows it."""
+    return "background" if sky.wide_part is None else options.extended
 
 
 def _threshold(card: ModelCard, rate: float) -> float | None:

@@ -45,9 +45,9 @@ class DiffusionBackground2D:
     data : array_like, `~astropy.units.Quantity`, `~astropy.nddata.NDData` or masked array
         Image of shape (ny, nx). It is not changed.
     box_size : int or (int, int), optional
-        Shape (ny, nx) of the boxes of the meshes in pixels, at most that of the image. The sky is
-        measured in cells with the larger of the two as side, and at least 16 pixels. Default: the
-        box of the model's training.
+        Shape (ny, nx) of the boxes of the meshes in pixels, at most that of the image. The larger of
+        the two, and at least 16 pixels, is the ``box`` of `separate`: the side of a cell with
+        ``sky="mesh"``, and the width of wide light. Default: the box of the model's training.
     mask : array_like of bool, optional
         True where a pixel is bad, in addition to the mask that ``data`` may have. The background
         continues there.
@@ -56,8 +56,8 @@ class DiffusionBackground2D:
     fill_value : float
         The default is 0.
     exclude_percentile, filter_size, filter_threshold, sigma_clip, bkg_estimator, bkg_rms_estimator
-        Accepted for compatibility, without effect: the network and its sky mesh have no such
-        estimators and filters. A warning names those that differ from photutils' defaults.
+        Accepted for compatibility, without effect: the networks have no such estimators and
+        filters. A warning names those that differ from photutils' defaults.
     **options
         As for `separate`: ``weight``, ``weight_type``, ``saturate``, ``model``, ``steps``,
         ``norm``, ``minpix``, ``fwhm``, ``sky``, ``extended``, ``box``, ``tile``, ``maps``,

@@ -40,7 +40,7 @@ class Provenance(Mapping):
     norm : float
         Normalisation factor; 0 where the noise was estimated as a map.
     level, rms : float
-        Medians of the sky mesh, in data units.
+        Medians of the sky's level and rms, in data units.
     minpix : float or None
         The level to which lower pixels were raised.
     fwhm : float
@@ -55,7 +55,7 @@ class Provenance(Mapping):
     lost_light : float
         Part of the light above 5 rms that is in the noise; masked and saturated pixels do not count.
     sky : str
-        What measured the sky: "network" with the start of its file's SHA-256, or "mesh".
+        What measured the sky: "network" and the first 12 digits of its file's SHA-256, or "mesh".
     extended : str
         Where wide light is: "sources" or "background".
     warnings : list of str
@@ -107,7 +107,7 @@ class Separation:
     sources : `~numpy.ndarray`
         NaN where the data are not finite.
     sky : `~bgrem.sky.standard.SkyMap`
-        The smooth part of the background and its noise.
+        The level of the sky, its error and its noise, and the wide light, in data units.
     mask : `~numpy.ndarray`
         uint8 of shape (ny, nx). Bits: 1 not finite in the data, 2 masked by the user,
         4 artefact found by the model, 8 saturated, 16 no data (weight 0, or in a
@@ -115,7 +115,8 @@ class Separation:
     provenance : Provenance
         How the parts came about.
     uncertainty : `~numpy.ndarray` or None
-        Standard deviation of the sources; None if the model gives none.
+        Standard deviation of the sources, with the error of the background; None if the model
+        gives none.
     significance : `~numpy.ndarray` or None
         SIGNIF: how significant a source is whose centre is near the pixel, as
         `bgrem.network.significance` defines it; None if the model gives none.

@@ -27,13 +27,16 @@ examples:
   bgrem -f image.fits --model runs/optical/optical.onnx
   bgrem-train --from-fits night/*.fits --output-dir mine     adapts the shipped model to your frames
   bgrem -f image.fits --model mine/own.onnx
+  bgrem-train configs/sky.toml --output-dir runs/sky --workers 2      the network that measures the sky
 
 DIR receives checkpoint.pt, log.jsonl (losses, and detections on held-out scenes) and at the end
-NAME.onnx, the model for bgrem, and NAME.safetensors, the weights. Another configuration can start
-from these weights with its entry "start". The same command resumes a training that was interrupted;
-on a CPU, the result is bit for bit the same as without the interruption. Ctrl-C ends the training
-after the current step and saves it; a second Ctrl-C ends it at once. Exit code: 0 done, 1 failed,
-2 wrong usage, 130 interrupted.
+NAME.onnx, the model for bgrem, and NAME.safetensors, the weights. A configuration with kind = "sky"
+trains a sky network: its frames are drawn first, into frames/ and held_out/, log.jsonl has its errors
+on the held-out ones, and NAME.sky.onnx is the network, which bgrem uses with the NAME.onnx beside it.
+Another configuration can start from these weights with its entry "start". The same command resumes a
+training that was interrupted; on a CPU, the result is bit for bit the same as without the interruption.
+Ctrl-C ends the training after the current step and saves it; a second Ctrl-C ends it at once. Exit
+code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
 
 
@@ -76,7 +79,8 @@ def make_parser() -> Parser:
     )  # fmt: skip
     parser.add_argument(
         "--workers", metavar="N", type=integer_from(0), default=1,
-        help="number of processes that draw scenes; 0 draws them in the main process (default: 1)",
+        help="number of processes that draw scenes, or the frames of a sky network; 0 draws scenes in the main "
+        "process (default: 1)",
     )  # fmt: skip
     parser.add_argument(
         "--threads", metavar="N", type=integer_from(1),
@@ -111,8 +115,8 @@ def _add_intervals(parser: Parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--validate-every", metavar="STEPS", type=integer_from(0), default=2000,
-        help="number of steps between validations, which measure detections on held-out scenes; 0 for "
-        "none (default: 2000)",
+        help="number of steps between validations, which measure detections on held-out scenes, or the errors of "
+        "a sky network on held-out frames; 0 for none (default: 2000)",
     )  # fmt: skip
 
 

@@ -46,7 +46,8 @@ class ModelCard:
         Side of a tile in pixels, overlap of neighbouring tiles in pixels, and the number of which
         both are multiples.
     box : int
-        Side in pixels of a cell of the sky mesh in the model's training.
+        Side in pixels of a cell of the sky mesh in the model's training: the local level that the network
+        is given follows wider light.
     normalisation : str
         Rule that converts an image to units of its sky rms, "centre-mad-mesh".
     training_digest : str

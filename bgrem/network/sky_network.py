@@ -65,12 +65,12 @@ class SkyNetwork(nn.Module):
     """From block statistics to the sky.
 
     Input: (n, 8, by, bx) float32. The first five statistics of `bgrem.sky.blocks.PLANES` less the frame's
-    level and over its noise (see `bgrem.sky.network_sky.network_input`), the fraction of good pixels, and the
+    level and over its noise (see `bgrem.sky.network_input.network_input`), the fraction of good pixels, and the
     places along x and y from -1 to 1. Both sides are multiples of 32; blocks outside the frame have no good
     pixel.
 
     Output: (n, 4, by / 2, bx / 2) float32 in the units of the input: background, rms, logarithm of the
-    background's error, and the logit of the probability that there is wide light above 0.1 rms.
+    background's error, and the logit of the probability that there is wide light above 0.05 rms.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ An attention U-Net (Oktay et al. 2018, arXiv:1804.03999) on 2 x 2 pixels folded 
 inputs are the image, the noise rate of the diffusion, the vector that describes the whole frame
 (`bgrem.detection.frame`), and the S/N of the matched filter above the local level, in units of the
 filtered noise. The network starts from the classical optimum and does not have to learn it. Most
-real frames have structure of tens of pixels after the sky mesh is subtracted; without the local
+real frames have structure of tens of pixels after the sky is subtracted; without the local
 level the filter would rank that structure.
 """
 

@@ -132,8 +132,8 @@ def map_blocks(
 ):
     """Separate a huge Dask array lazily, block by block with overlap.
 
-    The sky mesh and the seeing of each block are measured on the block and ``depth`` pixels around
-    it. Blocks should be several thousand pixels wide, and ``depth`` at least one box of the mesh.
+    The sky and the seeing of each block are measured on the block and ``depth`` pixels around it.
+    Blocks should be several thousand pixels wide: light that fills a block is taken for sky.
 
     Parameters
     ----------

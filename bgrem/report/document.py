@@ -110,10 +110,7 @@ def image_page(
         "noise_chart": noise_chart(pull),
         "tails": _tails(pull),
         "flux_chart": flux_chart(census.snr, census.on_sources / census.on_data),
-        "maps": [
-            {"id": "background", "title": "Background", **_map(parts.sky.background)},
-            {"id": "rms", "title": "Noise of the sky (rms)", **_map(parts.sky.rms)},
-        ],
+        "maps": _maps(parts),
         "view": view | {"marks": _marks(census)},
         "summary": {"name": name, "thumbnail": thumbnail, "line": _line(parts, numbers, warnings)},
         "version": __version__,
@@ -258,10 +255,22 @@ def _thumbnail(data: np.ndarray, sources: np.ndarray, noise: float) -> str:
     return _data_uri(png(stretched(halves, black=-2 * noise / factor, white=30 * noise / factor)))
 
 
-def _map(part: Rows) -> dict:
-    """A smooth part, in data units."""
+def _maps(parts: Separation) -> list[dict]:
+    """The smooth maps, in data units."""
+    sky, place = parts.sky, parts.provenance.extended
+    maps = [
+        _map("background", "Background", sky.background),
+        _map("error", "Error of the background (1 sigma)", sky.error),
+        _map("rms", "Noise of the sky (rms)", sky.rms),
+    ]
+    if sky.wide_light is not None:
+        maps.append(_map("wide", f"Wide light, in the {place}", sky.wide_light))
+    return maps
+
+
+def _map(name: str, title: str, part: Rows) -> dict:
     grid = _grid(part)
-    return {"grid": grid, "low": grid["low"], "high": grid["high"]}
+    return {"id": name, "title": title, "grid": grid, "low": grid["low"], "high": grid["high"]}
 
 
 def _grid(part: Rows) -> dict:

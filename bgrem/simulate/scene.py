@@ -93,7 +93,7 @@ obscuration, defocus, astigmatism, trefoil, lens_coma
         Galaxies of 8 to 60 px half-light radius, and exponential discs of low surface
         brightness, per Mpix.
     nebula, nebula_scale : float
-        Height and smallest scale (px) of nebulosity narrower than the sky's mesh box.
+        Height and smallest scale (px) of nebulosity narrower than a box of a sky mesh.
     sky : float
         Sky level in electrons per pixel: 20.5 mag per square arcsec in 60 s is a few hundred.
     gain : float
@@ -151,7 +151,7 @@ obscuration, defocus, astigmatism, trefoil, lens_coma
         Relative deviation of a pixel's response after flat-fielding.
     smooth_sky, fringes, ghost_amplitude, cirrus, mottle, glow : float
         Amplitudes of what `background_structure` adds; mottle, of tens of pixels, is narrower
-        than the sky's mesh boxes.
+        than the boxes of a sky mesh.
     fringe_period : float
         Pixels.
     ghosts, satellite_trails : float

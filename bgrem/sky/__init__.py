@@ -1,1 +1,1 @@
-"""The level and the noise of the sky, on a coarse mesh."""
+"""The level and the noise of the sky, their error, and light that is wider than a box."""

@@ -19,6 +19,8 @@ LEAST_OF_STEP = 0.5
 class Mesh:
     """Sky level and noise on a coarse mesh, evaluated a strip of rows at a time.
 
+    The cells are those of the sky network, or those in which `bgrem.sky.estimate` measures clipped modes.
+
     Parameters
     ----------
     background_mesh : `~numpy.ndarray`

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bgrem.arrays.rows import Computed, Rows
+from bgrem.arrays.rows import Computed, Derived, Rows
 from bgrem.sky.standard import SkyMap
 
 __all__ = ["Cell", "MosaicSky", "Phase", "phases_of"]
@@ -65,6 +65,28 @@ class MosaicSky:
             return error
         noise, rest = self._noise, self.whole.error
         return self._computed(lambda rows: np.hypot(error[rows], noise[rows] * rest[rows]))
+
+    @property
+    def wide_light(self) -> Rows | None:
+        """Wide light in each pixel, float64 of shape (ny, nx).
+
+        None where there is none, or where it cannot be separated from the other light of the sources: in a
+        mosaic that is done as one image, unless the wide light is in its background.
+        """
+        if self.whole is not None:
+            rest, noise = self.whole.wide_light, self._noise
+            if rest is None or not self.whole.in_background:
+                return None
+            return self._computed(lambda rows: noise[rows] * rest[rows])
+        lights = [plane.wide_light for plane in self.planes]
+        if all(light is None for light in lights):
+            return None
+        return self._interleaved(
+            [
+                Derived(plane.background, np.zeros_like) if light is None else light
+                for plane, light in zip(self.planes, lights, strict=True)
+            ]
+        )
 
     @property
     def median_level(self) -> float:

@@ -133,13 +133,16 @@ class SkyMap:
     center, scale : float
         As of `StandardImage`.
     wide : Rows, optional
-        Wide light that belongs to the background, in units of ``scale``.
+        Wide light beside that in the sources of the network, in units of ``scale``; None where there is none.
+    in_background : bool
+        Whether it belongs to the background, not to the sources.
     """
 
     sky: Sky
     center: float
     scale: float
     wide: Rows | None = None
+    in_background: bool = False
 
     @property
     def mesh(self) -> Mesh:
@@ -149,13 +152,21 @@ class SkyMap:
     @property
     def background(self) -> Rows:
         """Level of each pixel, float64 of shape (ny, nx)."""
-        level, wide = self.mesh.background, self.wide
+        level, wide = self.mesh.background, self.wide if self.in_background else None
 
         def background(rows: slice) -> np.ndarray:
             strip = level[rows] if wide is None else level[rows] + wide[rows]
             return self.center + self._unit * strip
 
         return Computed(self.mesh.shape, np.float64, background)
+
+    @property
+    def wide_light(self) -> Rows | None:
+        """Wide light in each pixel, float64 of shape (ny, nx), in the sources or in the background."""
+        wide = self.wide
+        if wide is None:
+            return None
+        return Computed(self.mesh.shape, np.float64, lambda rows: self._unit * wide[rows])
 
     @property
     def error(self) -> Rows:

@@ -1,7 +1,7 @@
 """Training examples: simulated scenes, processed by the same code as a user's frame.
 
-A *parent* is a scene of 768 pixels, normalised by the shipped sky mesh and described by the shipped
-frame statistics. The errors of the mesh (bowls around galaxies, light of crowded fields) are then part
+A *parent* is a scene of 768 pixels, normalised by a sky mesh and described by the shipped frame
+statistics. The errors of the mesh (bowls around galaxies, light of crowded fields) are then part
 of the background that the network learns to estimate.
 """
 

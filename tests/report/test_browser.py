@@ -110,7 +110,7 @@ def click(browser, selector):
 def test_the_pictures_load_and_nothing_complains(page):
     drawn = pixels(page)
     assert drawn.std() > 10
-    for name in ("map-background", "map-rms"):
+    for name in ("map-background", "map-error", "map-rms"):
         spread = page.execute_script(
             f"const c = document.getElementById('{name}');"
             "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"

@@ -186,6 +186,24 @@ def test_large_images_are_averaged_down(monkeypatch, parts):
     assert "means of 3 × 3 pixels" in page
 
 
+@pytest.mark.parametrize("extended", ["sources", "background"])
+def test_wide_light_is_a_map(parts, extended):
+    wide = np.linspace(0, 2, SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)
+    sky = replace(parts.sky, wide=wide, in_background=extended == "background")
+    provenance = replace(parts.provenance, extended=extended)
+    page = image_page(replace(parts, sky=sky, provenance=provenance), name="frame")
+    *_, shown = maps = block(page, "maps")
+    assert [one["id"] for one in maps] == ["background", "error", "rms", "wide"]
+    assert shown["title"] == f"Wide light, in the {extended}"
+    assert 1.9 * sky.scale < shown["high"] - shown["low"] < 2 * sky.scale
+
+
+def test_the_error_of_the_background_is_shown(toy_model):
+    parts = separate(starry_sky(), model=toy_model, sky="mesh")
+    _, error, rms = block(image_page(parts, name="frame"), "maps")
+    assert error["id"] == "error" and 0 < error["high"] < rms["low"]
+
+
 def test_warnings_are_shown(parts):
     assert "light is &lt;gone&gt;" in image_page(parts, name="x", warnings=["light is <gone>"])
     assert 'class="card warnings"' not in image_page(parts, name="x")

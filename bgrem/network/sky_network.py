@@ -14,13 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["MULTIPLE", "OUTPUTS", "SkyNetwork", "SkyNetworkConfig"]
+__all__ = ["INPUTS", "SkyNetwork", "SkyNetworkConfig"]
 
-OUTPUTS = ("background", "rms", "log_error", "wide")
 INPUTS = 8  # six statistics (bgrem.sky.blocks.PLANES), and the places along x and y
-MULTIPLE = 32  # blocks: both sides of the input are multiples of it
 LARGEST_SHIFT = 0.5  # of a cell's spread, that its mean may be off
-LEAST_WEIGHT = 1e-4  # of a known cell
+LEAST_CELL_WEIGHT = 1e-4  # of a known cell
 RIDGE = 1e-3  # of the fitted surface's normal equations, whose weights have a mean of 1
 LARGEST = 200.0  # in units of the noise: limit of the cells' means
 
@@ -55,12 +53,12 @@ class SkyNetwork(nn.Module):
     """From block statistics to the sky.
 
     Input: (n, 8, by, bx) float32. The first five statistics of `bgrem.sky.blocks.PLANES` less the frame's
-    level and over its noise (see `bgrem.sky.network_sky.network_input`), the fraction of good pixels, and the
+    level and over its noise (see `bgrem.sky.network_input.network_input`), the fraction of good pixels, and the
     places along x and y from -1 to 1. Both sides are multiples of 32; blocks outside the frame have no good
     pixel.
 
     Output: (n, 4, by / 2, bx / 2) float32 in the units of the input: background, rms, logarithm of the
-    background's error, and the logit of the probability that there is wide light above 0.1 rms.
+    background's error, and the logit of the probability that there is wide light above 0.05 rms.
 
     Parameters
     ----------
@@ -91,10 +89,10 @@ class SkyNetwork(nn.Module):
         weight, shift, shares, rms_weight, rms_shift, rms_shares, log_error, wide = heads
         mean, spread = _of_cells(x)
         mean = mean.clamp(-LARGEST, LARGEST) - LARGEST_SHIFT * torch.tanh(shift) * spread
-        weight = known * (torch.sigmoid(weight + 1) + LEAST_WEIGHT)
+        weight = known * (torch.sigmoid(weight + 1) + LEAST_CELL_WEIGHT)
         surface = _surface(mean, weight, functional.avg_pool2d(x[:, 6:8], 2))
         background = surface + self._averaged(mean - surface, weight, shares)
-        weight = known * (torch.sigmoid(rms_weight + 1) + LEAST_WEIGHT)
+        weight = known * (torch.sigmoid(rms_weight + 1) + LEAST_CELL_WEIGHT)
         log_rms = torch.log(spread) + LARGEST_SHIFT * torch.tanh(rms_shift)
         level = (weight * log_rms).sum((2, 3), True) / weight.sum((2, 3), True).clamp(min=1e-6)
         log_rms = level + self._averaged(log_rms - level, weight, rms_shares)

@@ -9,6 +9,7 @@ import numpy as np
 from bgrem.arrays.rows import Rows
 from bgrem.arrays.splines import linear, spline
 from bgrem.sky.blocks import BlockStatistics
+from bgrem.sky.estimate import fill_cells
 from bgrem.sky.mesh import Interpolated, Mesh, cell_edges
 
 __all__ = ["MeasuredSky", "SkyFunction", "sky_of_mesh", "sky_of_network"]
@@ -126,11 +127,13 @@ def _local_light(statistics: BlockStatistics, mesh: Mesh, box: int) -> np.ndarra
     level = _on_grid(mesh.nodes, mesh.background_mesh, (down, across))
     light = np.where(statistics.good, statistics.planes[2] - level, np.nan)
     edges = [cell_edges(n, max(1, round(n * statistics.side / box))) for n in statistics.good.shape]
-    boxes = np.zeros([len(cells) - 1 for cells in edges], np.float32)
+    boxes = np.full([len(cells) - 1 for cells in edges], np.nan, np.float32)
     for j, i in np.ndindex(boxes.shape):
         inside = light[edges[0][j] : edges[0][j + 1], edges[1][i] : edges[1][i + 1]]
         known = inside[np.isfinite(inside)]
-        boxes[j, i] = np.median(known) if known.size else 0
+        if known.size:
+            boxes[j, i] = np.median(known)
+    boxes = fill_cells(boxes, np.isfinite(boxes))
     centers = [
         a + statistics.side * (cells[:-1] + cells[1:]) / 2 - 0.5
         for a, cells in zip(statistics.first, edges, strict=True)

@@ -81,9 +81,7 @@ def test_the_local_level_follows_wide_light_only():
     image = white_noise(SHAPE) + 3
     sky = measured(image, chance=right_half)
     shut = sky.wide_part == 0
-    np.testing.assert_array_equal(
-        sky.local.background_mesh[shut], sky.mesh.background_mesh[shut]
-    )
+    np.testing.assert_array_equal(sky.local.background_mesh[shut], sky.mesh.background_mesh[shut])
     np.testing.assert_allclose(sky.local.background_mesh[~shut], 3, atol=0.1)
     np.testing.assert_allclose(sky.background[:], 0, atol=1e-6)
 

@@ -20,7 +20,7 @@ from bgrem.masks.flags import count_unseen, flag_pixels, unseen_pixels
 from bgrem.masks.saturation import flag_saturated, keep_saturated
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
 from bgrem.separation import Parts, Provenance, Separation
-from bgrem.sky.measured import Sky
+from bgrem.sky.measured import MeasuredSky
 from bgrem.sky.standard import SkyMap, measure_sky, standardise
 from bgrem.sky.weights import flag_low_weights, rms_of_weight
 from bgrem.sky.wide import WideLight
@@ -180,12 +180,12 @@ def _provenance(
     )  # fmt: skip
 
 
-def _name_of(sky: Sky, model: Model) -> str:
+def _name_of(sky: MeasuredSky, model: Model) -> str:
     """What measured the sky: a network with the start of its hash, or a mesh."""
     return "mesh" if sky.wide_part is None else f"network {model.sky.sha256[:12]}"
 
 
-def _place_of_wide_light(sky: Sky, options: Options) -> str:
+def _place_of_wide_light(sky: MeasuredSky, options: Options) -> str:
     """The part that holds wide light: a mesh follows it."""
     return "background" if sky.wide_part is None else options.extended
 
@@ -198,7 +198,7 @@ def _threshold(card: ModelCard, rate: float) -> float | None:
         return None
 
 
-def _warnings(part: float, unlike: list[str], sky: Sky) -> list[str]:
+def _warnings(part: float, unlike: list[str], sky: MeasuredSky) -> list[str]:
     """What a user must know of the frame, of which a part is bad, one short sentence each."""
     noticed = [f"{part:.0%} of the pixels are bad"] if part > 0.5 else []
     if unlike:

@@ -60,9 +60,8 @@ class DiffusionBackground2D:
         filters. A warning names those that differ from photutils' defaults.
     **options
         As for `separate`: ``weight``, ``weight_type``, ``saturate``, ``model``, ``steps``,
-        ``norm``, ``minpix``, ``fwhm``, ``sky``, ``extended``, ``box``, ``tile``, ``maps``,
-        ``progress``. ``interpolator``, ``bkgrms_estimator`` and ``edge_method`` are accepted without
-        effect.
+        ``norm``, ``minpix``, ``fwhm``, ``sky``, ``extended``, ``box``, ``tile``, ``maps``, ``progress``.
+        ``interpolator``, ``bkgrms_estimator`` and ``edge_method`` are accepted without effect.
 
     Attributes
     ----------
@@ -196,11 +195,8 @@ class DiffusionBackground2D:
     @cached_property
     def _edges(self) -> list[np.ndarray]:
         """The edges of the boxes along y and x, in pixels; the last boxes may be smaller."""
-        shape = self._parts.data.shape
-        return [
-            np.append(np.arange(0, n, side), n)
-            for n, side in zip(shape, self.box_size, strict=True)
-        ]
+        pairs = zip(self._parts.data.shape, self.box_size, strict=True)
+        return [np.append(np.arange(0, n, side), n) for n, side in pairs]
 
     @property
     def background(self) -> Any:
@@ -360,9 +356,8 @@ def _warn_without_effect(given: dict[str, Any], deprecated: dict[str, Any]) -> N
     ]
     if names:
         verb = "have" if len(names) > 1 else "has"
-        message = (
-            f"{', '.join(names)} {verb} no effect: the model has no such estimators and filters"
-        )
+        names = ", ".join(names)
+        message = f"{names} {verb} no effect: the model has no such estimators and filters"
         warnings.warn(message, AstropyUserWarning, stacklevel=3)
     for name, value in deprecated.items():
         if value is not None:
@@ -382,6 +377,8 @@ def _constant(data: np.ndarray, mask: np.ndarray | None) -> Separation | None:
 
     Warns of pixels that are neither finite nor masked. Raises ValueError if fewer than 2 are good.
     """
+    from astropy.utils.exceptions import AstropyUserWarning
+
     if data.dtype.kind not in "iuf":
         return None  # it is refused later
     good = np.isfinite(data)
@@ -391,15 +388,12 @@ def _constant(data: np.ndarray, mask: np.ndarray | None) -> Separation | None:
     masked = np.zeros(data.shape, bool) if mask is None else mask
     flags[masked] |= MASKED
     if (~good & ~masked).any():
-        from astropy.utils.exceptions import AstropyUserWarning
-
         message = NON_FINITE.format("") + ", which were automatically masked."
         warnings.warn(message, AstropyUserWarning, stacklevel=3)
     good &= ~masked
-    count = np.count_nonzero(good)
-    if count == 0:
+    if not good.any():
         raise ValueError("All input pixels are masked. Cannot compute a background.")
-    if count == 1:
+    if np.count_nonzero(good) == 1:
         raise ValueError("All boxes contain <= 1 unmasked or finite pixels, too few for a noise.")
     values = data[good]
     constant = (values == values[0]).all()

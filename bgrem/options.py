@@ -9,14 +9,15 @@ import numpy as np
 from bgrem.arrays.rows import MEMORY, Memory
 
 __all__ = [
-    "DEFAULTS", "EXTENDED", "IN_MEMORY", "MAPS", "SKIES", "SMALLEST_IMAGE", "Options", "Run",
+    "DEFAULTS", "IN_MEMORY", "MAPS", "SKY_METHODS", "SMALLEST_IMAGE", "WIDE_LIGHT_PARTS", "Options",
+    "Run",
 ]  # fmt: skip
 
 SMALLEST_IMAGE = 16  # pixels along each axis: a narrower image shows too little sky
 # The maps that a separation has beside its parts.
 MAPS = ("uncertainty", "significance")
-SKIES = ("network", "mesh")
-EXTENDED = ("sources", "background")
+SKY_METHODS = ("network", "mesh")
+WIDE_LIGHT_PARTS = ("sources", "background")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ class Options:
             raise ValueError(f"minpix must be finite, not {self.minpix}")
         if self.fwhm is not None and not (np.isfinite(self.fwhm) and self.fwhm > 0):
             raise ValueError(f"fwhm must be a positive number of pixels, not {self.fwhm}")
-        for name, known in (("sky", SKIES), ("extended", EXTENDED)):
+        for name, known in (("sky", SKY_METHODS), ("extended", WIDE_LIGHT_PARTS)):
             if getattr(self, name) not in known:
                 raise ValueError(
                     f"{name} must be {' or '.join(map(repr, known))}, not {getattr(self, name)!r}"

@@ -250,14 +250,6 @@ def test_mostly_bad_data_bring_a_warning(toy_model):
     assert "75% of the pixels are bad" in separate(data, model=toy_model).provenance["warnings"]
 
 
-def test_light_absorbed_by_the_mesh_is_reported(toy_model):
-    rows, columns = np.mgrid[:900, :900].astype(np.float32)
-    data = field((900, 900)) + 4000 * np.exp(-np.hypot(rows - 500, columns - 400) / 80)
-    (told,) = separate(data, model=toy_model, box=128).provenance["warnings"]
-    assert "wider than the sky box (128 px)" in told
-    assert separate(data, model=toy_model, box=900).provenance["warnings"] == []
-
-
 def test_further_maps(toy_model):
     data = field()
     data[7, 8] = np.nan

@@ -17,7 +17,7 @@ from checks import local_noise, model_of, options, report, simulated
 
 from bgrem.arrays.tiling import _Axis, map_tiles
 from bgrem.detection.frame import measure_frame
-from bgrem.inference.diffusion import reverse_diffusion
+from bgrem.inference.denoiser import reverse_diffusion
 from bgrem.simulate.optics import PHASES
 from bgrem.sky.estimate import center_and_scale, estimate_mesh
 

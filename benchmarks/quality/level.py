@@ -18,6 +18,7 @@ of these kinds, and then looked at on these: `--seed` draws others.
 from time import perf_counter
 
 import numpy as np
+from bgrem.sky.level import FAINT, OF_THE_SKY
 from report_card import (
     add_seed,
     finish,
@@ -33,7 +34,6 @@ from bgrem.detection.sextractor import subtract_sky
 from bgrem.evaluate.truth import known_defects
 from bgrem.simulate import Scene, draw
 from bgrem.sky.estimate import estimate_mesh
-from bgrem.sky.level import FAINT, OF_THE_SKY
 from bgrem.sky.mesh import cell_edges
 from bgrem.train.parents import simulated_sky
 

@@ -4,7 +4,7 @@ from bgrem.arrays.rows import CHUNK, SHARE, Memory, Scratch
 from bgrem.arrays.tiling import tile_grid
 from bgrem.inference.card import ModelCard
 from bgrem.inference.model import Model
-from bgrem.sky.blocks import MOST_BLOCKS
+from bgrem.sky.blocks import LARGEST_GRID
 
 __all__ = ["calls_within", "check_limit", "least_memory"]
 
@@ -32,7 +32,7 @@ def least_memory(
     # A row of tiles as it is read and as it is merged, the latter once per channel; copies of both.
     row = (nx + card.overlap) * height * FLOAT_BYTES * (2 + 2 + len(maps))
     # Level, its curvature and the noise in each row of cells; a sky network has twice as many planes.
-    mesh = FLOAT_BYTES * nx * max(3 * (ny // card.box + 1), 8 * MOST_BLOCKS // 2)
+    mesh = FLOAT_BYTES * nx * max(3 * (ny // card.box + 1), 8 * LARGEST_GRID // 2)
     # A row of cells in each thread, and the image.
     strips = 10 * (1 + calls) * card.box * nx * FLOAT_BYTES
     waiting = 2 * (1 + 2 + len(maps)) * FLOAT_BYTES * height * width * (calls > 1)

@@ -10,10 +10,8 @@ import numpy as np
 from bgrem.inference.engine import ModelError, cores, first_line, is_out_of_memory
 from bgrem.sky.network_input import network_input
 
-__all__ = ["OUTPUTS", "SkyModel"]
+__all__ = ["SkyModel"]
 
-#: What the network gives for each cell, in this order.
-OUTPUTS = ("background", "rms", "log_error", "wide")
 # Flips along y and along x, and whether the axes change places: all orientations of an image.
 ORIENTATIONS = tuple((y, x, turned) for y in (1, -1) for x in (1, -1) for turned in (False, True))
 
@@ -83,7 +81,7 @@ class SkyModel:
         Returns
         -------
         `~numpy.ndarray`
-            float32 of shape (4, by / 2, bx / 2), in the order of `OUTPUTS`: the first two in the units of
+            float32 of shape (4, by / 2, bx / 2), in the order of `~bgrem.sky.network_input.SKY_OUTPUTS`: the first two in the units of
             the statistics, the logarithm of the background's error in these units, and the probability of
             wide light above 0.05 rms.
         """

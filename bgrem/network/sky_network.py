@@ -14,22 +14,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["MULTIPLE", "OUTPUTS", "SkyNetwork", "SkyNetworkConfig"]
+__all__ = ["INPUTS", "SkyNetwork", "SkyNetworkConfig"]
 
-OUTPUTS = ("background", "rms", "log_error", "wide")
 INPUTS = 8  # six statistics (bgrem.sky.blocks.PLANES), and the places along x and y
-MULTIPLE = 32  # blocks: both sides of the input are multiples of it
 LARGEST_SHIFT = 0.5  # of a cell's spread, that its mean may be off
-LEAST_WEIGHT = 1e-4  # of a known cell
+LEAST_CELL_WEIGHT = 1e-4  # of a known cell
 RIDGE = 1e-5  # of the fitted surface's normal equations, whose weights have a sum of 1
 # Deviations from the first surface, in sky rms, at which a cell's weight is halved, one fit after the other; of
 # cells that are darker, twice as far.
 FIRST_GUESS = (10.0, 3.0, 1.0, 0.4, 0.2)
-GUIDE_SCALES = (
-    1.5,
-    4.0,
-    10.0,
-)  # cells: over which what it leaves is averaged for the network to see
+# Cells over which what the first surface leaves is averaged for the network to see.
+GUIDE_SCALES = (1.5, 4.0, 10.0)
 # What brings the lower decile, the lower quartile and the median of white noise to its mean, in sky rms.
 TO_THE_MEAN = (1.2816, 0.6745, 0.0)
 LARGEST = 200.0  # in units of the noise: limit of the cells' means
@@ -110,10 +105,10 @@ class SkyNetwork(nn.Module):
         parts = torch.tanh(self.quantiles(features))
         mean = mean + (parts * (quantiles - mean)).sum(1, True)
         mean = mean - LARGEST_SHIFT * torch.tanh(shift) * spread
-        weight = known * (torch.sigmoid(weight + 1) + LEAST_WEIGHT)
+        weight = known * (torch.sigmoid(weight + 1) + LEAST_CELL_WEIGHT)
         surface = _surface(mean, weight, places)
         background = surface + self._averaged(mean - surface, weight, shares)
-        weight = known * (torch.sigmoid(rms_weight + 1) + LEAST_WEIGHT)
+        weight = known * (torch.sigmoid(rms_weight + 1) + LEAST_CELL_WEIGHT)
         log_rms = torch.log(spread) + LARGEST_SHIFT * torch.tanh(rms_shift)
         level = (weight * log_rms).sum((2, 3), True) / weight.sum((2, 3), True).clamp(min=1e-6)
         log_rms = level + self._averaged(log_rms - level, weight, rms_shares)

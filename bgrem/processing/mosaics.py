@@ -20,7 +20,7 @@ from bgrem.masks.saturation import flag_saturated
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
 from bgrem.processing.filter_arrays import BAYER_CELL
 from bgrem.separation import Provenance, Separation
-from bgrem.sky.measured import SkyNetwork
+from bgrem.sky.measured import SkyFunction
 from bgrem.sky.mosaic_sky import Cell, MosaicSky, Phase, phases_of
 from bgrem.sky.standard import SkyMap, measure_sky, standardise
 from bgrem.sky.weights import rms_of_weight
@@ -39,7 +39,7 @@ def separate_mosaic(
     cell: Cell,
     data: np.ndarray,
     *,
-    network: SkyNetwork | None = None,
+    network: SkyFunction | None = None,
     options: Options = DEFAULTS,
     run: Run = IN_MEMORY,
     **maps: Any,
@@ -70,7 +70,7 @@ class _Levelled:
         self,
         cell: Cell,
         data: np.ndarray,
-        network: SkyNetwork | None,
+        network: SkyFunction | None,
         options: Options,
         run: Run,
         maps: dict[str, Any],

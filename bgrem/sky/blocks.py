@@ -10,15 +10,15 @@ from bgrem.arrays.statistics import SIGMA_PER_IQR
 from bgrem.arrays.tiling import over_strips
 from bgrem.options import IN_MEMORY, Run
 
-__all__ = ["BLOCK", "MOST_BLOCKS", "PLANES", "BlockStatistics", "block_statistics"]
+__all__ = ["BLOCK", "LARGEST_GRID", "PLANES", "BlockStatistics", "block_statistics"]
 
 BLOCK = 8  # px: side of a block of a small frame
 PLANES = ("lower_decile", "lower_quartile", "median", "trimmed_mean", "spread", "good")
-# Blocks of frames wider than SMALL_FRAME pixels are gathered 2 x 2, and such that there are at most MOST_BLOCKS along
+# Blocks of frames wider than SMALL_FRAME pixels are gathered 2 x 2, and such that there are at most LARGEST_GRID along
 # an axis: the network takes no longer than a mesh (`python benchmarks/speed/sky.py`).
-SMALL_FRAME, MOST_BLOCKS = 1024, 256
+SMALL_FRAME, LARGEST_GRID = 1024, 256
 TRIMMED = 1 / 16  # part of the values that the trimmed mean leaves out at each end
-QUANTILES = (0.1, 0.25, 0.5, 0.75)
+BLOCK_QUANTILES = (0.1, 0.25, 0.5, 0.75)
 # A sequence that fills the plane evenly: powers of 1 / 1.3247, the plastic number (Roberts 2018, "The unreasonable
 # effectiveness of quasirandom sequences").
 EVEN_X, EVEN_Y = 0.7548776662466927, 0.5698402909980532
@@ -83,7 +83,7 @@ def block_statistics(
     """
     ny, nx = x.shape
     least = 1 if max(ny, nx) <= SMALL_FRAME else 2
-    k = max(least, -(-max(ny, nx) // (BLOCK * MOST_BLOCKS)))
+    k = max(least, -(-max(ny, nx) // (BLOCK * LARGEST_GRID)))
     # An even number of gathered blocks: two of them are a cell of the network.
     by, bx = (-(-n // (2 * k * BLOCK)) * 2 * k for n in x.shape)
     top, left = ((m * BLOCK - n) // 2 for m, n in zip((by, bx), x.shape, strict=True))
@@ -150,7 +150,7 @@ def _statistics(values: np.ndarray) -> np.ndarray:
 def _of_all(values: np.ndarray, number: np.ndarray) -> np.ndarray:
     size = values.shape[-1]
     out = np.empty((len(PLANES), *number.shape), np.float32)
-    quantiles = [_between(values, q * (size - 1)) for q in QUANTILES]
+    quantiles = [_between(values, q * (size - 1)) for q in BLOCK_QUANTILES]
     cut = int(TRIMMED * size)
     out[:3], out[3] = quantiles[:3], values[..., cut : size - cut].mean(axis=-1)
     out[4], out[5] = np.float32(SIGMA_PER_IQR) * (quantiles[3] - quantiles[1]), 1
@@ -167,7 +167,7 @@ def _of_few(values: np.ndarray, number: np.ndarray) -> np.ndarray:
     good = number >= LEAST_GOOD * size
     last = np.maximum(number - 1, 0)
     out = np.zeros((len(PLANES), *number.shape), np.float32)
-    quantiles = [_between_of(values, q * last) for q in QUANTILES]
+    quantiles = [_between_of(values, q * last) for q in BLOCK_QUANTILES]
     cut = (TRIMMED * number).astype(int)[..., None]
     index = np.arange(size)
     kept = (index >= cut) & (index < number[..., None] - cut)

@@ -9,14 +9,15 @@ import numpy as np
 from bgrem.arrays.rows import Rows
 from bgrem.arrays.splines import linear, spline
 from bgrem.sky.blocks import BlockStatistics
+from bgrem.sky.estimate import fill_cells
 from bgrem.sky.mesh import Interpolated, Mesh, cell_edges
 
-__all__ = ["Sky", "SkyNetwork", "sky_of_mesh", "sky_of_network"]
+__all__ = ["MeasuredSky", "SkyFunction", "sky_of_mesh", "sky_of_network"]
 
 #: Block statistics in, and of each cell: background, rms, log of the background's error, chance of wide light.
-SkyNetwork = Callable[[np.ndarray], np.ndarray]
+SkyFunction = Callable[[np.ndarray], np.ndarray]
 # Chances of wide light between which the part of it that belongs to the sources grows from 0 to 1.
-NO_WIDE_LIGHT, WIDE_LIGHT = 0.2, 0.6
+LOW_CHANCE, HIGH_CHANCE = 0.2, 0.6
 GUESSED = 0.3  # sky rms: median error of the level of a frame that shows no sky
 LEAST_RMS = 1e-3  # of the median rms: of a cell
 # Of a clipped mode over the mean of white noise of as many pixels.
@@ -24,7 +25,7 @@ ERROR_OF_MODE = 1.6
 
 
 @dataclass(frozen=True, eq=False)
-class Sky:
+class MeasuredSky:
     """The sky of an image.
 
     Parameters
@@ -68,29 +69,29 @@ class Sky:
         rows = linear(across, values.T, np.arange(self.mesh.shape[1])).T
         return Interpolated(self.mesh.shape, linear, (down, rows))
 
-    def with_noise(self, **changes) -> "Sky":
+    def with_noise(self, **changes) -> "MeasuredSky":
         """The sky with another noise; ``changes`` are of both meshes."""
         mesh, local = (replace(one, **changes) for one in (self.mesh, self.local))
         return replace(self, mesh=mesh, local=local)
 
 
-def sky_of_mesh(mesh: Mesh) -> Sky:
+def sky_of_mesh(mesh: Mesh) -> MeasuredSky:
     """The sky of a mesh of clipped modes, whose error is that of white noise."""
     down, across = (np.diff(edges) for edges in mesh.edges)
     error = ERROR_OF_MODE * mesh.rms_mesh / np.sqrt(np.outer(down, across))
-    return Sky(mesh, mesh, error.astype(np.float32))
+    return MeasuredSky(mesh, mesh, error.astype(np.float32))
 
 
 def sky_of_network(
-    statistics: BlockStatistics, network: SkyNetwork, *, box: int, step: float = 0.0
-) -> Sky:
+    statistics: BlockStatistics, network: SkyFunction, *, box: int, step: float = 0.0
+) -> MeasuredSky:
     """The sky of an image from the statistics of its blocks.
 
     Parameters
     ----------
     statistics : BlockStatistics
         With a good block.
-    network : SkyNetwork
+    network : SkyFunction
     box : int
         Side in pixels of the cells in which the local level is measured.
     step : float
@@ -98,7 +99,7 @@ def sky_of_network(
 
     Returns
     -------
-    Sky
+    MeasuredSky
         In the units of the statistics.
     """
     background, rms, log_error, chance = network(statistics.planes)
@@ -108,13 +109,13 @@ def sky_of_network(
         for a, n in zip(statistics.first, background.shape, strict=True)
     )
     mesh = Mesh(background, rms, box, statistics.shape, step, centers=tuple(places))
-    part = np.clip((chance - NO_WIDE_LIGHT) / (WIDE_LIGHT - NO_WIDE_LIGHT), 0, 1)
+    part = np.clip((chance - LOW_CHANCE) / (HIGH_CHANCE - LOW_CHANCE), 0, 1)
     local = mesh
     if part.any():
         local = replace(
             mesh, background_mesh=background + part * _local_light(statistics, mesh, box)
         )
-    return Sky(mesh, local, np.exp(log_error), part)
+    return MeasuredSky(mesh, local, np.exp(log_error), part)
 
 
 def _local_light(statistics: BlockStatistics, mesh: Mesh, box: int) -> np.ndarray:
@@ -126,11 +127,13 @@ def _local_light(statistics: BlockStatistics, mesh: Mesh, box: int) -> np.ndarra
     level = _on_grid(mesh.nodes, mesh.background_mesh, (down, across))
     light = np.where(statistics.good, statistics.planes[2] - level, np.nan)
     edges = [cell_edges(n, max(1, round(n * statistics.side / box))) for n in statistics.good.shape]
-    boxes = np.zeros([len(cells) - 1 for cells in edges], np.float32)
+    boxes = np.full([len(cells) - 1 for cells in edges], np.nan, np.float32)
     for j, i in np.ndindex(boxes.shape):
         inside = light[edges[0][j] : edges[0][j + 1], edges[1][i] : edges[1][i + 1]]
         known = inside[np.isfinite(inside)]
-        boxes[j, i] = np.median(known) if known.size else 0
+        if known.size:
+            boxes[j, i] = np.median(known)
+    boxes = fill_cells(boxes, np.isfinite(boxes))
     centers = [
         a + statistics.side * (cells[:-1] + cells[1:]) / 2 - 0.5
         for a, cells in zip(statistics.first, edges, strict=True)

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["SkyInput", "is_in_range", "network_input"]
+__all__ = ["SKY_MULTIPLE", "SKY_OUTPUTS", "SkyInput", "is_in_range", "network_input"]
 
-MULTIPLE = 32  # blocks: both sides of the input are multiples of it
+SKY_MULTIPLE = 32  # blocks: both sides of the input are multiples of it
+#: What a sky network gives for each cell, in this order.
+SKY_OUTPUTS = ("background", "rms", "log_error", "wide")
 # A level this far from the median, in units of the noise, is beyond the training; a block whose spread is below
 # SPREAD_OF_SKY of these units holds sky. A part MOST_FAR of such blocks is too much.
 LARGEST_LEVEL, SPREAD_OF_SKY, MOST_FAR = 150.0, 3.0, 0.01
@@ -43,7 +45,7 @@ def network_input(statistics: np.ndarray) -> SkyInput:
     good = statistics[-1] > 0
     level = float(np.median(statistics[2][good]))
     unit = _noise(statistics[4][good])
-    shape = tuple(-(-n // MULTIPLE) * MULTIPLE for n in good.shape)
+    shape = tuple(-(-n // SKY_MULTIPLE) * SKY_MULTIPLE for n in good.shape)
     # An even number: the blocks of a cell stay together.
     first = tuple((m - n) // 4 * 2 for m, n in zip(shape, good.shape, strict=True))
     planes = np.zeros((8, *shape), np.float32)

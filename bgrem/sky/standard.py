@@ -9,7 +9,7 @@ from bgrem.arrays.tiling import over_strips
 from bgrem.options import IN_MEMORY, Options, Run
 from bgrem.sky.blocks import block_statistics
 from bgrem.sky.estimate import center_and_scale, estimate_mesh, one_count, quantisation_step
-from bgrem.sky.measured import Sky, SkyNetwork, sky_of_mesh, sky_of_network
+from bgrem.sky.measured import MeasuredSky, SkyFunction, sky_of_mesh, sky_of_network
 from bgrem.sky.mesh import Mesh
 from bgrem.sky.network_input import is_in_range
 from bgrem.sky.weights import unreliable_pixels, weighted_mesh
@@ -88,9 +88,9 @@ def measure_sky(
     options: Options,
     *,
     box: int,
-    network: SkyNetwork | None,
+    network: SkyFunction | None,
     run: Run = IN_MEMORY,
-) -> Sky:
+) -> MeasuredSky:
     """Level and noise of the sky, in units of ``image.scale``.
 
     ``rms`` is the rms map of a weight map, which is changed in place. ``box`` is the side of a cell in
@@ -128,7 +128,7 @@ class SkyMap:
 
     Parameters
     ----------
-    sky : Sky
+    sky : MeasuredSky
         In units of ``scale``.
     center, scale : float
         As of `StandardImage`.
@@ -138,7 +138,7 @@ class SkyMap:
         Whether it belongs to the background, not to the sources.
     """
 
-    sky: Sky
+    sky: MeasuredSky
     center: float
     scale: float
     wide: Rows | None = None

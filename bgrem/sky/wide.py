@@ -5,12 +5,12 @@ import numpy as np
 from bgrem.arrays.filters import gaussian_filter
 from bgrem.arrays.rows import Computed, Rows
 from bgrem.arrays.splines import linear
-from bgrem.sky.measured import Sky
+from bgrem.sky.measured import MeasuredSky
 
 __all__ = ["WideLight"]
 
-CELL = 16  # px: width of a cell in which the noise is averaged
-SMOOTHING = 1.0  # cells: standard deviation of the Gaussian that smooths the averages
+NOISE_CELL = 16  # px: width of a cell in which the noise is averaged
+NOISE_SMOOTHING = 1.0  # cells: standard deviation of the Gaussian that smooths the averages
 LEAST_SEEN = 0.25  # part of a cell
 
 
@@ -21,15 +21,15 @@ class WideLight:
 
     Parameters
     ----------
-    sky : `~bgrem.sky.measured.Sky`
+    sky : `~bgrem.sky.measured.MeasuredSky`
         With which the sources were found.
     """
 
-    def __init__(self, sky: Sky) -> None:
+    def __init__(self, sky: MeasuredSky) -> None:
         self._sky = sky
         self._wide = sky.wide_part is not None and bool(sky.wide_part.any())
         self._part = sky.at_pixels(sky.wide_part) if self._wide else None
-        self._edges = np.arange(0, sky.mesh.shape[1], CELL)
+        self._edges = np.arange(0, sky.mesh.shape[1], NOISE_CELL)
         self._places: list[float] = []
         self._means: list[np.ndarray] = []
         self._seen: list[np.ndarray] = []
@@ -63,13 +63,13 @@ class WideLight:
         self._places.append(middle)
         self._means.append(mean)
         self._seen.append(seen)
-        return part * np.repeat(mean, CELL)[: part.size]
+        return part * np.repeat(mean, NOISE_CELL)[: part.size]
 
     def _in_cells(self, strip: np.ndarray) -> np.ndarray:
         """The pixels of each cell of a strip of rows, (cells, pixels); NaN beyond the image."""
         rows, nx = strip.shape
-        padded = np.pad(strip, ((0, 0), (0, -nx % CELL)), constant_values=np.nan)
-        return padded.reshape(rows, -1, CELL).swapaxes(0, 1).reshape(-1, rows * CELL)
+        padded = np.pad(strip, ((0, 0), (0, -nx % NOISE_CELL)), constant_values=np.nan)
+        return padded.reshape(rows, -1, NOISE_CELL).swapaxes(0, 1).reshape(-1, rows * NOISE_CELL)
 
     def light(self) -> Rows | None:
         """The light, float32 of shape (ny, nx) in the units of the mesh; None where there is none."""
@@ -87,10 +87,10 @@ class WideLight:
         """The mean noise around each pixel, where it was gathered."""
         mean, seen = np.stack(self._means), np.stack(self._seen)
         weight = np.where(seen >= LEAST_SEEN, seen, 0)
-        total, number = (gaussian_filter(v, SMOOTHING) for v in (mean * weight, weight))
+        total, number = (gaussian_filter(v, NOISE_SMOOTHING) for v in (mean * weight, weight))
         smooth = np.where(number > 1e-3, total / np.maximum(number, 1e-3), 0).astype(np.float32)
         shape, down = self._sky.mesh.shape, np.array(self._places)
-        across = (self._edges + np.minimum(self._edges + CELL, shape[1]) - 1) / 2
+        across = (self._edges + np.minimum(self._edges + NOISE_CELL, shape[1]) - 1) / 2
 
         def noise(rows: slice) -> np.ndarray:
             # Along y first: the cells of an image at all its columns would take much memory.

@@ -14,9 +14,9 @@ from bgrem.inference.model import SKY_SUFFIX, Model
 from bgrem.network.significance import MODEL_CHANNELS, WithSignificance
 from bgrem.network.significance_constants import SignificanceConstants
 from bgrem.network.sky_network import INPUTS as SKY_INPUTS
-from bgrem.network.sky_network import MULTIPLE, SkyNetwork
-from bgrem.network.sky_network import OUTPUTS as OUTPUTS_OF_SKY
+from bgrem.network.sky_network import SkyNetwork
 from bgrem.network.unet import KNEE, AttentionUNet
+from bgrem.sky.network_input import SKY_MULTIPLE, SKY_OUTPUTS
 from bgrem.train.calibrate import calibrate
 from bgrem.train.config import SkyConfig
 from bgrem.train.own_sky import skies_of
@@ -270,7 +270,7 @@ def export_sky(training, directory, error_factor):
     network.load_state_dict(training.average.state_dict())
     path = model_path(config, directory)
     temporary = path.with_name(f"{config.name}.part.onnx")
-    side = 2 * MULTIPLE
+    side = 2 * SKY_MULTIPLE
     sides = {0: "n", 2: "height", 3: "width"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
@@ -286,7 +286,7 @@ def export_sky(training, directory, error_factor):
         {
             "kind": config.kind, "name": config.name, "version": "1", "licence": config.licence,
             "description": config.description, "training_digest": config.digest,
-            "training_steps": training.step, "outputs": list(OUTPUTS_OF_SKY),
+            "training_steps": training.step, "outputs": list(SKY_OUTPUTS),
             "network": asdict(config.network), "error_factor": error_factor,
         },
     )  # fmt: skip

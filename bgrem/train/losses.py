@@ -14,10 +14,10 @@ ROBUST = 6.0
 # The logarithm of 1 + error / TEMPER is taken of every tile: a crowded or nebulous tile, whose
 # error is a hundred times that of a sparse one, would otherwise set the gradient of its batch.
 TEMPER = 0.05
-# Of a sky network: wide light above WIDE_LIGHT, in sky rms, is what it is asked for, an error of a frame's
+# Of a sky network: wide light above LEAST_WIDE_LIGHT, in sky rms, is what it is asked for, an error of a frame's
 # level below LEAST_ERROR is as good as none, and errors of the level have FREEDOM degrees of freedom: those
 # of frames without sky are far out.
-WIDE_LIGHT, LEAST_ERROR, FREEDOM = 0.05, 0.005, 4.0
+LEAST_WIDE_LIGHT, LEAST_ERROR, FREEDOM = 0.05, 0.005, 4.0
 
 
 def losses(channels, x, rate, batch):
@@ -104,7 +104,7 @@ def sky_losses(outputs, batch):
     Parameters
     ----------
     outputs : Tensor, (n, 4, y, x) float32
-        `bgrem.network.sky_network.OUTPUTS`.
+        `bgrem.sky.network_input.SKY_OUTPUTS`.
     batch : dict of Tensor, (n, y, x)
         As `bgrem.train.sky_frames.SkyBatches.draw` gives them.
 
@@ -119,7 +119,7 @@ def sky_losses(outputs, batch):
     log_error = outputs[:, 2].clamp(-8, 5)
     pull = error.detach() ** 2 * torch.exp(-2 * log_error)
     surprise = log_error + 0.5 * (FREEDOM + 1) * torch.log1p(pull / FREEDOM)
-    lit = (batch["wide"] > WIDE_LIGHT).to(error.dtype)
+    lit = (batch["wide"] > LEAST_WIDE_LIGHT).to(error.dtype)
     wide = functional.binary_cross_entropy_with_logits(outputs[:, 3], lit, known)
     measured = known * (batch["weight"] > 0)
     log_rms = torch.log(outputs[:, 1].clamp(min=1e-3) / batch["rms"].clamp(min=1e-3))

@@ -14,7 +14,7 @@ from bgrem.sky.network_input import network_input
 __all__ = ["KINDS", "SkyBatches", "draw_example", "load_examples", "normalised", "write_bank"]
 
 KINDS = ("whole", "cut", "gathered", "large")  # of batches
-CELL = 2 * BLOCK  # px: side of a cell, of which the noise is measured
+SIGMA_CELL = 2 * BLOCK  # px: side of a cell, of which the noise is measured
 STAR_LIGHT = 0.3  # sky rms: pixels with more light of stars do not count for the noise of a cell
 LEAST_PIXELS = 32  # of a cell, to count for the noise
 FRAMES_OF_A_FILE = 50
@@ -65,8 +65,8 @@ def _noise_of_cells(frame):
     """Standard deviation of the noise in cells, without defects and stars, and how many pixels show it."""
     noise = frame.data - frame.background - frame.light
     usual = ~frame.bad & ~frame.artefact & (frame.light - frame.wide < STAR_LIGHT)
-    number = _means(usual, CELL) * CELL**2
-    square = _means(np.where(usual, noise, 0).astype(np.float64) ** 2, CELL) * CELL**2
+    number = _means(usual, SIGMA_CELL) * SIGMA_CELL**2
+    square = _means(np.where(usual, noise, 0).astype(np.float64) ** 2, SIGMA_CELL) * SIGMA_CELL**2
     rms = np.sqrt(square / np.maximum(number, 1))
     return rms.astype(np.float32), np.where(number >= LEAST_PIXELS, number, 0).astype(np.float32)
 

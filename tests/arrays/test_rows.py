@@ -5,6 +5,7 @@ import pytest
 from skies import flat_sky
 
 from bgrem.arrays.rows import Computed, Derived, Scratch, as_rows
+from bgrem.sky.measured import sky_of_mesh
 from bgrem.sky.mesh import Mesh
 from bgrem.sky.standard import SkyMap
 
@@ -32,7 +33,7 @@ KINDS = {
     ),
     "level": lambda *_: a_mesh().background,
     "rms": lambda *_: a_mesh().rms,
-    "sky in data units": lambda *_: SkyMap(a_mesh(), 5.0, 2.0).background,
+    "sky in data units": lambda *_: SkyMap(sky_of_mesh(a_mesh()), 5.0, 2.0).background,
 }
 
 

@@ -9,9 +9,9 @@ import pytest
 from astropy.io import fits
 
 from bgrem.arrays.rows import MEMORY, Scratch
-from bgrem.storage import tile_compression
 from bgrem.io.reading import FitsError, read_image
 from bgrem.processing.files import process_files
+from bgrem.storage import tile_compression
 from bgrem.storage.hdus import find_units
 from bgrem.storage.tile_checks import check_tiles
 

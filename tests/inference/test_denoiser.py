@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bgrem.inference.diffusion import noise_rates, reverse_diffusion
+from bgrem.inference.denoiser import noise_rates, reverse_diffusion
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 7, 100])

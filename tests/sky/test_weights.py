@@ -37,7 +37,8 @@ def test_the_rms_follows_the_weight(toy_model, kind, unit):
     ratio = parts.rms / true_rms()
     np.testing.assert_allclose(ratio, np.median(ratio), rtol=1e-5)
     assert np.median(ratio) == pytest.approx(1, abs=0.07)
-    np.testing.assert_allclose(parts.uncertainty, parts.rms, rtol=1e-6)  # log-variance 0
+    expected = np.hypot(parts.rms, parts.background_error)  # log-variance 0
+    np.testing.assert_allclose(parts.uncertainty, expected, rtol=1e-6)
     assert parts.provenance["weight"] == kind
     total = parts.sources + parts.background + parts.noise
     np.testing.assert_allclose(total, frame(), rtol=1e-12)

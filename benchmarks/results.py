@@ -3,13 +3,15 @@
     python benchmarks/results.py --pairs FOLDER --images FOLDER
     python benchmarks/results.py flux blank                      only these
     python benchmarks/results.py --quick                         all of them small, to try it
+    python benchmarks/results.py level wide_light --other CHECKOUT        beside an older checkout
 
 Each section is a command of its own, whose text goes to docs/results/NAME.txt and whose plots to
 docs/results/NAME*.png. A section that is there, by the same command and the same model, is shown and
 not measured again (--force measures it). Pairs are NAME_single.fits* and NAME_deep.fits*, images any
 FITS files; without a folder its sections are left out. With --quick the folder is results/quick.
-Nothing else should run beside "speed", "speed_survey", "suite", "survey" and "floor"; for the second and the third $TENSORFLOW names an
-interpreter with TensorFlow (benchmarks/speed).
+--other is a checkout of an older bgrem, which "level" and "wide_light" measure, too.
+Nothing else should run beside "speed", "speed_survey", "suite", "survey", "sky" and "floor"; for "suite" and "survey"
+$TENSORFLOW names an interpreter with TensorFlow (benchmarks/speed).
 """
 
 import argparse
@@ -26,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EVALUATE = ("-m", "bgrem.cli.evaluate")
 OTHERS = ("--program", "--others")
 #: What is shown for folders of the machine.
-PAIRS, IMAGES = "PAIRS", "IMAGES"
+PAIRS, IMAGES, OTHER = "PAIRS", "IMAGES", "OTHER"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Section:
         PAIRS or IMAGES where it needs one.
     flag : str
         The option before the images of a section that does without them, too.
+    other : bool
+        Whether it measures another checkout, too, where one is given.
     """
 
     command: tuple[str, ...]
@@ -52,6 +56,7 @@ class Section:
     written: str = "json"
     folder: str = ""
     flag: str = ""
+    other: bool = False
 
 
 def path_of(name):
@@ -94,7 +99,11 @@ SECTIONS = {
     "mosaics": Section((quality_of("mosaics"), "--quiet"), ("--side", "120")),
     "few_counts": Section((quality_of("few_counts"), "--quiet"), ("--side", "128", "--stars", "5")),
     "level": Section(
-        (quality_of("level"), "--quiet"), ("--frames", "1", "--training-frames", "2", "--side", "384")
+        (quality_of("level"), "--quiet"),
+        ("--frames", "1", "--training-frames", "2", "--side", "384"), other=True,
+    ),
+    "background_error": Section(
+        (quality_of("background_error"), "--quiet"), ("--frames", "2", "--sides", "384")
     ),
     "blank": Section(
         (quality_of("blank"), "--quiet"), ("--mpix", "1", "--side", "512", "--star-frames", "3")
@@ -106,6 +115,7 @@ SECTIONS = {
     "wide_light": Section(
         (quality_of("wide_light"), "--quiet"),
         ("--side", "512", "--frames", "1", "--kinds", "flat", "slope"), folder=IMAGES, flag="--images",
+        other=True,
     ),
     "kept_light": Section((quality_of("kept_light"), "--quiet"), folder=IMAGES),
     "steps": Section((path_of("steps"),), ("--frames", "1", "--side", "512"), "folder"),
@@ -123,6 +133,7 @@ SECTIONS = {
          "--methods", "bgrem", "published", "sextractor", "--tables", "methods", "stages", "workers"),
         ("--sides", "512", "--stage-side", "512", "--repeat", "1"),
     ),
+    "sky": Section((speed_of("sky"),), ("--sides", "512", "--repeat", "1")),
     "floor": Section(
         (speed_of("floor"),), ("--side", "1024", "--matrix", "1024", "--copy", "100000000")
     ),
@@ -142,7 +153,7 @@ def main(argv=None):
     folder.mkdir(parents=True, exist_ok=True)
     data = ROOT / "results" / ("quick/data" if options.quick else "")
     data.mkdir(parents=True, exist_ok=True)
-    folders = {PAIRS: options.pairs, IMAGES: options.images}
+    folders = {PAIRS: options.pairs, IMAGES: options.images, OTHER: options.other}
     model = load_model(options.model)
     stamp = f"# model {model.card.name} {model.sha256[:12]}"
     failed = []
@@ -176,6 +187,7 @@ def make_parser():
     parser.add_argument("sections", nargs="*", type=known_section, help=", ".join(SECTIONS))
     parser.add_argument("--pairs", default=os.environ.get(PAIRS), help="folder (or $PAIRS)")
     parser.add_argument("--images", default=os.environ.get(IMAGES), help="folder (or $IMAGES)")
+    parser.add_argument("--other", default=os.environ.get(OTHER), help="checkout (or $OTHER)")
     parser.add_argument("--model", default="optical", help="name, or path of an .onnx file")
     parser.add_argument("--quick", action="store_true", help="small, to try it")
     parser.add_argument("--force", action="store_true", help="measure what is there, too")
@@ -201,6 +213,8 @@ def command_of(name, section, folders, data, options):
         command += ["--json", str(data / f"{name}.json")]
     elif section.written == "folder":
         command += ["--output-dir", str(data)]
+    if section.other and folders[OTHER]:
+        command += ["--other", str(Path(folders[OTHER]).resolve())]
     files = files_of(section, folders)
     if section.folder == PAIRS:
         for single, deep in files:
@@ -245,7 +259,8 @@ def anonymous(text, folders):
     """A text without the paths of this machine."""
     for name, folder in folders.items():
         if folder:
-            text = text.replace(str(Path(folder)), name)
+            for path in (Path(folder).resolve(), Path(folder)):
+                text = text.replace(str(path), name)
     return text.replace(f"{ROOT}/", "")
 
 

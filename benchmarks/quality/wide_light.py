@@ -1,6 +1,7 @@
 """What a background does to light wider than the sky box.
 
     python benchmarks/quality/wide_light.py --images FOLDER --json results/wide_light.json
+    python benchmarks/quality/wide_light.py --other CHECKOUT         an older checkout, too
 
 *Wide light*: one galaxy is planted into each frame, a disc (Sersic index 1) or an elliptical (4) with a half-light
 radius of 20 to 120 pixels and a surface brightness of 1, 3 or 10 sky rms, of a disc at its centre, of an elliptical
@@ -13,36 +14,39 @@ the truth's isophote of 0.1 rms unless another place is named:
 - `under`: rms error of the background, in sky rms;
 - `outside`: the same where the planted light is below 0.02 rms. A background that fits nothing loses here.
 
-Each is the median of a kind's frames; then the mean of the kinds, and the worst kind.
+Each is the median of a kind's frames; then the mean of the kinds, and the worst kind. Fringes have a period of 60
+pixels: nothing that averages the sky follows them. Means are therefore given without them, too.
 
-*The same skies without the planted light*: rms error of the background.
+*--extended background* puts wide light into the background: `sources` is the part of it that stays in the sources,
+`points` the sources in pixels in which stars and small galaxies have at least 5 rms and the planted light at most a
+fifth of theirs, over the light of the stars; of the default less the planted light. SIGNIF must not change.
+
+*The same skies without the planted light*: rms error of the background. `least` is that of an average of the sky of
+which all light is known (`least_error.py`).
 
 *Real frames*: a disc or an elliptical of a central or half-light brightness of 3 rms is planted into each, with the
 noise of its photons. The true background is unknown: the background that the method gives without the planted light
 is taken for it. A background that fits nothing does not lose here. The table gives the median of the frames.
 
-Methods: bgrem; SExtractor's mesh of 64 and 256 pixels, through SEP; photutils' Background2D with boxes of 128
-pixels, objects masked; NoiseChisel with its defaults, where gnuastro is installed, and with looser settings where
-it stops.
+Methods: bgrem, with its network and with `--sky mesh`; SExtractor's mesh of 64 and 256 pixels, through SEP;
+photutils' Background2D with boxes of 128 pixels, objects masked; NoiseChisel with its defaults, where gnuastro is
+installed, and with looser settings where it stops; with `--other`, the bgrem of another checkout.
 """
 
 import re
-import shutil
-import subprocess
-import tempfile
-import warnings
-from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from zlib import crc32
 
 import numpy as np
+import wide_tables as tables_of
+from least_error import least_error
 from report_card import add_seed, finish, make_parser, model_of, show_progress, stream
-from wide_skies import KINDS, WideLight, draw_frame, plant
+from wide_methods import BACKGROUND, Found, methods_of
+from wide_skies import ELECTRONS, KINDS, WideLight, draw_frame, plant
+from wide_tables import FIGURES, POINTS, SIGNIF
 
-from bgrem.background import separate
-from bgrem.detection.sextractor import clean_input, subtract_sky
+from bgrem.detection.sextractor import subtract_sky
 from bgrem.io.reading import FitsError, as_planes, read_image
 
 RADII = (20.0, 40.0, 80.0, 120.0)  # px
@@ -50,20 +54,10 @@ BRIGHTNESS = (1.0, 3.0, 10.0)  # sky rms
 PROFILES = ("disc", "elliptical")
 ISOPHOTE, OUTSIDE = 0.1, 0.02  # sky rms
 LEAST_OUTSIDE = 0.05  # of the frame
-FIGURES = ("abs(flux - 1)", "sources", "outside", "under")
-#: Rms error of the background without planted light.
-WITHOUT = "without"
-MESHES = (64, 256)  # px, SExtractor's
-BOX = 128  # px, photutils'
-#: Threshold in sigma, least area and margin in pixels of the objects that are masked for photutils, and the
-#: percentage of a box that may be masked.
-OBJECTS, MASKED = (2.0, 10, 10), 90.0
-NOISECHISEL = "astnoisechisel"
-#: Its defaults, and looser settings for small and crowded frames, on which it stops.
-NOISECHISEL_SETTINGS = (
-    (), ("--tilesize=20,20", "--minskyfrac=0.3"),
-    ("--tilesize=15,15", "--minskyfrac=0.2", "--interpnumngb=5", "--minnumfalse=20"),
-)  # fmt: skip
+#: Sky rms of stars that count, and the planted light over theirs up to which they do.
+STAR_LIGHT, UNDER_STARS = 5.0, 0.2
+#: Rms error of the background without planted light; and that of the best average.
+WITHOUT, LEAST = "without", "least"
 REAL_BRIGHTNESS = 3.0
 #: A real frame is this much wider than the half-light radius of the light that is planted.
 REAL_WIDTH = 12.0
@@ -78,15 +72,13 @@ def main(argv=None):
     model = model_of(options)
     methods = methods_of(options, model)
     frames, real = simulated(options, methods), on_images(options, methods)
-    tables = {
-        "wide light: mean of the kinds of sky, and the worst": summary(frames),
-        "abs(flux - 1) by kind of sky": by_group(frames, "abs(flux - 1)"),
-        "abs(flux - 1) by planted light": by_light(frames),
-        "the same skies without wide light: rms error of the background": by_group(frames, WITHOUT),
-    }
+    tables = tables_of_frames(frames, list(methods))
     if real:
-        tables["real frames: median, and the worst"] = summary(real, middle=np.median)
-        tables["real frames: abs(flux - 1)"] = by_group(real, "abs(flux - 1)", middle=np.median)
+        seen = without(real, BACKGROUND)
+        tables["real frames: median, and the worst"] = tables_of.summary(seen, middle=np.median)
+        tables["real frames: abs(flux - 1)"] = tables_of.by_group(
+            seen, "abs(flux - 1)", middle=np.median
+        )
     finish(options, tables, model=model, began=began, frames=frames, real=real)
 
 
@@ -101,112 +93,82 @@ def options_of(argv):
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--box", type=int, nargs="+", default=[], metavar="N",
                         help="bgrem with these sky boxes, too")  # fmt: skip
+    parser.add_argument("--other", metavar="CHECKOUT", help="another checkout of bgrem, too")
     parser.add_argument("--images", nargs="+", default=[], metavar="PATH",
                         help="real frames, or folders of them")  # fmt: skip
     return parser.parse_args(argv)
 
 
-# ---- methods: background, and sources or None, of an image in which bad pixels are NaN --------------------------
+def tables_of_frames(frames, methods):
+    """Tables of the simulated frames: title -> rows."""
+    wide = without(frames, LEAST, BACKGROUND)
+    plain = tables_of.without_fringes(wide)
+    tables = {}
+    if "bgrem" in methods:
+        tables["bgrem and its bars"] = tables_of.bars(wide, "bgrem")
+    tables["wide light: mean of the kinds of sky, and the worst"] = tables_of.summary(wide)
+    if plain and len(plain) < len(wide):
+        tables["wide light: the same without fringes"] = tables_of.summary(plain)
+    tables["sources over the planted light, by brightness"] = tables_of.by_brightness(wide)
+    for figure in ("abs(flux - 1)", "outside", "under"):
+        tables[f"{figure} by kind of sky"] = tables_of.by_group(wide, figure)
+    tables["abs(flux - 1) by planted light"] = tables_of.by_light(wide)
+    if {"bgrem", BACKGROUND} <= set(methods):
+        tables[f"{BACKGROUND}: where light is"] = tables_of.extended(frames, ["bgrem", BACKGROUND])
+    over = [("bgrem", name) for name in methods if name.startswith("bgrem") and "px" not in name]
+    over = [pair for pair in over if "bgrem" in methods and pair[1] not in ("bgrem", BACKGROUND)]
+    tables["the same skies without wide light: rms error of the background"] = tables_of.by_group(
+        without(frames, BACKGROUND), WITHOUT, over=over
+    )
+    return tables
 
 
-def methods_of(options, model):
-    """The methods that are asked for and installed, by their names."""
-    methods = {"bgrem": partial(with_bgrem, model=model)}
-    methods |= {f"bgrem {box} px": partial(with_bgrem, model=model, box=box) for box in options.box}
-    methods |= {f"sextractor {mesh} px": partial(with_mesh, mesh=mesh) for mesh in MESHES}
-    methods |= {f"photutils {BOX} px": with_photutils, "noisechisel": with_noisechisel}
-    if options.methods:
-        if unknown := set(options.methods) - set(methods):
-            raise SystemExit(f"no methods {sorted(unknown)}: {', '.join(methods)}")
-        methods = {name: methods[name] for name in options.methods}
-    missing = [("photutils", find_spec("photutils")), ("noisechisel", shutil.which(NOISECHISEL))]
-    for program in (program for program, found in missing if not found):
-        show_progress(options, f"{program}: left out, it is not installed")
-        methods = {name: run for name, run in methods.items() if not name.startswith(program)}
-    return methods
-
-
-def with_bgrem(data, *, model, **changes):
-    parts = separate(data, model=model, maps=(), **changes)
-    return np.asarray(parts.background), np.asarray(parts.sources)
-
-
-def with_mesh(data, *, mesh):
-    return clean_input(data, None)[0] - subtract_sky(data, mesh=mesh).residual, None
-
-
-def with_photutils(data):
-    """A first background finds the objects, which are masked for the second."""
-    from photutils.background import Background2D
-    from photutils.segmentation import detect_sources
-    from photutils.utils import circular_footprint
-
-    bad = ~np.isfinite(data)
-    box = min(BOX, *data.shape)
-    first = Background2D(data, box, mask=bad, exclude_percentile=MASKED)
-    sigma, area, margin = OBJECTS
-    residual = data - first.background
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # photutils warns where it finds nothing
-        objects = detect_sources(residual, sigma * first.background_rms, area, mask=bad)
-    if objects is None:
-        return first.background, None
-    mask = bad | objects.make_source_mask(footprint=circular_footprint(margin))
-    return Background2D(data, box, mask=mask, exclude_percentile=MASKED).background, None
-
-
-def with_noisechisel(data):
-    """The SKY of the first settings with which the program succeeds."""
-    from astropy.io import fits
-
-    image = data.astype(np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        fits.writeto(Path(folder, "image.fits"), image)
-        command = [NOISECHISEL, "image.fits", "--hdu=0", "--output=sky.fits", "--numthreads=1"]
-        for settings in NOISECHISEL_SETTINGS:
-            done = subprocess.run(
-                [*command, "--quiet", *settings], cwd=folder, check=False, capture_output=True
-            )
-            if done.returncode == 0:
-                sky = fits.getdata(Path(folder, "sky.fits"), "SKY")
-                return sky.astype(np.float64), None
-    raise ValueError(f"{NOISECHISEL} finds no sky")
+def without(records, *methods):
+    """Records of the other methods."""
+    return [record for record in records if record["method"] not in methods]
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------
 
 
-def figures_of(method, frame):
+def figures_of(frame, before, found):
     """What a method does to a frame and to the light that is planted into it.
 
     Parameters
     ----------
-    method : callable
-        See `methods_of`.
     frame : wide_skies.WideFrame
+    before, found : wide_methods.Found
+        In the frame without and with the planted light.
 
     Returns
     -------
     dict of str to float
-        `FIGURES` and `WITHOUT`, and the seconds for an image; NaN where there is nothing to measure.
+        `FIGURES` and `WITHOUT`; NaN where there is nothing to measure.
     """
-    began = perf_counter()
-    (before, old), (background, new) = method(frame.before), method(frame.data)
-    seconds = (perf_counter() - began) / 2
-    sky = before if frame.sky is None else frame.sky
-    error, good = background - sky, np.isfinite(frame.data)
+    sky = before.background if frame.sky is None else frame.sky
+    error, good = found.background - sky, np.isfinite(frame.data)
     inside, outside = good & (frame.light >= ISOPHOTE), good & (frame.light < OUTSIDE)
     total = frame.light[inside].sum() or np.nan
     enough = outside.sum() >= LEAST_OUTSIDE * good.sum()
+    kept = np.nan if found.sources is None else (found.sources - before.sources)[inside].sum()
     values = (
         abs(error[inside].sum() / total),
-        np.nan if new is None else (new - old)[inside].sum() / total,
+        kept / total,
         root_mean_square(error[outside]) if enough else np.nan,
         root_mean_square(error[inside]),
     )
-    without = np.nan if frame.sky is None else root_mean_square((before - sky)[good])
-    return {**dict(zip(FIGURES, map(float, values), strict=True)), WITHOUT: without,
-            "seconds": seconds}  # fmt: skip
+    bare = np.nan if frame.sky is None else root_mean_square((before.background - sky)[good])
+    return {**dict(zip(FIGURES, map(float, values), strict=True)), WITHOUT: bare}
+
+
+def points_of(frame, sources, light):
+    """Sources less `light` in pixels of stars inside the planted light, over the stars' light."""
+    if frame.field is None or sources is None:
+        return np.nan
+    chosen = np.isfinite(frame.data) & (frame.light >= ISOPHOTE) & (frame.field >= STAR_LIGHT)
+    chosen &= frame.light <= UNDER_STARS * frame.field
+    total = frame.field[chosen].sum() or np.nan
+    return float((sources - light)[chosen].sum() / total)
 
 
 def root_mean_square(values):
@@ -215,15 +177,31 @@ def root_mean_square(values):
 
 def records_of(options, methods, frame, **facts):
     """The figures of each method on a frame; NaN for a method that refuses it."""
-    records = []
+    records, significance = [], None
     for name, method in methods.items():
+        record = dict.fromkeys((*FIGURES, WITHOUT, POINTS, SIGNIF, "seconds"), np.nan)
+        began = perf_counter()
         try:
-            figures = figures_of(method, frame)
+            before, found = (Found(*method(image)) for image in (frame.before, frame.data))
         except ValueError as error:
             show_progress(options, f"{facts['group']}, {name}: {error}")
-            figures = dict.fromkeys((*FIGURES, WITHOUT, "seconds"), np.nan)
-        records.append({"method": name, **facts, **figures})
+        else:
+            record["seconds"] = (perf_counter() - began) / 2
+            record |= figures_of(frame, before, found)
+            light = 0 * frame.light if name == BACKGROUND else frame.light
+            record[POINTS] = points_of(frame, found.sources, light)
+            if name == "bgrem":
+                significance = found.significance
+            record[SIGNIF] = largest_change(significance, found.significance)
+        records.append({"method": name, **facts, **record})
     return records
+
+
+def largest_change(one, other):
+    """The largest difference of two maps; NaN where one is missing."""
+    if one is None or other is None:
+        return np.nan
+    return float(np.nanmax(np.abs(one - other)))
 
 
 # ---- frames ----------------------------------------------------------------------------------------------------
@@ -239,6 +217,11 @@ def simulated(options, methods):
             wide = light_of(k, i)
             frame = draw_frame(kind, stream(options.seed, k, i), options.side, wide)
             records += records_of(options, methods, frame, group=kind, **vars(wide))
+            least = least_error(frame.before, frame.field, frame.sky, ELECTRONS)
+            nothing = dict.fromkeys((*FIGURES, POINTS, SIGNIF, "seconds"), np.nan)
+            records.append(
+                {"method": LEAST, "group": kind, **vars(wide), **nothing, WITHOUT: least}
+            )
     return records
 
 
@@ -289,86 +272,6 @@ def real_sky(path, side):
     if np.subtract(*np.nanpercentile(data, [75, 25])) == 0:
         raise ValueError("no noise")
     return data / subtract_sky(data).global_rms
-
-
-# ---- tables ----------------------------------------------------------------------------------------------------
-
-
-def unique(records, key):
-    """The values of a key, in the order in which they appear."""
-    return list(dict.fromkeys(record[key] for record in records))
-
-
-def known(values):
-    """Those that are finite."""
-    return [value for value in values if np.isfinite(value)]
-
-
-def middle_of(values, middle=np.median):
-    """The median (or mean) of the finite values, NaN if there is none."""
-    values = known(values)
-    return float(middle(values)) if values else np.nan
-
-
-def medians(records, method, figure):
-    """The median of the frames of each group: group -> value."""
-    mine = [record for record in records if record["method"] == method]
-    return {
-        group: middle_of(record[figure] for record in mine if record["group"] == group)
-        for group in unique(records, "group")
-    }
-
-
-def summary(records, middle=np.mean):
-    """A row for each method: the mean (or median) of the groups and the worst group."""
-    rows = []
-    for method in unique(records, "method"):
-        mine = [record for record in records if record["method"] == method]
-        row = {"method": method}
-        for figure in FIGURES:
-            values = medians(records, method, figure)
-            row |= {
-                figure: middle_of(values.values(), middle),
-                f"worst {figure}": worst(values, figure),
-            }
-        row["frames"] = len(known(record["under"] for record in mine))
-        rows.append({**row, "seconds": middle_of(record["seconds"] for record in mine)})
-    return rows
-
-
-def worst(values, figure):
-    """The group that is farthest from the right value, and its value, as text."""
-    right = 1.0 if figure == "sources" else 0.0
-    values = {group: value for group, value in values.items() if np.isfinite(value)}
-    if not values:
-        return "-"
-    group = max(values, key=lambda name: abs(values[name] - right))
-    return f"{values[group]:.3g} {group[:20]}"
-
-
-def by_group(records, figure, middle=np.mean):
-    """A row for each group with the median of each method, and their mean (or median)."""
-    methods = unique(records, "method")
-    columns = {method: medians(records, method, figure) for method in methods}
-    rows = [
-        {"sky": group, **{method: columns[method][group] for method in methods}}
-        for group in unique(records, "group")
-    ]
-    last = {method: middle_of(columns[method].values(), middle) for method in methods}
-    return [*rows, {"sky": middle.__name__, **last}]
-
-
-def by_light(records):
-    """A row for each profile, radius and brightness: the median of each method over all kinds of sky."""
-    rows = []
-    for key, unit in (("profile", ""), ("radius", " px"), ("brightness", " rms")):
-        for value in sorted(unique(records, key)):
-            row = {"light": f"{key} {value}" if not unit else f"{key} {value:g}{unit}"}
-            for method in unique(records, "method"):
-                same = [r for r in records if r[key] == value and r["method"] == method]
-                row |= {method: middle_of(r["abs(flux - 1)"] for r in same)}
-            rows.append(row)
-    return rows
 
 
 if __name__ == "__main__":

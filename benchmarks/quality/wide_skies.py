@@ -59,13 +59,16 @@ class WideFrame:
     light
         The wide galaxy.
     sky
-        The background that a method should find; None where nobody knows it.
+        The background that a method should find; None where it is unknown.
+    field
+        Stars and small galaxies without noise; None where they are unknown.
     """
 
     before: np.ndarray
     data: np.ndarray
     light: np.ndarray
     sky: np.ndarray | None = None
+    field: np.ndarray | None = None
 
 
 # ---- skies: functions of the pixels from the centre, of the side and of random numbers -------------------------
@@ -156,14 +159,15 @@ def draw_frame(kind, rng, side, wide):
     """
     y, x = np.indices((side, side)) - (side - 1) / 2
     sky = ELECTRONS + KINDS[kind](x, y, side, rng)
-    bright = sky + draw_field(side, rng, CROWDED if kind == "crowded" else STARS)
-    return plant(bright + photon_noise(bright, rng), wide, rng, sky)
+    field = draw_field(side, rng, CROWDED if kind == "crowded" else STARS)
+    bright = sky + field
+    return plant(bright + photon_noise(bright, rng), wide, rng, sky=sky, field=field)
 
 
-def plant(before, wide, rng, sky=None):
-    """A frame (sky rms) with a wide galaxy drawn into it."""
+def plant(before, wide, rng, **known):
+    """A frame (sky rms) with a wide galaxy drawn into it; `known` are its sky and its field."""
     light = draw_light(wide, before.shape, rng)
-    return WideFrame(before, before + light + photon_noise(light, rng), light, sky)
+    return WideFrame(before, before + light + photon_noise(light, rng), light, **known)
 
 
 def photon_noise(light, rng):

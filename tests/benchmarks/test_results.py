@@ -28,11 +28,13 @@ def results(monkeypatch, tmp_path, toy_model_path):
         "flux": module.Section((str(script), "--quiet"), ("--frames", "1")),
         "broken": module.Section((str(script), "broken"), written=""),
         "images": module.Section((str(script),), written="", folder=module.IMAGES),
+        "level": module.Section((str(script),), written="", other=True),
     }
     monkeypatch.setattr(module, "SECTIONS", sections)
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.delenv("IMAGES", raising=False)
     monkeypatch.delenv("PAIRS", raising=False)
+    monkeypatch.delenv("OTHER", raising=False)
 
     def run(*arguments):
         return module.main([*arguments, "--model", toy_model_path])
@@ -88,6 +90,14 @@ def test_folders_are_given_and_not_shown(results, tmp_path, capsys):
     lines = (tmp_path / "docs/results/images.txt").read_text().splitlines()
     assert lines[0].endswith("IMAGES/*") and str(tmp_path) not in "".join(lines)
     assert "IMAGES/a.fits IMAGES/b.fits.gz" in lines[-1]
+
+
+def test_another_checkout_is_given_and_not_shown(results, tmp_path):
+    assert results("level") == 0
+    text = tmp_path / "docs/results/level.txt"
+    assert "--other" not in text.read_text()
+    assert results("level", "--other", str(tmp_path / "old")) == 0
+    assert text.read_text().splitlines()[0].endswith("--other OTHER")
 
 
 def test_images_may_be_missing(results, tmp_path, monkeypatch):

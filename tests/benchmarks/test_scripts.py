@@ -236,22 +236,51 @@ def test_cells_without_enough_good_pixels_have_no_level(command):
     assert means[[0, 1, 1], [0, 0, 1]] == pytest.approx(0.5)
 
 
-def test_what_is_left_of_the_level(command):
+def test_level(command, toy_model_path, tmp_path, monkeypatch):
     level = command("level")
-    noise, faint = np.random.default_rng(0).normal(0, 0.1, (2, 900))
-    known = np.stack([noise + 0.2 * faint, noise, faint])
-    known[0, 3] = np.nan
-    assert level.moved({"sky": [known]}, 1.0, 0.2)["sky"] == pytest.approx(0.0, abs=1e-6)
-    assert level.moved({"sky": [known]}, 0.0, 0.0)["sky"] == pytest.approx(1.0)
-    assert np.isnan(level.moved({"sky": []}, 1.0, 0.2)["sky"])
+    kinds = {name: level.SKIES[name] for name in ("empty", "cluster")}
+    monkeypatch.setattr(level, "SKIES", kinds)
+    arguments = ["--frames", "1", "--side", "256"]
+    (rows,) = run(level, toy_model_path, tmp_path, *arguments)["tables"].values()
+    assert [row["sky"] for row in rows] == ["empty", "cluster"]
+    for row in rows:
+        assert min(row["bgrem"], row["bgrem --sky mesh"], row["SExtractor"]) > 0
+        assert row["bgrem / mesh"] == pytest.approx(row["bgrem"] / row["bgrem --sky mesh"])
 
 
-def test_level(command, toy_model_path, tmp_path):
-    arguments = ["--frames", "1", "--training-frames", "1", "--side", "256"]
-    tables = run(command("level"), toy_model_path, tmp_path, *arguments)["tables"]
-    rows = tables["level missed in cells, sky rms"]
-    assert [row["sky"] for row in rows] == ["empty", "MeerLICHT", "many stars", "training sky"]
-    assert all(row["bgrem"] > 0 and row["SExtractor"] > 0 for row in rows if row["frames"])
+def test_level_of_the_truth_is_not_missed(command, monkeypatch):
+    level = command("level")
+    sky = small_sky(8)
+    monkeypatch.setattr(level, "separate", lambda *_, **__: parts_of(sky))
+    methods = {"higher": lambda *_: sky.background + 0.5 * sky.rms}
+    missed = level.missed(sky, None, methods)
+    assert missed[level.MESH] < 0.1
+    assert missed["higher"] == pytest.approx(0.5, abs=0.1)
+
+
+# ---- error of the background ---------------------------------------------------------------
+
+
+def test_pulls_of_a_known_background_error(command):
+    pulls = command("background_error")
+    error = np.random.default_rng(9).normal(0, 1, (64, 64)).repeat(16, 0).repeat(16, 1)
+    good, sigma = np.ones(error.shape, bool), np.full(error.shape, 2.0)
+    good[:, :20] = False
+    assert pulls.mean_squared_pull(error, sigma, good, 16) == pytest.approx(0.25, abs=0.02)
+    # Means over 16 independent errors are a quarter as large.
+    assert pulls.mean_squared_pull(error, sigma, good, 64) == pytest.approx(1 / 64, rel=0.3)
+    assert np.isnan(pulls.mean_squared_pull(error, sigma, ~good, 256))
+    frames = [{"16 px": value, "error": 0.1, "BKGERR": 0.1} for value in (1.0, 4.0, 9.0, np.nan)]
+    row = pulls.row_of(frames, 16)
+    assert (row["n"], row["median"], row["factor"], row["within"]) == (3, 4.0, 2.0, False)
+
+
+def test_background_error(command, toy_model_path, tmp_path):
+    arguments = ["--frames", "2", "--sides", "128"]
+    tables = run(command("background_error"), toy_model_path, tmp_path, *arguments)["tables"]
+    rows = tables["mean squared pull of the background in boxes"]
+    assert [(row["boxes"], row["n"]) for row in rows] == [("16 px", 2), ("64 px", 2), ("256 px", 0)]
+    assert rows[0]["median"] > 0 and rows[2]["median"] is None
 
 
 # ---- calibration -----------------------------------------------------------------------
@@ -485,48 +514,90 @@ def test_wide_lights_are_spread_evenly(command):
     assert len({light for kind in lights for light in kind[:6]}) == 24
 
 
-def wide_figures(command, method, kind="slope"):
-    """Figures of a method, a function of the frame that gives background and sources, on a disc."""
-    wide, skies = command("wide_light"), command("wide_skies")
-    rng, disc = np.random.default_rng(3), skies.WideLight("disc", 20.0, 3.0)
-    frame = skies.draw_frame(kind, rng, 256, disc)
-    return wide.figures_of(lambda data: method(frame, data), frame)
+def wide_frame(command, kind="slope"):
+    """A frame with a disc."""
+    skies = command("wide_skies")
+    disc = skies.WideLight("disc", 20.0, 3.0)
+    return skies.draw_frame(kind, np.random.default_rng(3), 256, disc)
+
+
+def wide_figures(command, frame, before, found):
+    """Figures of backgrounds and sources without and with the light."""
+    found_of = command("wide_methods").Found
+    return command("wide_light").figures_of(frame, found_of(*before), found_of(*found))
 
 
 def test_true_background_scores_zero(command):
-    figures = wide_figures(command, lambda frame, data: (frame.sky, 0.5 * (data - frame.before)))
+    frame = wide_frame(command)
+    found = frame.sky, 0.5 * (frame.data - frame.before)
+    figures = wide_figures(command, frame, (frame.sky, 0 * frame.sky), found)
     assert figures["abs(flux - 1)"] == figures["outside"] == figures["under"] == 0
     assert figures["without"] == 0
     assert figures["sources"] == pytest.approx(0.5, abs=0.02)
 
 
 def test_constant_background_loses_outside(command):
-    figures = wide_figures(command, lambda frame, data: (0 * data + np.mean(frame.sky), None))
+    frame = wide_frame(command)
+    found = (0 * frame.sky + np.mean(frame.sky),)
+    figures = wide_figures(command, frame, found, found)
     assert figures["outside"] > 0.3 and figures["without"] > 0.3
     assert np.isnan(figures["sources"])
 
 
 def test_background_that_takes_light_loses_flux(command):
-    figures = wide_figures(
-        command, lambda frame, data: (frame.sky + 0.25 * frame.light, frame.light)
-    )
+    frame = wide_frame(command)
+    figures = wide_figures(command, frame, (frame.sky,), (frame.sky + 0.25 * frame.light,))
     assert figures["abs(flux - 1)"] == pytest.approx(0.25)
     assert figures["under"] > 10 * figures["outside"] > 0
 
 
 def test_real_frame_is_compared_with_itself(command):
-    wide, skies = command("wide_light"), command("wide_skies")
+    skies = command("wide_skies")
     rng = np.random.default_rng(4)
     frame = skies.plant(rng.normal(size=(256, 256)), skies.WideLight("disc", 20.0, 3.0), rng)
     frame.before[:30] = frame.data[:30] = np.nan
-    figures = wide.figures_of(lambda data: (0.1 * data + 7.0, data), frame)
+    both = [(0.1 * image + 7.0, image) for image in (frame.before, frame.data)]
+    figures = wide_figures(command, frame, *both)
     assert figures["abs(flux - 1)"] == pytest.approx(0.1, abs=0.01)
     assert figures["sources"] == pytest.approx(1.0, abs=0.05)
     assert np.isnan(figures["without"])
 
 
+def test_stars_in_wide_light_are_counted(command):
+    frame, points_of = wide_frame(command), command("wide_light").points_of
+    frame.field[::8, ::8] = 50.0
+    assert points_of(frame, 0.5 * frame.field, 0.0) == pytest.approx(0.5)
+    assert points_of(frame, frame.field + frame.light, frame.light) == pytest.approx(1.0)
+    assert np.isnan(points_of(frame, None, 0.0))
+
+
+def test_least_error_averages_what_is_smooth(command):
+    least_error = command("least_error").least_error
+    errors = {}
+    for kind in ("flat", "fringes"):
+        frame = wide_frame(command, kind)
+        errors[kind] = least_error(frame.before, frame.field, frame.sky, 30.0)
+    assert 0 < errors["flat"] < 0.03 < errors["fringes"]
+
+
+def test_bars_with_and_without_fringes(command):
+    tables = command("wide_tables")
+    good = {"abs(flux - 1)": 0.01, "outside": 0.005, "under": 0.01, "sources": 0.95}
+    bad = {"abs(flux - 1)": 0.5, "outside": 0.5, "under": 0.5, "sources": 0.7}
+    records = [
+        {"method": "m", "group": group, "brightness": brightness, **values}
+        for group, values in (("flat", good), ("fringes", bad)) for brightness in (1.0, 10.0)
+    ]  # fmt: skip
+    rows = tables.bars(records, "m")
+    assert len(rows) == len(tables.BARS)
+    assert all(row["without fringes: within"] and not row["all kinds: within"] for row in rows)
+    (mean, narrow) = tables.by_group(records, "outside")[-2:]
+    assert narrow["sky"] == "mean without fringes"
+    assert (mean["m"], narrow["m"]) == pytest.approx((0.2525, 0.005))
+
+
 def test_tables_of_wide_light_hold_the_worst(command):
-    wide = command("wide_light")
+    wide = command("wide_tables")
     known = {"sources": 0.9, "outside": 0.1, "under": np.nan, "without": 0.1, "seconds": 1.0}
     records = [
         {"method": "m", "group": group, "abs(flux - 1)": value, **known}
@@ -557,25 +628,45 @@ def test_wide_light(command, toy_model_path, tmp_path):
     rows = result["tables"]["wide light: mean of the kinds of sky, and the worst"]
     assert [row["method"] for row in rows] == ["bgrem", "bgrem 64 px", "sextractor 64 px"]
     assert all(row["under"] > 0 for row in rows) and rows[2]["sources"] is None
+    without = "the same skies without wide light: rms error of the background"
+    flat, step, _ = result["tables"][without]
+    assert 0 < flat["least"] < step["least"] < step["sextractor 64 px"]
 
 
 def test_every_method_finds_a_level(command, toy_model):
-    wide = command("wide_light")
+    wide = command("wide_methods")
     data = np.random.default_rng(6).normal(500.0, 1.0, (300, 300))
-    options = SimpleNamespace(box=[], methods=None, quiet=True)
+    options = SimpleNamespace(box=[], methods=None, other=None, quiet=True)
     data[7, 8] = np.nan
     methods = wide.methods_of(options, toy_model)
     assert {"bgrem", "sextractor 64 px", "sextractor 256 px"} <= set(methods)
     for method in methods.values():
         assert np.nanmedian(method(data)[0]) == pytest.approx(500.0, abs=0.1)
     with pytest.raises(SystemExit, match="no methods"):
-        wide.methods_of(SimpleNamespace(box=[], methods=["bgrm"], quiet=True), toy_model)
+        wide.methods_of(
+            SimpleNamespace(box=[], methods=["bgrm"], other=None, quiet=True), toy_model
+        )
 
 
 def test_missing_programs_are_left_out(command, monkeypatch):
-    wide = command("wide_light")
+    wide = command("wide_methods")
     monkeypatch.setattr(wide.shutil, "which", lambda _: None)
     monkeypatch.setattr(wide, "find_spec", lambda _: None)
-    options = SimpleNamespace(box=[192], methods=None, quiet=True)
-    names = ["bgrem", "bgrem 192 px", "sextractor 64 px", "sextractor 256 px"]
+    options = SimpleNamespace(box=[192], methods=None, other=None, quiet=True)
+    names = ["bgrem", "bgrem --sky mesh", "bgrem --extended background", "bgrem 192 px",
+             "sextractor 64 px", "sextractor 256 px"]  # fmt: skip
     assert list(wide.methods_of(options, None)) == names
+
+
+def test_another_checkout_separates_images(command):
+    other_checkout = command("other_checkout")
+    checkout = Path(__file__).resolve().parents[2]
+    other = other_checkout.OtherCheckout(checkout, threads=1)
+    assert other.name.startswith("bgrem ")
+    background, sources = other(np.random.default_rng(7).normal(50.0, 1.0, (64, 64)))
+    assert np.median(background) == pytest.approx(50.0, abs=0.2)
+    assert sources.shape == (64, 64)
+    with pytest.raises(ValueError, match="constant"):
+        other(np.zeros((64, 64)))
+    with pytest.raises(SystemExit, match="no checkout"):
+        other_checkout.OtherCheckout(checkout / "docs")

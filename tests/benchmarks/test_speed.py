@@ -297,3 +297,15 @@ def test_suite_with_threads_and_workers(command, toy_model_path, tmp_path):
     assert threads[0]["threads"] == 1 and threads[0]["speed-up"] == 1
     assert batch[0]["images/s"] == pytest.approx(2 / batch[0]["seconds"])
     assert batch[-1]["batch"] == "one process, all cores"
+
+
+# ---- the sky ---------------------------------------------------------------------------
+
+
+def test_sky_is_timed_both_ways(command, toy_model_path, tmp_path):
+    sky, path = command("sky"), tmp_path / "sky.json"
+    arguments = ["--sides", "96", "--repeat", "1", "--model", toy_model_path, "--threads", "1"]
+    sky.main([*arguments, "--json", str(path)])
+    (row,) = json.loads(path.read_text())["rows"]
+    assert 0 < row["share"] < 1 and row["network / mesh"] > 0
+    assert row["peak with mesh, GB"] >= row["peak of the mesh sky, GB"] > 0.03

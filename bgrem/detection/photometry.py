@@ -8,7 +8,7 @@ from bgrem.masks.areas import grown, inner, inside
 
 __all__ = [
     "aperture_fluxes", "aperture_uncertainties", "auto_fluxes", "circles_on_a_grid",
-    "median_and_scatter", "psf_fluxes", "sum_uncertainties",
+    "median_and_scatter", "psf_fluxes", "sum_uncertainties", "uncertainty_of_model",
 ]  # fmt: skip
 
 #: SExtractor's PHOT_AUTOPARAMS: Kron factor, least radius.
@@ -61,7 +61,8 @@ def sum_uncertainties(parts, x, y, radius, *, calibration, fwhm):
     """Standard deviations of the sums of the sources in circles.
 
     The errors of neighbouring pixels are correlated: a star that is taken for too bright is too bright
-    in all its pixels. The model's card gives the factor by which this widens the error of a sum.
+    in all its pixels. The model's card gives the factor by which this widens the error of a sum. The error
+    of the background is that of the whole circle.
 
     Parameters
     ----------
@@ -90,8 +91,28 @@ def sum_uncertainties(parts, x, y, radius, *, calibration, fwhm):
         raise ValueError(f"the FWHM of the stars must be a positive number of pixels, not {fwhm}")
     flux = aperture_fluxes(parts.sources, x, y, radius)
     noise = aperture_uncertainties(parts.rms, x, y, radius)
-    independent = aperture_uncertainties(parts.uncertainty, x, y, radius)
-    return independent * calibration.of_circles(radius / fwhm, flux / noise, fwhm=fwhm)
+    own = uncertainty_of_model(parts)
+    independent = aperture_uncertainties(own, x, y, radius)
+    error = independent * calibration.of_circles(radius / fwhm, flux / noise, fwhm=fwhm)
+    # The background is off by as much in all pixels of a circle.
+    return np.hypot(error, aperture_fluxes(parts.background_error, x, y, radius))
+
+
+def uncertainty_of_model(parts):
+    """Standard deviation of the sources without the error of the background.
+
+    Parameters
+    ----------
+    parts : `~bgrem.separation.Separation`
+        With uncertainty.
+
+    Returns
+    -------
+    (ny, nx) array
+    """
+    variance = np.square(parts.uncertainty, dtype=np.float64)
+    variance -= np.square(parts.background_error, dtype=np.float64)
+    return np.sqrt(np.maximum(variance, 0))
 
 
 def circles_on_a_grid(usable, radius):

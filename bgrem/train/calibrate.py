@@ -6,7 +6,12 @@ import numpy as np
 
 from bgrem.background import separate
 from bgrem.detection.detect import detect_peaks
-from bgrem.detection.photometry import aperture_fluxes, aperture_uncertainties, circles_on_a_grid
+from bgrem.detection.photometry import (
+    aperture_fluxes,
+    aperture_uncertainties,
+    circles_on_a_grid,
+    uncertainty_of_model,
+)
 from bgrem.evaluate.froc import froc
 from bgrem.evaluate.truth import truth_of_sky
 from bgrem.inference.calibration import Calibration
@@ -102,9 +107,10 @@ def _usual(detections, truths):
 def _tally(parts, sky):
     """Number of pixels and sums of log sigma, sources and squared pull by bin, (4, i, j)."""
     good = sky.mask & (GAP_BIT | FULL_WELL_BIT) == 0
-    sigma = (parts.uncertainty / parts.rms)[good].astype(np.float64)
+    own = uncertainty_of_model(parts)
+    sigma = (own / parts.rms)[good].astype(np.float64)
     bright = (parts.sources / parts.rms)[good].astype(np.float64)
-    error = ((parts.sources - sky.sources) / parts.uncertainty)[good].astype(np.float64)
+    error = ((parts.sources - sky.sources) / own)[good].astype(np.float64)
     place = np.digitize(sigma, SIGMA_EDGES) * (BRIGHTNESS_EDGES.size + 1)
     place += np.digitize(bright, BRIGHTNESS_EDGES)
     usual = np.abs(error) < OUTLYING_ERROR
@@ -174,7 +180,7 @@ def _median_ratio(total, number):
 def _circle_pulls(sky, gap, parts, *, calibration):
     """Brightness and pull, as if pixels were independent, of sums in circles: per radius, (2, n)."""
     rms = parts.rms
-    sigma = rms * calibration.uncertainty(parts.uncertainty / rms, parts.sources / rms)
+    sigma = rms * calibration.uncertainty(uncertainty_of_model(parts) / rms, parts.sources / rms)
     error = parts.sources - sky.sources
     good = sky.mask & (GAP_BIT | FULL_WELL_BIT) == 0
     pulls = []

@@ -63,7 +63,12 @@ class BlockStatistics:
 
 
 def block_statistics(
-    x: Rows, bad: Rows | None = None, *, step: float = 0.0, run: Run = IN_MEMORY
+    x: Rows,
+    bad: Rows | None = None,
+    *,
+    step: float = 0.0,
+    gathering: int | None = None,
+    run: Run = IN_MEMORY,
 ) -> BlockStatistics:
     """Statistics of the blocks of an image, of at most 256 a side.
 
@@ -75,6 +80,8 @@ def block_statistics(
         True where a pixel is bad.
     step : float
         Distance of the values that the image can take; 0 if they are continuous.
+    gathering : int, optional
+        Blocks along an axis that are gathered to one. Default: as many as the size of the image asks for.
     run : `~bgrem.options.Run`
 
     Returns
@@ -82,8 +89,7 @@ def block_statistics(
     BlockStatistics
     """
     ny, nx = x.shape
-    least = 1 if max(ny, nx) <= SMALL_FRAME else 2
-    k = max(least, -(-max(ny, nx) // (BLOCK * LARGEST_GRID)))
+    k = gathering or _gathering(max(x.shape))
     # An even number of gathered blocks: two of them are a cell of the network.
     by, bx = (-(-n // (2 * k * BLOCK)) * 2 * k for n in x.shape)
     top, left = ((m * BLOCK - n) // 2 for m, n in zip((by, bx), x.shape, strict=True))
@@ -108,6 +114,12 @@ def block_statistics(
 
     over_strips(measure, planes.shape[1:], height=max(4 // k, 1), threads=run.threads)
     return BlockStatistics(planes, k * BLOCK, (-top, -left), (ny, nx))
+
+
+def _gathering(side: int) -> int:
+    """Blocks along an axis that are gathered to one in an image of a largest side in pixels."""
+    least = 1 if side <= SMALL_FRAME else 2
+    return max(least, -(-side // (BLOCK * LARGEST_GRID)))
 
 
 def _gathered(planes: np.ndarray, k: int) -> np.ndarray:

@@ -42,7 +42,7 @@ def draw_example(seed, shape=(768, 768)):
     center, scale = center_and_scale(frame.data, frame.bad)
     x = ((frame.data - center) / scale).astype(np.float32)
     step = quantisation_step(x, frame.bad)
-    planes = block_statistics(x, frame.bad, step=step).planes
+    planes = block_statistics(x, frame.bad, step=step, gathering=1).planes
     planes[:-1] = planes[:-1] * np.float32(scale)
     planes[:-2] += np.where(planes[-1] > 0, np.float32(center), 0)
     rms, weight = _noise_of_cells(frame)

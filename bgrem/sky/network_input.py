@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bgrem.arrays.filters import median_filter
+
 __all__ = ["SKY_MULTIPLE", "SKY_OUTPUTS", "SkyInput", "is_in_range", "network_input"]
 
 SKY_MULTIPLE = 32  # blocks: both sides of the input are multiples of it
@@ -12,6 +14,8 @@ SKY_OUTPUTS = ("background", "rms", "log_error", "wide")
 # A level this far from the median, in units of the noise, is beyond the training; a block whose spread is below
 # SPREAD_OF_SKY of these units holds sky. A part MOST_FAR of such blocks is too much.
 LARGEST_LEVEL, SPREAD_OF_SKY, MOST_FAR = 150.0, 3.0, 0.01
+# A block this many of the frame's noise below the median of the 3 x 3 squares of AROUND blocks around it is dark.
+DARK, AROUND = 30.0, 8
 UNIT_QUANTILE = 0.3  # of the blocks' spreads: of those without bright sources
 
 
@@ -52,13 +56,32 @@ def network_input(statistics: np.ndarray) -> SkyInput:
     inside = np.s_[first[0] : first[0] + good.shape[0], first[1] : first[1] + good.shape[1]]
     planes[(slice(0, 4), *inside)] = np.where(good, (statistics[:4] - level) / unit, 0)
     planes[(4, *inside)] = np.where(good, statistics[4] / unit, 1)
-    planes[(5, *inside)] = statistics[5]
+    planes[(5, *inside)] = np.where(_is_dark(planes[(2, *inside)], good), 0, statistics[5])
     y, x = (
         2 * (np.arange(m) - a + 0.5) / n - 1
         for m, a, n in zip(shape, first, good.shape, strict=True)
     )
     planes[6], planes[7] = x, y[:, None]
     return SkyInput(planes, level, unit, first)
+
+
+def _is_dark(median: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Blocks far below the level around them: they saw no light."""
+    by, bx = (-(-n // AROUND) for n in median.shape)
+    padding = [(0, m * AROUND - n) for m, n in zip((by, bx), median.shape, strict=True)]
+    padded = np.pad(np.where(good, median, np.nan), padding, constant_values=np.nan)
+    tiles = padded.reshape(by, AROUND, bx, AROUND).swapaxes(1, 2).reshape(by, bx, -1)
+    level = np.nan_to_num(_median_of_finite(tiles))
+    level = median_filter(np.pad(level, 1, mode="edge"), 3)[1:-1, 1:-1]
+    around = level.repeat(AROUND, axis=0).repeat(AROUND, axis=1)
+    return good & (median < around[: median.shape[0], : median.shape[1]] - DARK)
+
+
+def _median_of_finite(values: np.ndarray) -> np.ndarray:
+    """Median of the finite values along the last axis, 0 where there is none."""
+    values = np.sort(values, axis=-1)  # NaN comes last
+    middle = np.maximum(np.count_nonzero(np.isfinite(values), axis=-1) - 1, 0) // 2
+    return np.take_along_axis(values, middle[..., None], axis=-1)[..., 0]
 
 
 def _noise(spreads: np.ndarray) -> float:

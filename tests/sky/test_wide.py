@@ -36,7 +36,7 @@ def light_of(sky, image, sources=None, flags=None, height=16):
     wide = WideLight(sky)
     for top in range(0, SHAPE[0], height):
         rows = slice(top, min(top + height, SHAPE[0]))
-        wide.add(rows, image[rows], sources[rows], sky.local.rms[rows], flags[rows])
+        wide.add(rows, image[rows], sources[rows], flags[rows])
     return wide.light()
 
 

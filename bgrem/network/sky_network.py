@@ -20,7 +20,7 @@ INPUTS = 8  # six statistics (bgrem.sky.blocks.PLANES), and the places along x a
 LARGEST_PART = 4.0  # of the difference of a quantile and the mean: a mode lies beyond the median
 LARGEST_SHIFT = 0.5  # of a cell's spread, that its mean may be off
 LEAST_CELL_WEIGHT = 1e-4  # of a known cell
-RIDGE = 1e-5  # of the fitted surface's normal equations, whose weights have a sum of 1
+RIDGE = 1e-5  # of the normal equations of a fitted surface, whose weights add up to 1
 # Deviations from the first surface, in sky rms, at which a cell's weight is halved, one fit after the other; of
 # cells that are darker, twice as far.
 FIRST_GUESS = (10.0, 3.0, 1.0, 0.4, 0.2)

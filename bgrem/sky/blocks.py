@@ -113,7 +113,15 @@ def block_statistics(
         planes[:, gathered] = _gathered(_statistics(_groups(strip[None], BLOCK)[0]), k)
 
     over_strips(measure, planes.shape[1:], height=max(4 // k, 1), threads=run.threads)
+    _leave_out_filling(planes)
     return BlockStatistics(planes, k * BLOCK, (-top, -left), (ny, nx))
+
+
+def _leave_out_filling(planes: np.ndarray) -> None:
+    """Take blocks of one value for filled gaps or saturated cores, unless all are such."""
+    flat = planes[4] == 0
+    if not flat.all():
+        planes[:, flat] = 0
 
 
 def _gathering(side: int) -> int:

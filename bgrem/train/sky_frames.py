@@ -38,7 +38,7 @@ def draw_example(seed, shape=(768, 768)):
         the blocks; "rms" and "weight" (by / 2, bx / 2), the noise of cells of 2 x 2 blocks, and the
         number of pixels that it was measured on. All in units of the sky's rms.
     """
-    frame = draw_whole_frame(np.random.default_rng(seed), shape)
+    frame = _usable_frame(np.random.default_rng(seed), shape)
     center, scale = center_and_scale(frame.data, frame.bad)
     x = ((frame.data - center) / scale).astype(np.float32)
     step = quantisation_step(x, frame.bad)
@@ -53,6 +53,15 @@ def draw_example(seed, shape=(768, 768)):
         "rms": rms,
         "weight": weight,
     }
+
+
+def _usable_frame(rng, shape):
+    """A frame whose good pixels have more than one value; in a small one a gap may be all that is seen."""
+    while True:
+        frame = draw_whole_frame(rng, shape)
+        good = frame.data[~frame.bad]
+        if good.size and good.min() < good.max():
+            return frame
 
 
 def _means(image, side):

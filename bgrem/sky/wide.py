@@ -9,8 +9,8 @@ from bgrem.sky.measured import MeasuredSky
 
 __all__ = ["WideLight"]
 
-NOISE_CELL = 16  # px: width of a cell in which the noise is averaged
-NOISE_SMOOTHING = 1.0  # cells: standard deviation of the Gaussian that smooths the averages
+NOISE_CELL = 8  # px: side of a cell in which the noise is averaged
+NOISE_SMOOTHING = 1.5  # cells: standard deviation of the Gaussian that smooths the averages
 LEAST_SEEN = 0.25  # part of a cell
 
 
@@ -53,6 +53,15 @@ class WideLight:
         """
         if not self._wide:
             return 0.0
+        in_noise = [
+            self._add_cells(slice(rows.start + top, rows.start + top + part[0].shape[0]), *part)
+            for top in range(0, rows.stop - rows.start, NOISE_CELL)
+            for part in [[v[top : top + NOISE_CELL] for v in (image, sources, flags)]]
+        ]
+        return np.mean(in_noise, axis=0)
+
+    def _add_cells(self, rows: slice, image, sources, flags) -> np.ndarray:
+        """Add one row of cells."""
         middle = (rows.start + rows.stop - 1) / 2
         part = self._part.at(np.array([middle]))[0]
         mean, seen = np.zeros((2, self._edges.size), np.float32)
@@ -87,8 +96,9 @@ class WideLight:
         """The mean noise around each pixel, where it was gathered."""
         mean, seen = np.stack(self._means), np.stack(self._seen)
         weight = np.where(seen >= LEAST_SEEN, seen, 0)
-        total, number = (gaussian_filter(v, NOISE_SMOOTHING) for v in (mean * weight, weight))
-        smooth = np.where(number > 1e-3, total / np.maximum(number, 1e-3), 0).astype(np.float32)
+        smooth = _normalised(mean, weight)
+        # What one average leaves is averaged again (twicing; Tukey 1977): structure of 20 pixels stays.
+        smooth += _normalised(mean - smooth, weight)
         shape, down = self._sky.mesh.shape, np.array(self._places)
         across = (self._edges + np.minimum(self._edges + NOISE_CELL, shape[1]) - 1) / 2
 
@@ -98,6 +108,12 @@ class WideLight:
             return linear(across, cells.T, np.arange(shape[1])).T
 
         return Computed(shape, np.float32, noise)
+
+
+def _normalised(mean: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The weighted mean around each cell, 0 where none is known."""
+    total, number = (gaussian_filter(v, NOISE_SMOOTHING) for v in (mean * weight, weight))
+    return np.where(number > 1e-3, total / np.maximum(number, 1e-3), 0).astype(np.float32)
 
 
 def _midmeans(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,9 @@ from torch.nn import functional
 __all__ = ["INPUTS", "SkyNetwork", "SkyNetworkConfig"]
 
 INPUTS = 8  # six statistics (bgrem.sky.blocks.PLANES), and the places along x and y
-LARGEST_PART = 4.0  # of the difference of a quantile and the mean: a mode lies beyond the median
+LARGEST_QUANTILE_PART = (
+    4.0  # of the difference of a quantile and the mean: a mode lies beyond the median
+)
 LARGEST_SHIFT = 0.5  # of a cell's spread, that its mean may be off
 LEAST_CELL_WEIGHT = 1e-4  # of a known cell
 RIDGE = 1e-5  # of the normal equations of a fitted surface, whose weights add up to 1
@@ -103,7 +105,7 @@ class SkyNetwork(nn.Module):
         features = features.to(x.dtype)
         heads = torch.split(self.head(features), self.parts, dim=1)
         weight, shift, shares, rms_weight, rms_shift, rms_shares, log_error, wide = heads
-        parts = LARGEST_PART * torch.tanh(self.quantiles(features) / LARGEST_PART)
+        parts = LARGEST_QUANTILE_PART * torch.tanh(self.quantiles(features) / LARGEST_QUANTILE_PART)
         mean = mean + (parts * (quantiles - mean)).sum(1, True)
         mean = mean - LARGEST_SHIFT * torch.tanh(shift) * spread
         weight = known * (torch.sigmoid(weight + 1) + LEAST_CELL_WEIGHT)

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ class SkyModel:
         import onnxruntime  # takes a tenth of a second, which `import bgrem` must not
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
+        options.intra_op_num_threads = 1
         options.enable_mem_pattern = False
         options.log_severity_level = 4
         try:
@@ -85,13 +86,20 @@ class SkyModel:
             the statistics, the logarithm of the background's error in these units, and the probability of
             wide light above 0.05 rms.
         """
-        total = 0.0
-        for y, x, turned in ORIENTATIONS:
-            planes = statistics[:, ::y, ::x]
-            found = self._of_one(planes.swapaxes(1, 2) if turned else planes)
-            found = found.swapaxes(1, 2) if turned else found
-            total = total + found[:, ::y, ::x].astype(np.float64)
-        return (total / len(ORIENTATIONS)).astype(np.float32)
+        self._error_factor  # noqa: B018 - opens the session once, before the threads do
+        # One thread each: sums that several threads share are not the same for every number of them.
+        with ThreadPoolExecutor(self._threads, "sky") as pool:
+            found = list(pool.map(partial(self._of_oriented, statistics), ORIENTATIONS))
+        return np.mean(found, axis=0, dtype=np.float64).astype(np.float32)
+
+    def _of_oriented(
+        self, statistics: np.ndarray, orientation: tuple[int, int, bool]
+    ) -> np.ndarray:
+        """The sky of a frame from one of its orientations."""
+        y, x, turned = orientation
+        planes = statistics[:, ::y, ::x]
+        found = self._of_one(planes.swapaxes(1, 2) if turned else planes)
+        return (found.swapaxes(1, 2) if turned else found)[:, ::y, ::x]
 
     def _of_one(self, statistics: np.ndarray) -> np.ndarray:
         given = network_input(statistics)

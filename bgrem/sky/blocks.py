@@ -17,6 +17,9 @@ PLANES = ("lower_decile", "lower_quartile", "median", "trimmed_mean", "spread", 
 # Blocks of frames wider than SMALL_FRAME pixels are gathered 2 x 2, and such that there are at most LARGEST_GRID along
 # an axis: the network takes no longer than a mesh (`python benchmarks/speed/sky.py`).
 SMALL_FRAME, LARGEST_GRID = 1024, 256
+MEAN_REACH = (
+    2.0  # spreads: how far the trimmed mean of a block with bad pixels may be from its median
+)
 TRIMMED = 1 / 16  # part of the values that the trimmed mean leaves out at each end
 BLOCK_QUANTILES = (0.1, 0.25, 0.5, 0.75)
 # A sequence that fills the plane evenly: powers of 1 / 1.3247, the plastic number (Roberts 2018, "The unreasonable
@@ -188,12 +191,14 @@ def _of_few(values: np.ndarray, number: np.ndarray) -> np.ndarray:
     last = np.maximum(number - 1, 0)
     out = np.zeros((len(PLANES), *number.shape), np.float32)
     quantiles = [_between_of(values, q * last) for q in BLOCK_QUANTILES]
-    cut = (TRIMMED * number).astype(int)[..., None]
+    cut = np.ceil(TRIMMED * number).astype(int)[..., None]
     index = np.arange(size)
     kept = (index >= cut) & (index < number[..., None] - cut)
-    total = np.where(kept, values, 0).sum(axis=-1)
-    out[:3], out[3] = quantiles[:3], total / np.maximum(kept.sum(axis=-1), 1)
+    mean = np.where(kept, values, 0).sum(axis=-1) / np.maximum(kept.sum(axis=-1), 1)
     out[4] = np.float32(SIGMA_PER_IQR) * (quantiles[3] - quantiles[1])
+    # Of few pixels, a pair of outliers would be the mean.
+    reach = MEAN_REACH * out[4]
+    out[:3], out[3] = quantiles[:3], np.clip(mean, quantiles[2] - reach, quantiles[2] + reach)
     out[5] = number / size
     return np.where(good, out, np.float32(0))
 

@@ -30,9 +30,11 @@ def expected_of(values):
     if values.size < 0.1 * size:
         return np.zeros(len(PLANES))
     tenth, low, median, high = np.quantile(values, [0.1, 0.25, 0.5, 0.75])
-    cut = values.size // 16
-    mean = values[cut : values.size - cut].mean()
-    return [tenth, low, median, mean, SIGMA_PER_IQR * (high - low), values.size / size]
+    cut = -(-values.size // 16)
+    mean, spread = values[cut : values.size - cut].mean(), SIGMA_PER_IQR * (high - low)
+    if values.size < size:
+        mean = np.clip(mean, median - 2 * spread, median + 2 * spread)
+    return [tenth, low, median, mean, spread, values.size / size]
 
 
 def check(found, image):

@@ -19,7 +19,7 @@ import numpy as np
 from report_card import add_seed, finish, make_parser, model_of, show_progress, stream
 
 from bgrem.background import separate
-from bgrem.options import SKIES
+from bgrem.options import SKY_METHODS
 from bgrem.simulate import draw_whole_frame
 
 SIDES = (768, 1536)  # px
@@ -40,7 +40,7 @@ def main(argv=None):
     parser.add_argument("--frames", type=int, default=60, help="of the smallest side; of others "
                         "as many pixels, but at least a third (default: 60)")  # fmt: skip
     parser.add_argument("--sides", type=int, nargs="+", default=list(SIDES), metavar="N")
-    parser.add_argument("--sky", choices=SKIES, default="network", help="as of bgrem")
+    parser.add_argument("--sky", choices=SKY_METHODS, default="network", help="as of bgrem")
     options = parser.parse_args(argv)
     began = perf_counter()
     model = model_of(options)

@@ -24,7 +24,7 @@ from bgrem.background import separate
 from bgrem.evaluate.tables import text_table, write_json
 from bgrem.inference.denoiser import Denoiser
 from bgrem.inference.model import load_model
-from bgrem.options import SKIES, Options, Run
+from bgrem.options import SKY_METHODS, Options, Run
 from bgrem.sky.standard import measure_sky, standardise
 
 SIDES = (1024, 4096, 10560)  # px
@@ -54,14 +54,14 @@ def make_parser():
     parser.add_argument("--model", default="optical", help="name, or path of an .onnx file")
     parser.add_argument("--threads", type=int, help="of the network (default: one per core)")
     parser.add_argument("--json", metavar="FILE", help="write the results there, too")
-    parser.add_argument("--one", choices=SKIES, help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=SKY_METHODS, help=argparse.SUPPRESS)
     return parser
 
 
 def row_of(side, options, folder):
     """Both ways on a frame of a side, each in its process."""
     seen = {}
-    for sky in SKIES:
+    for sky in SKY_METHODS:
         path = folder / f"{side}_{sky}.json"
         command = [
             sys.executable, __file__, "--one", sky, "--sides", side, "--repeat", options.repeat,

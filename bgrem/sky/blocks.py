@@ -17,9 +17,10 @@ PLANES = ("lower_decile", "lower_quartile", "median", "trimmed_mean", "spread", 
 # Blocks of frames wider than SMALL_FRAME pixels are gathered 2 x 2, and such that there are at most LARGEST_GRID along
 # an axis: the network takes no longer than a mesh (`python benchmarks/speed/sky.py`).
 SMALL_FRAME, LARGEST_GRID = 1024, 256
-MEAN_REACH = (
-    2.0  # spreads: how far the trimmed mean of a block with bad pixels may be from its median
-)
+# Spreads that the trimmed mean of a block may be below its median, as no light makes it lower; and above it, where
+# the block has bad pixels.
+MEAN_REACH = 2.0
+DARK_PIXEL = 8.0  # spreads below the median of its block: a pixel that saw no light
 TRIMMED = 1 / 16  # part of the values that the trimmed mean leaves out at each end
 BLOCK_QUANTILES = (0.1, 0.25, 0.5, 0.75)
 # A sequence that fills the plane evenly: powers of 1 / 1.3247, the plastic number (Roberts 2018, "The unreasonable
@@ -161,8 +162,12 @@ def _groups(planes: np.ndarray, side: int) -> np.ndarray:
 
 
 def _statistics(values: np.ndarray) -> np.ndarray:
-    """(6, ...) statistics of the last axis; values that are NaN do not count."""
+    """(6, ...) statistics of the last axis; values that are NaN, or far below the others, do not count."""
     values = np.sort(values, axis=-1)  # NaN comes last
+    dark = _dark_values(values)
+    if dark.any():
+        values[dark] = np.nan
+        values.sort(axis=-1)
     number = np.full(values.shape[:-1], values.shape[-1])
     if np.isnan(values[..., -1]).any():
         number -= np.count_nonzero(np.isnan(values), axis=-1)
@@ -170,13 +175,24 @@ def _statistics(values: np.ndarray) -> np.ndarray:
     return _of_all(values, number)
 
 
+def _dark_values(values: np.ndarray) -> np.ndarray:
+    """Where sorted values are so far below the median that they saw no light, as dead pixels do."""
+    quarter = values.shape[-1] // 4
+    low, median, high = (values[..., k * quarter] for k in (1, 2, 3))
+    limit = median - DARK_PIXEL * np.float32(SIGMA_PER_IQR) * (high - low)
+    if not (values[..., 0] < limit).any():
+        return np.zeros(1, bool)
+    return values < limit[..., None]
+
+
 def _of_all(values: np.ndarray, number: np.ndarray) -> np.ndarray:
     size = values.shape[-1]
     out = np.empty((len(PLANES), *number.shape), np.float32)
     quantiles = [_between(values, q * (size - 1)) for q in BLOCK_QUANTILES]
     cut = int(TRIMMED * size)
-    out[:3], out[3] = quantiles[:3], values[..., cut : size - cut].mean(axis=-1)
+    mean = values[..., cut : size - cut].mean(axis=-1)
     out[4], out[5] = np.float32(SIGMA_PER_IQR) * (quantiles[3] - quantiles[1]), 1
+    out[:3], out[3] = quantiles[:3], np.maximum(mean, quantiles[2] - MEAN_REACH * out[4])
     return out
 
 

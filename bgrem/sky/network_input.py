@@ -14,8 +14,9 @@ SKY_OUTPUTS = ("background", "rms", "log_error", "wide")
 # A level this far from the median, in units of the noise, is beyond the training; a block whose spread is below
 # SPREAD_OF_SKY of these units holds sky. A part MOST_FAR of such blocks is too much.
 LARGEST_LEVEL, SPREAD_OF_SKY, MOST_FAR = 150.0, 3.0, 0.01
-# A block this many of the frame's noise below the median of the 3 x 3 squares of AROUND blocks around it is dark.
-DARK, AROUND = 30.0, 8
+# A block whose lower decile is DARK of the frame's noise below the median of the 3 x 3 squares of AROUND blocks around
+# it, or whose mean is BRIGHT_BLOCK above it, cannot show the sky.
+DARK, BRIGHT_BLOCK, AROUND = 30.0, 1000.0, 8
 UNIT_QUANTILE = 0.3  # of the blocks' spreads: of those without bright sources
 
 
@@ -56,7 +57,9 @@ def network_input(statistics: np.ndarray) -> SkyInput:
     inside = np.s_[first[0] : first[0] + good.shape[0], first[1] : first[1] + good.shape[1]]
     planes[(slice(0, 4), *inside)] = np.where(good, (statistics[:4] - level) / unit, 0)
     planes[(4, *inside)] = np.where(good, statistics[4] / unit, 1)
-    planes[(5, *inside)] = np.where(_is_dark(planes[(2, *inside)], good), 0, statistics[5])
+    planes[(5, *inside)] = np.where(
+        _is_no_sky(planes[(slice(0, 4), *inside)], good), 0, statistics[5]
+    )
     y, x = (
         2 * (np.arange(m) - a + 0.5) / n - 1
         for m, a, n in zip(shape, first, good.shape, strict=True)
@@ -65,8 +68,9 @@ def network_input(statistics: np.ndarray) -> SkyInput:
     return SkyInput(planes, level, unit, first)
 
 
-def _is_dark(median: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Blocks far below the level around them: they saw no light."""
+def _is_no_sky(statistics: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Blocks with pixels far below the level around them, which saw no light, and blocks far above it."""
+    median = statistics[2]
     by, bx = (-(-n // AROUND) for n in median.shape)
     padding = [(0, m * AROUND - n) for m, n in zip((by, bx), median.shape, strict=True)]
     padded = np.pad(np.where(good, median, np.nan), padding, constant_values=np.nan)
@@ -74,7 +78,8 @@ def _is_dark(median: np.ndarray, good: np.ndarray) -> np.ndarray:
     level = np.nan_to_num(_median_of_finite(tiles))
     level = median_filter(np.pad(level, 1, mode="edge"), 3)[1:-1, 1:-1]
     around = level.repeat(AROUND, axis=0).repeat(AROUND, axis=1)
-    return good & (median < around[: median.shape[0], : median.shape[1]] - DARK)
+    above = statistics - around[: median.shape[0], : median.shape[1]]
+    return good & ((above.min(axis=0) < -DARK) | (above[3] > BRIGHT_BLOCK))
 
 
 def _median_of_finite(values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from bgrem.sky.estimate import center_and_scale, estimate_mesh, one_count, quant
 from bgrem.sky.measured import MeasuredSky, SkyFunction, sky_of_mesh, sky_of_network
 from bgrem.sky.mesh import Mesh
 from bgrem.sky.network_input import is_in_range
-from bgrem.sky.weights import unreliable_pixels, weighted_mesh
+from bgrem.sky.weights import is_even, unreliable_pixels, weighted_mesh
 
 __all__ = ["SkyMap", "StandardImage", "measure_sky", "standardise"]
 
@@ -94,13 +94,14 @@ def measure_sky(
     """Level and noise of the sky, in units of ``image.scale``.
 
     ``rms`` is the rms map of a weight map, which is changed in place. ``box`` is the side of a cell in
-    pixels, unless the options have one. Without a network, in maps of few counts, and where levels differ by
-    more than a network knows, the sky is a mesh of clipped modes, as SExtractor's. Raises ValueError if the normalisation factor is far from the noise.
+    pixels, unless the options have one. Without a network, in maps of few counts, and where levels or the
+    noise differ by more than a network knows, the sky is a mesh of clipped modes, as SExtractor's. Raises ValueError if the normalisation factor is far from the noise.
     """
     hidden = bad if rms is None else either(bad, unreliable_pixels(rms))
     x, box = image.pixels, options.box or box
     sky = None
-    if network is not None and options.sky == "network" and not one_count(x, hidden):
+    even = rms is None or is_even(rms)
+    if even and network is not None and options.sky == "network" and not one_count(x, hidden):
         step = quantisation_step(x, hidden)
         statistics = block_statistics(x, hidden, step=step, run=run)
         if statistics.good.any() and is_in_range(statistics.planes):

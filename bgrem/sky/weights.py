@@ -18,7 +18,7 @@ from bgrem.sky.estimate import fill_cells
 from bgrem.sky.mesh import Mesh, cell_edges
 
 __all__ = [
-    "WEIGHT_TYPES", "flag_low_weights", "rms_of_weight", "unreliable_pixels", "weighted_mesh",
+    "WEIGHT_TYPES", "flag_low_weights", "is_even", "rms_of_weight", "unreliable_pixels", "weighted_mesh",
 ]  # fmt: skip
 
 WEIGHT_TYPES = ("inverse", "variance", "rms")
@@ -29,6 +29,9 @@ LARGEST_RATIO = 1e4
 # PHOTONS times its rms: then the map holds the noise of that light. Below the other ratio, its rms is raised to
 # it: no pixel is so much better than those around it.
 UNRELIABLE, SMALLEST_RATIO, PHOTONS = 5.0, 0.1, 10.0
+# Ratio of the rms in a tenth of the pixels to that in another tenth, from which on parts of a mosaic are too different
+# for a sky network; and the pixels that are compared, along the shorter axis.
+UNEVEN, EVEN_SAMPLES = 5.0, 256
 NOTABLE_LOSS = 0.01  # part of the pixels without data by their rms from which on a user is warned
 # Side of a cell in pixels, 3 x 3 of which are around a pixel, and the pixels of it that are looked at, along an axis.
 CELL, CELL_SAMPLES = 96, 24
@@ -88,6 +91,13 @@ def unreliable_pixels(rms: np.ndarray) -> Rows:
     """
     around = _rms_around(rms, "rms")
     return Computed(rms.shape, bool, lambda rows: rms[rows] > UNRELIABLE * around[rows])
+
+
+def is_even(rms: np.ndarray) -> bool:
+    """Whether the noise of large parts of an image is alike; ``rms`` is that of `rms_of_weight`."""
+    step = max(1, min(rms.shape) // EVEN_SAMPLES)
+    low, high = np.nanquantile(rms[::step, ::step], [0.1, 0.9])
+    return bool(high < UNEVEN * low)
 
 
 def flag_low_weights(flags: np.ndarray, x: Rows, mesh: Mesh) -> list[str]:

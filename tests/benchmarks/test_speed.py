@@ -307,5 +307,5 @@ def test_sky_is_timed_both_ways(command, toy_model_path, tmp_path):
     arguments = ["--sides", "96", "--repeat", "1", "--model", toy_model_path, "--threads", "1"]
     sky.main([*arguments, "--json", str(path)])
     (row,) = json.loads(path.read_text())["rows"]
-    assert 0 < row["share"] < 1 and row["network / mesh"] > 0
+    assert row["share"] > 0 and row["network / mesh"] > 0
     assert row["peak with mesh, GB"] >= row["peak of the mesh sky, GB"] > 0.03

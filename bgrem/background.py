@@ -21,6 +21,7 @@ from bgrem.masks.saturation import flag_saturated, keep_saturated
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
 from bgrem.separation import Parts, Provenance, Separation
 from bgrem.sky.measured import MeasuredSky
+from bgrem.sky.objects import absorbed_light
 from bgrem.sky.standard import SkyMap, measure_sky, standardise
 from bgrem.sky.weights import flag_low_weights, rms_of_weight
 from bgrem.sky.wide import WideLight
@@ -131,9 +132,9 @@ def separate(
 
     noticed += _warnings(unseen / flags.size, unlike, sky) + lost_light.warnings()
     wide = wide_light.light()
-    to_sources = options.extended == "sources"
-    sky_map = SkyMap(sky, image.center, image.scale, wide, in_background=not to_sources)
-    parts.add(wide if to_sources else None, sky_map)
+    in_background = options.extended == "background"
+    sky_map = SkyMap(sky, image.center, image.scale, wide, in_background=in_background)
+    parts.add(None if in_background else wide, sky_map)
     keep_saturated(parts.sources, data, sky_map.background, flags)
     parts.blank(bad)
     provenance = _provenance(
@@ -203,6 +204,11 @@ def _warnings(part: float, unlike: list[str], sky: MeasuredSky) -> list[str]:
     noticed = [f"{part:.0%} of the pixels are bad"] if part > 0.5 else []
     if unlike:
         noticed.append(f"unlike the training frames: {', '.join(unlike)}")
+    if place := absorbed_light(sky.mesh):
+        noticed.append(
+            f"the sky is a mesh, and light wider than its cells ({sky.mesh.box} px) may be in the background "
+            f"near x={place[0]}, y={place[1]}: a larger box keeps it"
+        )
     if sky.is_filled:
         noticed.append(
             "light that fills the frame: no sky is seen, the level of the background is a guess"

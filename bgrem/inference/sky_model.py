@@ -82,9 +82,10 @@ class SkyModel:
         Returns
         -------
         `~numpy.ndarray`
-            float32 of shape (4, by / 2, bx / 2), in the order of `~bgrem.sky.network_input.SKY_OUTPUTS`: the first two in the units of
-            the statistics, the logarithm of the background's error in these units, and the probability of
-            wide light above 0.05 rms.
+            float32 of shape (4, by / 2, bx / 2), in the order of
+            `~bgrem.sky.network_input.SKY_OUTPUTS`: background and rms in the units of the statistics, the
+            logarithm of the background's error in these units, and the probability of wide light above
+            0.05 rms.
         """
         self._error_factor  # noqa: B018 - opens the session once, before the threads do
         # One thread each: sums that several threads share are not the same for every number of them.
@@ -104,10 +105,8 @@ class SkyModel:
     def _of_one(self, statistics: np.ndarray) -> np.ndarray:
         given = network_input(statistics)
         out = self._session.run(None, {"x": given.planes[None]})[0][0]
-        (top, left), (by, bx) = (
-            (n // 2 for n in given.first),
-            (n // 2 for n in statistics.shape[1:]),
-        )
+        top, left = (n // 2 for n in given.first)
+        by, bx = (n // 2 for n in statistics.shape[1:])
         out = out[:, top : top + by, left : left + bx]
         out[0] = out[0] * given.unit + given.level
         out[1] *= given.unit

@@ -10,12 +10,12 @@ from bgrem.arrays.statistics import SIGMA_PER_IQR
 from bgrem.arrays.tiling import over_strips
 from bgrem.options import IN_MEMORY, Run
 
-__all__ = ["BLOCK", "LARGEST_GRID", "PLANES", "BlockStatistics", "block_statistics"]
+__all__ = ["BLOCK", "LARGEST_GRID", "PLANES", "BlockStatistics", "block_statistics", "gathered"]
 
 BLOCK = 8  # px: side of a block of a small frame
 PLANES = ("lower_decile", "lower_quartile", "median", "trimmed_mean", "spread", "good")
 # Blocks of frames wider than SMALL_FRAME pixels are gathered 2 x 2, and such that there are at most LARGEST_GRID along
-# an axis: the network takes no longer than a mesh (`python benchmarks/speed/sky.py`).
+# an axis: at 4096 pixels the network takes about as long as a mesh (`python benchmarks/speed/sky.py`).
 SMALL_FRAME, LARGEST_GRID = 1024, 256
 # Spreads that the trimmed mean of a block may be below its median, as no light makes it lower; and above it, where
 # the block has bad pixels.
@@ -63,7 +63,7 @@ class BlockStatistics:
 
         The numbers of blocks along both axes must be multiples of k.
         """
-        return replace(self, planes=_gathered(self.planes, k), side=k * self.side)
+        return replace(self, planes=gathered(self.planes, k), side=k * self.side)
 
 
 def block_statistics(
@@ -99,8 +99,8 @@ def block_statistics(
     top, left = ((m * BLOCK - n) // 2 for m, n in zip((by, bx), x.shape, strict=True))
     planes = np.zeros((len(PLANES), by // k, bx // k), np.float32)
 
-    def measure(gathered: slice) -> None:
-        blocks = slice(k * gathered.start, k * gathered.stop)
+    def measure(cells: slice) -> None:
+        blocks = slice(k * cells.start, k * cells.stop)
         rows = slice(max(blocks.start * BLOCK - top, 0), min(blocks.stop * BLOCK - top, ny))
         if rows.stop <= rows.start:  # beyond the image
             return
@@ -114,7 +114,7 @@ def block_statistics(
         around = ((above, below), (left, bx * BLOCK - nx - left))
         if any(map(any, around)):
             strip = np.pad(strip, around, constant_values=np.nan)
-        planes[:, gathered] = _gathered(_statistics(_groups(strip[None], BLOCK)[0]), k)
+        planes[:, cells] = gathered(_statistics(_groups(strip[None], BLOCK)[0]), k)
 
     over_strips(measure, planes.shape[1:], height=max(4 // k, 1), threads=run.threads)
     _leave_out_filling(planes)
@@ -134,7 +134,7 @@ def _gathering(side: int) -> int:
     return max(least, -(-side // (BLOCK * LARGEST_GRID)))
 
 
-def _gathered(planes: np.ndarray, k: int) -> np.ndarray:
+def gathered(planes: np.ndarray, k: int) -> np.ndarray:
     """Medians of (6, by, bx) statistics over groups of k x k blocks, and the mean of their good fractions."""
     if k == 1:
         return planes

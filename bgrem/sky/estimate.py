@@ -186,7 +186,8 @@ def _measure(
     if first is not None:
         level += first.background_mesh
     area = seen * np.outer(np.diff(down), np.diff(across))
-    if step > 0 and np.median(area * (spread / step) ** 2) < FEWEST_COUNTS:
+    pooled = step > 0 and np.median(area * (spread / step) ** 2) < FEWEST_COUNTS
+    if pooled:
         level[:], spread[:] = _pooled(level, spread, area)
     # Where hardly any cell shows enough sky, the best fifth of the cells is used.
     good = (seen >= min(MINIMUM_GOOD, np.quantile(seen, 0.8))) & (seen > 0) & (spread > 0)
@@ -195,7 +196,9 @@ def _measure(
     level, spread = (_median_filter(fill_cells(values, good)) for values in (level, spread))
     spread = np.maximum(spread, 1e-3 * np.median(spread[spread > 0]))
     level, spread = level.astype(np.float32), spread.astype(np.float32)
-    return Mesh(level, spread, box, (ny, nx), step)
+    # The cells of a pooled mesh have absorbed nothing.
+    hidden = None if pooled else (1 - seen).astype(np.float32)
+    return Mesh(level, spread, box, (ny, nx), step, hidden)
 
 
 def _pooled(level: np.ndarray, spread: np.ndarray, area: np.ndarray) -> tuple[float, float]:

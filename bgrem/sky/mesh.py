@@ -33,6 +33,9 @@ class Mesh:
         Shape (ny, nx) of the image.
     step : float
         Distance of the values that the image can take; 0 if they are continuous.
+    hidden : `~numpy.ndarray`, optional
+        Fraction of each cell that bad pixels and objects cover, same shape as ``rms_mesh``. None where
+        the cells did not measure a level each.
     centers : tuple of `~numpy.ndarray`, optional
         Centres of the cells along y and along x, in pixels. Default: those of cells that share the image
         evenly.
@@ -46,6 +49,7 @@ class Mesh:
     box: int
     shape: tuple[int, int]
     step: float = 0.0
+    hidden: np.ndarray | None = None
     centers: tuple[np.ndarray, np.ndarray] | None = None
     rms_map: Rows | None = None
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bgrem.arrays.filters import median_filter
+from bgrem.sky.blocks import gathered
 
 __all__ = ["SKY_MULTIPLE", "SKY_OUTPUTS", "SkyInput", "is_in_range", "network_input"]
 
@@ -57,9 +58,8 @@ def network_input(statistics: np.ndarray) -> SkyInput:
     inside = np.s_[first[0] : first[0] + good.shape[0], first[1] : first[1] + good.shape[1]]
     planes[(slice(0, 4), *inside)] = np.where(good, (statistics[:4] - level) / unit, 0)
     planes[(4, *inside)] = np.where(good, statistics[4] / unit, 1)
-    planes[(5, *inside)] = np.where(
-        _is_no_sky(planes[(slice(0, 4), *inside)], good), 0, statistics[5]
-    )
+    planes[(5, *inside)] = statistics[5]
+    planes[(5, *inside)] = np.where(_is_no_sky(planes[(slice(0, 6), *inside)]), 0, statistics[5])
     y, x = (
         2 * (np.arange(m) - a + 0.5) / n - 1
         for m, a, n in zip(shape, first, good.shape, strict=True)
@@ -68,25 +68,16 @@ def network_input(statistics: np.ndarray) -> SkyInput:
     return SkyInput(planes, level, unit, first)
 
 
-def _is_no_sky(statistics: np.ndarray, good: np.ndarray) -> np.ndarray:
+def _is_no_sky(statistics: np.ndarray) -> np.ndarray:
     """Blocks with pixels far below the level around them, which saw no light, and blocks far above it."""
-    median = statistics[2]
-    by, bx = (-(-n // AROUND) for n in median.shape)
-    padding = [(0, m * AROUND - n) for m, n in zip((by, bx), median.shape, strict=True)]
-    padded = np.pad(np.where(good, median, np.nan), padding, constant_values=np.nan)
-    tiles = padded.reshape(by, AROUND, bx, AROUND).swapaxes(1, 2).reshape(by, bx, -1)
-    level = np.nan_to_num(_median_of_finite(tiles))
+    shape = statistics.shape[1:]
+    squares = np.pad(statistics, ((0, 0), *((0, -n % AROUND) for n in shape)))
+    level = gathered(squares, AROUND)[2]
     level = median_filter(np.pad(level, 1, mode="edge"), 3)[1:-1, 1:-1]
     around = level.repeat(AROUND, axis=0).repeat(AROUND, axis=1)
-    above = statistics - around[: median.shape[0], : median.shape[1]]
-    return good & ((above.min(axis=0) < -DARK) | (above[3] > BRIGHT_BLOCK))
-
-
-def _median_of_finite(values: np.ndarray) -> np.ndarray:
-    """Median of the finite values along the last axis, 0 where there is none."""
-    values = np.sort(values, axis=-1)  # NaN comes last
-    middle = np.maximum(np.count_nonzero(np.isfinite(values), axis=-1) - 1, 0) // 2
-    return np.take_along_axis(values, middle[..., None], axis=-1)[..., 0]
+    above = statistics[:4] - around[: shape[0], : shape[1]]
+    no_sky = (above.min(axis=0) < -DARK) | (above[3] > BRIGHT_BLOCK)
+    return (statistics[5] > 0) & no_sky
 
 
 def _noise(spreads: np.ndarray) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bgrem.arrays.filters import maximum_filter
+from bgrem.arrays.filters import maximum_filter, median_filter
 from bgrem.arrays.rows import Rows
 from bgrem.arrays.splines import cubic, curvature_of, linear, spline
 from bgrem.arrays.tiling import over_strips
@@ -13,7 +13,8 @@ from bgrem.options import IN_MEMORY, Run
 from bgrem.sky.mesh import Mesh
 
 __all__ = [
-    "SKY_BLOCK", "Blocks", "average_blocks", "expand", "object_blocks", "object_mask",
+    "SKY_BLOCK", "Blocks", "absorbed_light", "average_blocks", "expand", "object_blocks",
+    "object_mask",
 ]  # fmt: skip
 
 # Chosen by hand, tested in tests/sky; `python benchmarks/quality/level.py` measures what they give.
@@ -30,6 +31,9 @@ SMOOTHING_GAIN = 0.375
 AVERAGES = 1 << 20
 # This number of counts in a block is no object, however rare counts are.
 CHANCE_COUNTS = 3
+NEIGHBOURS = 9  # cells: side of the neighbourhood that a cell is compared with
+EXCESS = 1.0  # sky rms: what a cell must stand above its neighbourhood
+HIDDEN = 0.5  # part of a cell, or of one beside it, that an object of this width hides
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,3 +235,31 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     padded = np.pad(values, 1, mode="edge")
     down = (padded[:-2] + padded[2:]) / 4 + padded[1:-1] / 2
     return (down[:, :-2] + down[:, 2:]) / 4 + down[:, 1:-1] / 2
+
+
+def absorbed_light(mesh: Mesh) -> tuple[int, int] | None:
+    """Pixel (x, y), from 0, where the mesh stands out most under an object; None if it does nowhere.
+
+    The sky changes slowly from cell to cell, and an object that fits into a cell is left out of it. A cell
+    that is higher than its neighbourhood, where an object covers most of it or of the next one, has
+    absorbed a part of that object's light. The pixel is the centre of the cell.
+    """
+    if mesh.hidden is None or min(mesh.rms_mesh.shape) < 3:
+        return None
+    level = mesh.background_mesh - _fitted_plane(mesh.background_mesh)
+    excess = level - median_filter(level, NEIGHBOURS)
+    covered = maximum_filter(mesh.hidden, 3) > HIDDEN
+    excess = np.where(covered, excess / mesh.rms_mesh, 0.0)
+    if not excess.max() > EXCESS:
+        return None
+    row, column = np.unravel_index(np.argmax(excess), excess.shape)
+    (ny, nx), (my, mx) = mesh.shape, mesh.rms_mesh.shape
+    return int((column + 0.5) * nx / mx), int((row + 0.5) * ny / my)
+
+
+def _fitted_plane(level: np.ndarray) -> np.ndarray:
+    """The plane through the cells: moonlight and gradients of the whole frame."""
+    y, x = np.indices(level.shape, dtype=np.float64)
+    terms = np.stack([np.ones(level.size), x.ravel(), y.ravel()], axis=1)
+    values, *_ = np.linalg.lstsq(terms, level.ravel().astype(np.float64), rcond=None)
+    return (terms @ values).reshape(level.shape)

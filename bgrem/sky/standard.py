@@ -95,7 +95,8 @@ def measure_sky(
 
     ``rms`` is the rms map of a weight map, which is changed in place. ``box`` is the side of a cell in
     pixels, unless the options have one. Without a network, in maps of few counts, and where levels or the
-    noise differ by more than a network knows, the sky is a mesh of clipped modes, as SExtractor's. Raises ValueError if the normalisation factor is far from the noise.
+    noise differ by more than a network knows, the sky is a mesh of clipped modes, as SExtractor's. Raises
+    ValueError if the normalisation factor is far from the noise.
     """
     hidden = bad if rms is None else either(bad, unreliable_pixels(rms))
     x, box = image.pixels, options.box or box

@@ -136,15 +136,16 @@ def train_sky(
         _logger.info("resumed at step %d of %d", training.step, config.steps)
     batches, held_out = _drawn_frames(config, directory, max(workers, 1), scenes)
     with open(directory / "log.jsonl", "a") as file:
-        sums = {}
+        sums, number = {}, 0
         while training.step < config.steps:
             for name, value in training.advance(batches).items():
                 sums[name] = sums.get(name, 0.0) + value
+            number += 1
             if progress:
                 progress(training.step)
             if training.step % report == 0:
-                _write(file, training.step, {k: v / report for k, v in sums.items()})
-                sums = {}
+                _write(file, training.step, {k: v / number for k, v in sums.items()})
+                sums, number = {}, 0
             if validation and (training.step % validation == 0 or training.step == config.steps):
                 _write(file, training.step, training.validate(held_out))
             if training.step % save == 0:

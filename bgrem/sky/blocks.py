@@ -20,6 +20,7 @@ SMALL_FRAME, LARGEST_GRID = 1024, 256
 # Spreads that the trimmed mean of a block may be below its median, as no light makes it lower; and above it, where
 # the block has bad pixels.
 MEAN_REACH = 2.0
+SPIKE = 4.0  # standard deviations of the image that a pixel is above its highest neighbour
 DARK_PIXEL = 8.0  # spreads below the median of its block: a pixel that saw no light
 TRIMMED = 1 / 16  # part of the values that the trimmed mean leaves out at each end
 BLOCK_QUANTILES = (0.1, 0.25, 0.5, 0.75)
@@ -104,11 +105,9 @@ def block_statistics(
         rows = slice(max(blocks.start * BLOCK - top, 0), min(blocks.stop * BLOCK - top, ny))
         if rows.stop <= rows.start:  # beyond the image
             return
-        strip = np.array(x[rows], np.float32)
+        strip = _without_spikes(x, bad, rows)
         if step:
             strip += np.float32(step) * _filling(rows, nx)
-        if bad is not None:
-            strip[bad[rows]] = np.nan
         above = rows.start + top - blocks.start * BLOCK
         below = blocks.stop * BLOCK - top - rows.stop
         around = ((above, below), (left, bx * BLOCK - nx - left))
@@ -119,6 +118,25 @@ def block_statistics(
     over_strips(measure, planes.shape[1:], height=max(4 // k, 1), threads=run.threads)
     _leave_out_filling(planes)
     return BlockStatistics(planes, k * BLOCK, (-top, -left), (ny, nx))
+
+
+def _without_spikes(x: Rows, bad: Rows | None, rows: slice) -> np.ndarray:
+    """Rows of an image whose bad pixels are NaN, and whose hot pixels have the mean of those beside them.
+
+    These are far above all four neighbours: they and the peaks of the sharpest stars are no sky.
+    """
+    first = max(rows.start - 1, 0)
+    strip = np.array(x[first : rows.stop + 1], np.float32)
+    if bad is not None:
+        strip[bad[first : rows.stop + 1]] = np.nan
+    padded = np.pad(strip, 1, mode="edge")
+    beside = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
+    limit = np.maximum.reduce(beside)
+    limit += SPIKE
+    own = slice(rows.start - first, rows.stop - first)
+    above, below, left, right = beside
+    mean = ((above + below) + (left + right)) / 4
+    return np.where(strip > limit, mean, strip)[own]
 
 
 def _leave_out_filling(planes: np.ndarray) -> None:

@@ -56,10 +56,12 @@ def network_input(statistics: np.ndarray) -> SkyInput:
     first = tuple((m - n) // 4 * 2 for m, n in zip(shape, good.shape, strict=True))
     planes = np.zeros((8, *shape), np.float32)
     inside = np.s_[first[0] : first[0] + good.shape[0], first[1] : first[1] + good.shape[1]]
-    planes[(slice(0, 4), *inside)] = np.where(good, (statistics[:4] - level) / unit, 0)
-    planes[(4, *inside)] = np.where(good, statistics[4] / unit, 1)
-    planes[(5, *inside)] = statistics[5]
-    planes[(5, *inside)] = np.where(_is_no_sky(planes[(slice(0, 6), *inside)]), 0, statistics[5])
+    scaled = np.concatenate(
+        [(statistics[:4] - level) / unit, statistics[4:5] / unit, statistics[5:]]
+    )
+    good &= ~_is_no_sky(np.where(good, scaled, 0))
+    unknown = np.array([0, 0, 0, 0, 1, 0], np.float32)[:, None, None]
+    planes[(slice(0, 6), *inside)] = np.where(good, scaled, unknown)
     y, x = (
         2 * (np.arange(m) - a + 0.5) / n - 1
         for m, a, n in zip(shape, first, good.shape, strict=True)

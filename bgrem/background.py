@@ -170,11 +170,13 @@ def _provenance(
     model: Model, sky_map: SkyMap, options: Options, *, saturate, **facts
 ) -> Provenance:
     """How the parts came about."""
+    _, error_64, error_256 = sky_map.sky.error_of_means
     return Provenance(
         version=__version__, model=model.card.name, sha256=model.sha256, engine=str(model.engine),
         steps=int(options.steps), norm=float(options.norm or 0.0),
         level=sky_map.median_level, rms=sky_map.median_rms,
         sky=_name_of(sky_map.sky, model), extended=_place_of_wide_light(sky_map.sky, options),
+        error_64=error_64, error_256=error_256,
         signif_1=_threshold(model.card, 1.0), signif_10=_threshold(model.card, 10.0),
         saturate=None if saturate is None or np.ndim(saturate) else float(np.asarray(saturate)),
         **facts,

@@ -58,6 +58,8 @@ class Provenance(Mapping):
         What measured the sky: "network" and the first 12 digits of its file's SHA-256, or "mesh".
     extended : str
         Where wide light is: "sources" or "background".
+    error_64, error_256 : float
+        Factors of the error of the background for its means over 64 x 64 and 256 x 256 pixels.
     warnings : list of str
         What a user must know of this frame, a short sentence each.
     """
@@ -79,6 +81,8 @@ class Provenance(Mapping):
     lost_light: float = 0.0
     sky: str = "mesh"
     extended: str = "sources"
+    error_64: float = 1.0
+    error_256: float = 1.0
     warnings: Sequence[str] = ()
 
     def __getitem__(self, name: str) -> Any:
@@ -145,7 +149,7 @@ class Separation:
 
     @cached_property
     def background_error(self) -> np.ndarray:
-        """Standard deviation of the error of the background."""
+        """Standard deviation of the error of the background, of its means over 16 x 16 pixels."""
         return self._stored(self.sky.error)
 
     @cached_property

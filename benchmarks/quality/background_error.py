@@ -3,8 +3,9 @@
     python benchmarks/quality/background_error.py --json results/background_error.json
 
 Whole frames of the sky network's simulator, from seeds that training never draws, of 768 and 1536 pixels a side. In
-boxes of 16, 64 and 256 pixels the mean of the background less the true one, over the mean of BKGERR, is a *pull*: the
-error of the background is alike over many pixels, so that its means do not become smaller as those of noise. Of each
+boxes of 16, 64 and 256 pixels the mean of the background less the true one, over the mean of BKGERR times the factor of
+such means (BGR_E64, BGR_E256), is a *pull*: the error of the background is alike over many pixels, so that its means do
+not become smaller as those of noise. Of each
 frame the mean squared pull; of the frames the median, the central 68 % and the range. It should be 1, in the median
 frame 0.8 to 1.25. `factor` is its root: what BKGERR would have to be multiplied by. Pixels that are known to be bad
 do not count, nor boxes of which they are more than half.
@@ -21,9 +22,9 @@ from report_card import add_seed, finish, make_parser, model_of, show_progress, 
 from bgrem.background import separate
 from bgrem.options import SKY_METHODS
 from bgrem.simulate import draw_whole_frame
+from bgrem.sky.measured import ERROR_SIDES as BOXES
 
 SIDES = (768, 1536)  # px
-BOXES = (16, 64, 256)  # px
 BAR = (0.8, 1.25)
 QUANTILES = (0, 0.16, 0.5, 0.84, 1)  # of the frames
 LEAST_GOOD = 0.5  # of a box
@@ -70,11 +71,17 @@ def pulls_of(frame, parts):
     good = ~frame.bad
     error = np.asarray(parts.background) - frame.background
     sigma = np.asarray(parts.background_error)
+    of_means = dict(
+        zip(BOXES, (1.0, parts.provenance.error_64, parts.provenance.error_256), strict=True)
+    )
     return {
         "kind": kind_of(frame, parts),
         "error": float(np.sqrt(np.mean(error[good] ** 2, dtype=float))),
         "BKGERR": float(np.median(sigma)),
-        **{f"{box} px": mean_squared_pull(error, sigma, good, box) for box in BOXES},
+        **{
+            f"{box} px": mean_squared_pull(error, factor * sigma, good, box)
+            for box, factor in of_means.items()
+        },
     }
 
 

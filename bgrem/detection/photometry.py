@@ -5,6 +5,7 @@ import sep
 
 from bgrem.arrays.stamps import moved_psf
 from bgrem.masks.areas import grown, inner, inside
+from bgrem.sky.measured import ERROR_SIDES
 
 __all__ = [
     "aperture_fluxes", "aperture_uncertainties", "auto_fluxes", "circles_on_a_grid",
@@ -94,8 +95,15 @@ def sum_uncertainties(parts, x, y, radius, *, calibration, fwhm):
     own = uncertainty_of_model(parts)
     independent = aperture_uncertainties(own, x, y, radius)
     error = independent * calibration.of_circles(radius / fwhm, flux / noise, fwhm=fwhm)
-    # The background is off by as much in all pixels of a circle.
-    return np.hypot(error, aperture_fluxes(parts.background_error, x, y, radius))
+    # The background is off by about as much in all pixels of a circle.
+    level = aperture_fluxes(parts.background_error, x, y, radius)
+    return np.hypot(error, level * _error_of_means(parts.provenance, np.sqrt(np.pi) * radius))
+
+
+def _error_of_means(provenance, side):
+    """Factor of the background's error for means over squares of a side in pixels."""
+    factors = (1.0, provenance.error_64, provenance.error_256)
+    return np.interp(np.log(side), np.log(ERROR_SIDES), factors)
 
 
 def uncertainty_of_model(parts):

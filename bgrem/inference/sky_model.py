@@ -1,6 +1,7 @@
 """A sky network that is ready to run."""
 
 import hashlib
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from bgrem.inference.engine import ModelError, cores, first_line, is_out_of_memory
+from bgrem.sky.blocks import BLOCK, BlockStatistics
+from bgrem.sky.measured import ERROR_SIDES, CellSky
 from bgrem.sky.network_input import network_input
 
 __all__ = ["SkyModel"]
@@ -68,30 +71,37 @@ class SkyModel:
         return session
 
     @cached_property
-    def _error_factor(self) -> float:
-        return float(self._session.get_modelmeta().custom_metadata_map.get("error_factor", 1.0))
+    def _error_factors(self) -> dict[int, list[float]]:
+        """Of the network's error for means over `ERROR_SIDES`, by how many blocks of 8 pixels a side has."""
+        text = self._session.get_modelmeta().custom_metadata_map.get("error_factors")
+        if text is None:
+            return {1: [1.0] * len(ERROR_SIDES)}
+        return {int(gathering): factors for gathering, factors in json.loads(text).items()}
 
-    def __call__(self, statistics: np.ndarray) -> np.ndarray:
+    def __call__(self, statistics: BlockStatistics) -> CellSky:
         """The sky of a frame, the mean of those of its eight orientations.
 
         Parameters
         ----------
-        statistics : `~numpy.ndarray`
-            Planes of a `bgrem.sky.blocks.BlockStatistics`, float32 of shape (6, by, bx) with even by and bx.
+        statistics : BlockStatistics
+            With an even number of blocks along each axis, one of them good.
 
         Returns
         -------
-        `~numpy.ndarray`
-            float32 of shape (4, by / 2, bx / 2), in the order of
-            `~bgrem.sky.network_input.SKY_OUTPUTS`: background and rms in the units of the statistics, the
-            logarithm of the background's error in these units, and the probability of wide light above
-            0.05 rms.
+        `~bgrem.sky.measured.CellSky`
+            In the units of the statistics.
         """
-        self._error_factor  # noqa: B018 - opens the session once, before the threads do
+        factors = self._error_factors  # opens the session once, before the threads do
         # One thread each: sums that several threads share are not the same for every number of them.
         with ThreadPoolExecutor(self._threads, "sky") as pool:
-            found = list(pool.map(partial(self._of_oriented, statistics), ORIENTATIONS))
-        return np.mean(found, axis=0, dtype=np.float64).astype(np.float32)
+            found = list(pool.map(partial(self._of_oriented, statistics.planes), ORIENTATIONS))
+        background, rms, log_error, chance = np.mean(found, axis=0, dtype=np.float64).astype(
+            np.float32
+        )
+        gathering = max(k for k in factors if k <= max(1, statistics.side // BLOCK))
+        first, *_ = of_sides = factors[gathering]
+        error = np.float32(first) * np.exp(log_error)
+        return CellSky(background, rms, error, chance, tuple(f / first for f in of_sides))
 
     def _of_oriented(
         self, statistics: np.ndarray, orientation: tuple[int, int, bool]
@@ -110,6 +120,6 @@ class SkyModel:
         out = out[:, top : top + by, left : left + bx]
         out[0] = out[0] * given.unit + given.level
         out[1] *= given.unit
-        out[2] += np.log(given.unit * self._error_factor)
+        out[2] += np.log(given.unit)
         out[3] = 1 / (1 + np.exp(-out[3]))
         return out

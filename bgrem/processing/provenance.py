@@ -23,6 +23,8 @@ PROVENANCE_CARDS = {
     "extended": ("BGR_EXT", "where light wider than the box is"),
     "level": ("BGR_LEVL", "median sky level"),
     "rms": ("BGR_RMS", "median rms of the sky"),
+    "error_64": ("BGR_E64", "times BKGERR: error of means over 64 x 64 pix"),
+    "error_256": ("BGR_E256", "times BKGERR: error of means over 256 x 256 pix"),
     "minpix": ("BGR_MINP", "pixels below it were raised to it"),
     "saturate": ("BGR_SATU", "saturation level"),
     "weight": ("BGR_WGHT", "type of the weight map"),

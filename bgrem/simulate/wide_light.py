@@ -200,13 +200,14 @@ def _irregular(rng):
 
 
 def _field_galaxies(shape, fwhm, rng):
-    """Galaxies of 2 to 25 px all over the frame."""
+    """Galaxies of 2 to 40 px all over the frame: of all sizes, or most of about one size."""
     image = np.zeros(shape, np.float32)
-    for _ in range(1 + rng.poisson(log_uniform(rng, 2.0, 60.0))):
+    usual, scatter = log_uniform(rng, 2.0, 30.0), rng.choice((0.1, 0.5, 1.0))
+    for _ in range(1 + rng.poisson(log_uniform(rng, 2.0, 80.0))):
         _turned(
             rng,
             place=rng.uniform(0, 1, 2) * shape,
-            radius=log_uniform(rng, 2.0, 25.0),
+            radius=float(np.clip(usual * np.exp(scatter * rng.standard_normal()), 2.0, 40.0)),
             index=rng.choice((1.0, 1.0, 2.5, 4.0)),
             surface=log_uniform(rng, 0.05, 30.0),
             soft=0.5 * fwhm,

@@ -12,16 +12,41 @@ from bgrem.sky.blocks import BlockStatistics
 from bgrem.sky.estimate import fill_cells
 from bgrem.sky.mesh import Interpolated, Mesh, cell_edges
 
-__all__ = ["MeasuredSky", "SkyFunction", "sky_of_mesh", "sky_of_network"]
+__all__ = ["ERROR_SIDES", "CellSky", "MeasuredSky", "SkyFunction", "sky_of_mesh", "sky_of_network"]
 
-#: Block statistics in, and of each cell: background, rms, log of the background's error, chance of wide light.
-SkyFunction = Callable[[np.ndarray], np.ndarray]
+#: Sides in pixels of the squares for whose means the error of the background is known.
+ERROR_SIDES = (16, 64, 256)
 # Chances of wide light between which the part of it that belongs to the sources grows from 0 to 1.
 LOW_CHANCE, HIGH_CHANCE = 0.2, 0.6
 GUESSED = 0.3  # sky rms: median error of the level of a frame that shows no sky
 LEAST_RMS = 1e-3  # of the median rms: of a cell
 # Of a clipped mode over the mean of white noise of as many pixels.
 ERROR_OF_MODE = 1.6
+
+
+@dataclass(frozen=True, eq=False)
+class CellSky:
+    """What a network says of the sky in cells of 2 x 2 blocks.
+
+    Parameters
+    ----------
+    background, rms, error : `~numpy.ndarray`
+        Level, noise, and the standard deviation of the error of the level's mean over 16 x 16 pixels, float32
+        of shape (my, mx).
+    chance : `~numpy.ndarray`
+        Of wide light above 0.05 rms, 0 to 1, same shape.
+    error_of_means : tuple of float
+        Factors of ``error`` for means over squares of `ERROR_SIDES`.
+    """
+
+    background: np.ndarray
+    rms: np.ndarray
+    error: np.ndarray
+    chance: np.ndarray
+    error_of_means: tuple[float, ...] = (1.0,) * len(ERROR_SIDES)
+
+
+SkyFunction = Callable[[BlockStatistics], CellSky]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +65,15 @@ class MeasuredSky:
     wide_part : `~numpy.ndarray` or None
         Part of the light between the level and the sources that is wide light, 0 to 1, same shape. None
         where wide light cannot be distinguished from the sky.
+    error_of_means : tuple of float
+        As of `CellSky`.
     """
 
     mesh: Mesh
     local: Mesh
     error_mesh: np.ndarray
     wide_part: np.ndarray | None = None
+    error_of_means: tuple[float, ...] = (1.0,) * len(ERROR_SIDES)
 
     @property
     def background(self) -> Rows:
@@ -79,7 +107,10 @@ def sky_of_mesh(mesh: Mesh) -> MeasuredSky:
     """The sky of a mesh of clipped modes, whose error is that of white noise."""
     down, across = (np.diff(edges) for edges in mesh.edges)
     error = ERROR_OF_MODE * mesh.rms_mesh / np.sqrt(np.outer(down, across))
-    return MeasuredSky(mesh, mesh, error.astype(np.float32))
+    # The errors of its cells are independent.
+    side = np.sqrt(down.mean() * across.mean())
+    of_means = tuple(float(min(1.0, side / wide)) for wide in ERROR_SIDES)
+    return MeasuredSky(mesh, mesh, error.astype(np.float32), error_of_means=of_means)
 
 
 def sky_of_network(
@@ -102,20 +133,20 @@ def sky_of_network(
     MeasuredSky
         In the units of the statistics.
     """
-    background, rms, log_error, chance = network(statistics.planes)
-    rms = np.maximum(rms, LEAST_RMS * np.median(rms))
+    cells = network(statistics)
+    background, rms = cells.background, np.maximum(cells.rms, LEAST_RMS * np.median(cells.rms))
     places = (
         a + 2 * statistics.side * (np.arange(n) + 0.5) - 0.5
         for a, n in zip(statistics.first, background.shape, strict=True)
     )
     mesh = Mesh(background, rms, box, statistics.shape, step, centers=tuple(places))
-    part = np.clip((chance - LOW_CHANCE) / (HIGH_CHANCE - LOW_CHANCE), 0, 1)
+    part = np.clip((cells.chance - LOW_CHANCE) / (HIGH_CHANCE - LOW_CHANCE), 0, 1)
     local = mesh
     if part.any():
         local = replace(
             mesh, background_mesh=background + part * _local_light(statistics, mesh, box)
         )
-    return MeasuredSky(mesh, local, np.exp(log_error), part)
+    return MeasuredSky(mesh, local, cells.error, part, cells.error_of_means)
 
 
 def _local_light(statistics: BlockStatistics, mesh: Mesh, box: int) -> np.ndarray:

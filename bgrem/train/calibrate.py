@@ -16,10 +16,13 @@ from bgrem.evaluate.froc import froc
 from bgrem.evaluate.truth import truth_of_sky
 from bgrem.inference.calibration import Calibration
 from bgrem.simulate.scene import FULL_WELL_BIT, GAP_BIT
+from bgrem.sky.blocks import BLOCK, BlockStatistics
+from bgrem.sky.measured import ERROR_SIDES, sky_of_network
 from bgrem.train.parents import simulated_sky
+from bgrem.train.sky_frames import block_means
 from bgrem.train.validate import SCORED_BORDER
 
-__all__ = ["calibrate", "fit_factors"]
+__all__ = ["calibrate", "fit_factors", "sky_error_factors"]
 
 STREAM = 3  # of random numbers: 0 are the training's scenes, 1 its tiles, 2 the validation
 # Errors beyond OUTLYING_ERROR corrected deviations are artefacts that were taken for sources, or
@@ -37,6 +40,7 @@ CIRCLES = (0.25, 0.5, 1.0, 2.0, 4.0)  # radii, FWHM
 # The factor changes tenfold between circles that hold nothing and those that hold a tenth of the noise.
 CIRCLE_EDGES = 0.1 * np.sinh(np.linspace(np.arcsinh(-10.0), np.arcsinh(30000.0), 33))
 FEWEST_CIRCLES, FEWEST_IN_FRAME = 60, 3
+GATHERINGS = (1, 2, 4)  # blocks of 8 pixels along a side of those that a sky network sees
 TABLE_RATES = np.geomspace(0.3, 3000.0, 41)  # false detections per Mpix in the table
 
 
@@ -254,3 +258,55 @@ def _alarms(thresholds):
 def _numbers(values):
     """Plain numbers of five digits: a card is read by people, too."""
     return tuple(float(f"{value:.5g}") for value in values)
+
+
+def sky_error_factors(network, examples):
+    """Factors of a sky network's error with which its mean squared pull is 1 in the median frame.
+
+    Parameters
+    ----------
+    network : callable
+        As `bgrem.inference.sky_model.SkyModel`, without factors of its own.
+    examples : dict of ndarray
+        As of `bgrem.train.sky_frames.load_examples`.
+
+    Returns
+    -------
+    dict of int to list of float
+        By the number of blocks of 8 pixels that are gathered along a side, for means over squares of
+        `bgrem.sky.measured.ERROR_SIDES`.
+    """
+    pulls = {k: [] for k in GATHERINGS}
+    for planes, background in zip(examples["planes"], examples["background"], strict=True):
+        shape = tuple(BLOCK * n for n in background.shape)
+        blocks = BlockStatistics(planes, BLOCK, (0, 0), shape)
+        for k in GATHERINGS:
+            gathered = blocks.gathered(k)
+            if gathered.good.any():
+                sky = sky_of_network(gathered, network, box=max(shape))
+                pulls[k].append(_sky_pulls(sky, background, blocks.good))
+    return {
+        k: [_root_of_median(of_side) for of_side in zip(*found, strict=True)]
+        for k, found in pulls.items()
+    }
+
+
+def _root_of_median(pulls):
+    """1 where no frame is large enough."""
+    shown = [pull for pull in pulls if np.isfinite(pull)]
+    return float(np.sqrt(np.median(shown))) if shown else 1.0
+
+
+def _sky_pulls(sky, background, good):
+    """Mean squared pulls of means over squares of `ERROR_SIDES` that show blocks."""
+    error = block_means(sky.background[:], BLOCK) - background
+    sigma = block_means(sky.error[:], BLOCK)
+    pulls = []
+    for side in (wide // BLOCK for wide in ERROR_SIDES):
+        number, off, expected = (
+            block_means(np.where(good, plane, np.float32(0)), side)
+            for plane in (np.float32(1), error, sigma)
+        )
+        seen = number > 0
+        pulls.append(np.mean((off[seen] / expected[seen]) ** 2) if seen.any() else np.nan)
+    return pulls

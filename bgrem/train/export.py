@@ -11,13 +11,14 @@ import torch
 from bgrem.detection.frame import FRAME_NAMES, HIGHEST_ENTRIES, LOWEST_ENTRIES
 from bgrem.inference.card import NORMALISATION, SCHEDULE, ModelCard
 from bgrem.inference.model import SKY_SUFFIX, Model
+from bgrem.inference.sky_model import SkyModel
 from bgrem.network.significance import MODEL_CHANNELS, WithSignificance
 from bgrem.network.significance_constants import SignificanceConstants
 from bgrem.network.sky_network import INPUTS as SKY_INPUTS
 from bgrem.network.sky_network import SkyNetwork
 from bgrem.network.unet import KNEE, AttentionUNet
 from bgrem.sky.network_input import SKY_MULTIPLE, SKY_OUTPUTS
-from bgrem.train.calibrate import calibrate
+from bgrem.train.calibrate import calibrate, sky_error_factors
 from bgrem.train.config import SkyConfig
 from bgrem.train.own_sky import skies_of
 
@@ -248,15 +249,15 @@ def _make_optional(path):
     onnx.save(model, str(path))
 
 
-def export_sky(training, directory, error_factor):
+def export_sky(training, directory, held_out):
     """Write the averaged weights of a sky network as ``NAME.sky.onnx`` and ``NAME.sky.safetensors``.
 
     Parameters
     ----------
     training : `~bgrem.train.sky_loop.SkyTraining`
     directory : path-like
-    error_factor : float
-        By which the network's error of the background is to be multiplied.
+    held_out : dict of ndarray
+        Frames, as of `bgrem.train.sky_frames.load_examples`, on which the network's error is calibrated.
 
     Returns
     -------
@@ -287,9 +288,11 @@ def export_sky(training, directory, error_factor):
             "kind": config.kind, "name": config.name, "version": "1", "licence": config.licence,
             "description": config.description, "training_digest": config.digest,
             "training_steps": training.step, "outputs": list(SKY_OUTPUTS),
-            "network": asdict(config.network), "error_factor": error_factor,
+            "network": asdict(config.network),
         },
     )  # fmt: skip
+    factors = sky_error_factors(SkyModel(temporary), held_out)
+    write_metadata(temporary, {"error_factors": factors})
     temporary.replace(path)
     path.with_suffix(".safetensors").write_bytes(save(network.state_dict()))
     return path

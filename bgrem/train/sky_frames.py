@@ -11,7 +11,9 @@ from bgrem.sky.blocks import BLOCK, BlockStatistics, block_statistics
 from bgrem.sky.estimate import center_and_scale, quantisation_step
 from bgrem.sky.network_input import network_input
 
-__all__ = ["KINDS", "SkyBatches", "draw_example", "load_examples", "normalised", "write_bank"]
+__all__ = [
+    "KINDS", "SkyBatches", "block_means", "draw_example", "load_examples", "normalised", "write_bank",
+]  # fmt: skip
 
 KINDS = ("whole", "cut", "gathered", "large")  # of batches
 SIGMA_CELL = 2 * BLOCK  # px: side of a cell, of which the noise is measured
@@ -48,8 +50,8 @@ def draw_example(seed, shape=(768, 768)):
     rms, weight = _noise_of_cells(frame)
     return {
         "planes": planes,
-        "background": _means(frame.background, BLOCK),
-        "wide": _means(frame.wide, BLOCK),
+        "background": block_means(frame.background, BLOCK),
+        "wide": block_means(frame.wide, BLOCK),
         "rms": rms,
         "weight": weight,
     }
@@ -64,9 +66,10 @@ def _usable_frame(rng, shape):
             return frame
 
 
-def _means(image, side):
-    ny, nx = image.shape
-    blocks = image.reshape(ny // side, side, nx // side, side)
+def block_means(image, side):
+    """Means over whole blocks of `side` x `side` pixels, float32."""
+    ny, nx = (n // side for n in image.shape)
+    blocks = image[: ny * side, : nx * side].reshape(ny, side, nx, side)
     return blocks.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
 
 
@@ -74,8 +77,10 @@ def _noise_of_cells(frame):
     """Standard deviation of the noise in cells, without defects and stars, and how many pixels show it."""
     noise = frame.data - frame.background - frame.light
     usual = ~frame.bad & ~frame.artefact & (frame.light - frame.wide < STAR_LIGHT)
-    number = _means(usual, SIGMA_CELL) * SIGMA_CELL**2
-    square = _means(np.where(usual, noise, 0).astype(np.float64) ** 2, SIGMA_CELL) * SIGMA_CELL**2
+    number = block_means(usual, SIGMA_CELL) * SIGMA_CELL**2
+    square = (
+        block_means(np.where(usual, noise, 0).astype(np.float64) ** 2, SIGMA_CELL) * SIGMA_CELL**2
+    )
     rms = np.sqrt(square / np.maximum(number, 1))
     return rms.astype(np.float32), np.where(number >= LEAST_PIXELS, number, 0).astype(np.float32)
 
@@ -180,7 +185,9 @@ class SkyBatches:
         if KINDS[kind] == "large":
             return _batch(_drawn(self._large, max(count // 4, 1), rng), rng)
         if KINDS[kind] == "gathered":
-            return _batch([_gathered(e) for e in _drawn(self._examples, 2 * count, rng)], rng)
+            few_cells = rng.random() < 0.5
+            drawn = (self._examples, 2 * count) if few_cells else (self._large, max(count // 2, 1))
+            return _batch([_gathered(e) for e in _drawn(*drawn, rng)], rng)
         examples = _drawn(self._examples, count, rng)
         if KINDS[kind] == "cut":
             blocks = np.array(examples[0]["wide"].shape)

@@ -21,6 +21,7 @@ __all__ = ["SkyTraining", "export_trained", "train_sky"]
 _logger = logging.getLogger(__name__)
 
 SMALL, LARGE = (768, 768), (1536, 1536)  # px: shapes of the frames
+EARLIER_PASS = 0.3  # weight of what the network gives before its last look at a frame
 HELD_OUT = 10_000  # what is added to the seed of the frames to validate on
 
 
@@ -52,8 +53,11 @@ class SkyTraining(Training):
         batch = {name: torch.from_numpy(values).to(self.device) for name, values in drawn.items()}
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(self.step, config)
-        parts = sky_losses(self.network(batch["x"]), batch)
-        total = parts["level"] + sum(config.weights[name] * parts[name] for name in config.weights)
+        *before, last = self.network.passes(batch["x"])
+        parts = sky_losses(last, batch)
+        total = self._total(parts)
+        for outputs in before:
+            total = total + EARLIER_PASS * self._total(sky_losses(outputs, batch))
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
@@ -62,6 +66,10 @@ class SkyTraining(Training):
             self._update_average()
         self.step += 1
         return {name: float(value.detach()) for name, value in parts.items()}
+
+    def _total(self, parts):
+        weights = self.config.weights
+        return parts["level"] + sum(weights[name] * parts[name] for name in weights)
 
     def validate(self, examples):
         """Errors of the averaged weights, in sky rms: quartile, median, mean and 90 % of the frames.
@@ -85,24 +93,6 @@ class SkyTraining(Training):
             "quartile": float(low), "median": float(median), "mean": float(np.mean(errors)),
             "high": float(high), "rms": float(np.median(rms)),
         }  # fmt: skip
-
-    def error_factor(self, examples):
-        """The factor of the background's error with which its mean squared pull is 1 in the median frame.
-
-        Parameters
-        ----------
-        examples : dict of ndarray
-            As of `bgrem.train.sky_frames.load_examples`.
-
-        Returns
-        -------
-        float
-        """
-        pulls = []
-        for outputs, batch in self._applied(examples):
-            pull = (outputs[:, 0] - batch["background"]) * torch.exp(-outputs[:, 2])
-            pulls.append(float((batch["known"] * pull**2).sum() / batch["known"].sum()))
-        return float(np.sqrt(np.median(pulls)))
 
     @torch.no_grad()
     def _applied(self, examples):
@@ -156,7 +146,7 @@ def train_sky(
             if stop_after is not None and time.monotonic() - began > stop_after:
                 break
     training.save(checkpoint)
-    export_sky(training, directory, training.error_factor(held_out))
+    export_sky(training, directory, held_out)
     return training
 
 
@@ -176,7 +166,7 @@ def export_trained(training, directory, scenes=200):
     Path
     """
     held_out = _examples(directory, "held_out", _held_out(training.config, scenes), 1)
-    return export_sky(training, directory, training.error_factor(held_out))
+    return export_sky(training, directory, held_out)
 
 
 def _drawn_frames(config, directory, workers, scenes):

@@ -1,5 +1,6 @@
 """Sky networks: found beside their model, run in every orientation, refused in one sentence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from skies import exponential_disc, star_field, white_noise
 from bgrem.inference.model import INCLUDED, ModelError, available_models, load_model
 from bgrem.inference.sky_model import SkyModel
 from bgrem.sky.blocks import block_statistics
+from bgrem.sky.measured import ERROR_SIDES
 
 INCLUDED_SKY = INCLUDED / "optical.sky.onnx"
 
@@ -26,42 +28,51 @@ def frame(shape=(320, 448)):
 
 
 def statistics(image=None):
-    return block_statistics(frame() if image is None else image).planes
+    return block_statistics(frame() if image is None else image)
+
+
+def changed(blocks, unit=1.0, offset=0.0):
+    """The statistics of an image times a unit plus an offset."""
+    planes = blocks.planes.astype(np.float64)
+    planes[:5] *= unit
+    planes[:4] += offset
+    return replace(blocks, planes=planes.astype(np.float32))
+
+
+def outputs(sky):
+    return sky.background, sky.rms, sky.error, sky.chance
 
 
 def test_it_gives_the_sky_of_cells(sky_model):
-    planes = statistics()
-    found = sky_model(planes)
-    assert found.shape == (4, planes.shape[1] // 2, planes.shape[2] // 2)
-    assert found.dtype == np.float32 and np.isfinite(found).all()
-    background, rms, _, chance = found
-    assert np.median(background) == pytest.approx(0, abs=0.5)
-    assert np.median(rms) == pytest.approx(1, abs=0.2)
-    assert (rms > 0).all() and (chance >= 0).all() and (chance <= 1).all()
+    blocks = statistics()
+    found = sky_model(blocks)
+    for plane in outputs(found):
+        assert plane.shape == tuple(n // 2 for n in blocks.good.shape)
+        assert plane.dtype == np.float32 and np.isfinite(plane).all()
+    assert np.median(found.background) == pytest.approx(0, abs=0.5)
+    assert np.median(found.rms) == pytest.approx(1, abs=0.2)
+    assert (found.rms > 0).all() and (found.error > 0).all()
+    assert (found.chance >= 0).all() and (found.chance <= 1).all()
 
 
 @pytest.mark.parametrize("unit", [2.0**-20, 1e-3, 1e5])
 @pytest.mark.parametrize("offset", [0.0, 100.0])
 def test_unit_and_offset_pass_through(sky_model, unit, offset):
-    planes = statistics()
-    moved = planes.astype(np.float64)
-    moved[:5] *= unit
-    moved[:4] += offset * unit
-    one, other = sky_model(planes), sky_model(moved.astype(np.float32))
-    level = (other[0] - offset * unit) / unit
-    np.testing.assert_allclose(level, one[0], atol=2e-3 if offset else 1e-4)
-    np.testing.assert_allclose(other[1] / unit, one[1], rtol=1e-3)
-    np.testing.assert_allclose(other[2] - np.log(unit), one[2], atol=2e-3)
-    np.testing.assert_allclose(other[3], one[3], atol=2e-3)
+    blocks = statistics()
+    one, other = sky_model(blocks), sky_model(changed(blocks, unit, offset * unit))
+    level = (other.background - offset * unit) / unit
+    np.testing.assert_allclose(level, one.background, atol=2e-3 if offset else 1e-4)
+    np.testing.assert_allclose(other.rms / unit, one.rms, rtol=1e-3)
+    np.testing.assert_allclose(other.error / unit, one.error, rtol=2e-3)
+    np.testing.assert_allclose(other.chance, one.chance, atol=2e-3)
 
 
 def test_a_power_of_two_changes_no_digit(sky_model):
-    planes = statistics()
-    moved = planes.copy()
-    moved[:5] *= np.float32(1024)
-    one, other = sky_model(planes), sky_model(moved)
-    np.testing.assert_array_equal(other[:2], 1024 * one[:2])
-    np.testing.assert_array_equal(other[3], one[3])
+    blocks = statistics()
+    one, other = sky_model(blocks), sky_model(changed(blocks, 1024))
+    for name in ("background", "rms"):
+        np.testing.assert_array_equal(getattr(other, name), 1024 * getattr(one, name))
+    np.testing.assert_array_equal(other.chance, one.chance)
 
 
 @pytest.mark.parametrize(
@@ -71,27 +82,37 @@ def test_a_power_of_two_changes_no_digit(sky_model):
 )
 def test_flips_and_quarter_turns_pass_through(sky_model, turn):
     image = frame()
-    expected = [turn(plane) for plane in sky_model(statistics(image))]
+    expected = sky_model(statistics(image))
     found = sky_model(statistics(np.ascontiguousarray(turn(image))))
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-    np.testing.assert_allclose(found[0], expected[0], atol=3e-4)
+    np.testing.assert_allclose(found.background, turn(expected.background), atol=3e-4)
+    for one, other in zip(outputs(found), outputs(expected), strict=True):
+        np.testing.assert_allclose(one, turn(other), atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (20, 33), (17, 700)])
 def test_any_size_has_a_sky(sky_model, shape):
-    planes = statistics(white_noise(shape))
-    found = sky_model(planes)
-    assert found.shape[1:] == (planes.shape[1] // 2, planes.shape[2] // 2)
-    assert np.isfinite(found).all()
+    blocks = statistics(white_noise(shape))
+    found = sky_model(blocks)
+    assert found.background.shape == tuple(n // 2 for n in blocks.good.shape)
+    assert np.isfinite(outputs(found)).all()
 
 
 def test_unknown_blocks_may_hold_anything(sky_model):
     bad = np.zeros((256, 320), bool)
     bad[:100, 100:200] = True
-    planes = block_statistics(white_noise(bad.shape), bad).planes
-    spoiled = planes.copy()
-    spoiled[:5, planes[5] == 0] = np.nan
-    np.testing.assert_array_equal(sky_model(spoiled), sky_model(planes))
+    blocks = block_statistics(white_noise(bad.shape), bad)
+    spoiled = blocks.planes.copy()
+    spoiled[:5, ~blocks.good] = np.nan
+    np.testing.assert_array_equal(
+        outputs(sky_model(replace(blocks, planes=spoiled))), outputs(sky_model(blocks))
+    )
+
+
+def test_errors_of_means_are_calibrated_by_the_side_of_a_block(sky_model):
+    blocks = statistics()
+    factors = {side: sky_model(replace(blocks, side=side)).error_of_means for side in (8, 16, 88)}
+    assert all(of_side[0] == 1 and min(of_side) > 0 for of_side in factors.values())
+    assert factors[8] != factors[16] and all(len(f) == len(ERROR_SIDES) for f in factors.values())
 
 
 # --- files
@@ -115,7 +136,7 @@ def test_a_network_beside_its_model_is_used(toy_model_path, tmp_path):
     path = copied(toy_model_path, tmp_path, INCLUDED_SKY.read_bytes())
     model = load_model(path, threads=1)
     assert model.sky.path == tmp_path / "mine.sky.onnx"
-    assert np.isfinite(model.sky(statistics(white_noise((64, 64))))).all()
+    assert np.isfinite(outputs(model.sky(statistics(white_noise((64, 64)))))).all()
 
 
 def test_sky_networks_are_no_models(toy_model_path, tmp_path, monkeypatch):

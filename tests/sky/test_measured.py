@@ -5,7 +5,7 @@ import pytest
 from skies import exponential_disc, white_noise
 
 from bgrem.sky.blocks import block_statistics
-from bgrem.sky.measured import sky_of_mesh, sky_of_network
+from bgrem.sky.measured import CellSky, sky_of_mesh, sky_of_network
 from bgrem.sky.mesh import Mesh
 
 SHAPE = (240, 330)
@@ -14,11 +14,12 @@ SHAPE = (240, 330)
 def stand_in(*, level=0.0, rms=1.0, error=0.02, chance=0.0):
     """A network that gives these numbers, or functions of the number of cells."""
 
-    def network(planes):
-        by, bx = (n // 2 for n in planes.shape[1:])
-        values = [level, rms, np.log(error), chance]
-        values = [value((by, bx)) if callable(value) else value for value in values]
-        return np.stack([np.broadcast_to(v, (by, bx)) for v in values]).astype(np.float32)
+    def network(statistics):
+        shape = tuple(n // 2 for n in statistics.good.shape)
+        values = [
+            value(shape) if callable(value) else value for value in (level, rms, error, chance)
+        ]
+        return CellSky(*(np.broadcast_to(np.float32(v), shape) for v in values))
 
     return network
 

@@ -12,6 +12,7 @@ pytest.importorskip("galsim")
 from bgrem.cli.train import main
 from bgrem.inference.sky_model import SkyModel
 from bgrem.network.sky_network import SkyNetwork, SkyNetworkConfig
+from bgrem.sky.blocks import BlockStatistics
 from bgrem.train import sky_frames, sky_loop
 from bgrem.train.config import SkyConfig, load_config
 from bgrem.train.export import export_sky, model_path
@@ -45,6 +46,11 @@ def small_frames(monkeypatch):
     monkeypatch.setattr(sky_frames, "FRAMES_OF_A_FILE", 2)
 
 
+def examples(count):
+    drawn = [sky_frames.draw_example((1, n), (64, 64)) for n in range(count)]
+    return {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
+
+
 def tensors(training):
     both = [*training.network.parameters(), *training.average.parameters()]
     return torch.cat([p.detach().ravel() for p in both])
@@ -74,10 +80,7 @@ def test_a_training_of_another_kind_is_refused(tmp_path):
 
 
 def test_validation_gives_errors_in_sky_rms():
-    drawn = [sky_frames.draw_example((1, n), (64, 64)) for n in range(3)]
-    found = SkyTraining(CONFIG).validate(
-        {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
-    )
+    found = SkyTraining(CONFIG).validate(examples(3))
     assert found.keys() == {"quartile", "median", "mean", "high", "rms"}
     assert all(np.isfinite(value) and value >= 0 for value in found.values())
     assert found["quartile"] <= found["median"] <= found["high"]
@@ -87,7 +90,7 @@ def test_the_file_gives_what_the_network_gives(tmp_path):
     from safetensors.torch import load_file
 
     training = SkyTraining(CONFIG)
-    path = export_sky(training, tmp_path, 1.5)
+    path = export_sky(training, tmp_path, examples(2))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny.sky.onnx", "tiny.sky.safetensors"]
     weights = load_file(path.with_suffix(".safetensors"))
     other = SkyNetwork(CONFIG.network)
@@ -134,6 +137,7 @@ def test_the_command_trains_a_sky_network(tmp_path, capsys, monkeypatch):
     out, err = capsys.readouterr()
     path = tmp_path / "run" / "tiny.sky.onnx"
     assert (out, err) == (f"{path}\n", "") and path.exists()
+    blocks = BlockStatistics(np.ones((6, 8, 8), np.float32), 8, (0, 0), (64, 64))
     path.unlink()
     assert main([*map(str, words), "--export-only"]) == 0
-    assert np.isfinite(SkyModel(path, threads=1)(np.ones((6, 8, 8), np.float32))).all()
+    assert np.isfinite(SkyModel(path, threads=1)(blocks).background).all()

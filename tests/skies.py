@@ -110,7 +110,7 @@ def made_pair(seed=4, *, size=384, shift=0.0, crowding=1.0):
 def raw_frame_with_stars(seed=0, *, size=256, stars=25):
     """A raw frame: photons of sky and stars at `RAW_GAIN`."""
     from bgrem.detection.psf import gaussian_psf, noise_pixels
-    from bgrem.simulate.light import light_of_stars
+    from bgrem.simulate.detector import light_of_stars
 
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(25, size - 25, (2, stars))

@@ -16,7 +16,7 @@ from checks import model_of, options, report, simulated
 
 from bgrem.background import separate
 from bgrem.detection.detect import detect_on_sources
-from bgrem.detection.frame import equivalent_widths
+from bgrem.detection.widths import equivalent_widths
 from bgrem.evaluate.froc import froc
 from bgrem.evaluate.truth import truth_of_sky
 from bgrem.simulate.scene import DEFECT_BIT, FULL_WELL_BIT, GAP_BIT, STAR

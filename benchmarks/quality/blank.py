@@ -31,7 +31,7 @@ from bgrem.background import separate
 from bgrem.evaluate.methods import detections_of
 from bgrem.evaluate.truth import known_defects, matching_radius
 from bgrem.simulate import Scene, draw
-from bgrem.simulate.light import add_light
+from bgrem.simulate.detector import add_light
 from bgrem.simulate.optics import PHASES
 
 EMPTY = {"stars": 0.0, "galaxies": 0.0, "large_galaxies": 0.0, "discs": 0.0}

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bgrem.arrays.filters import maximum_filter
-from bgrem.arrays.statistics import half_sample_mode
+from bgrem.arrays.statistics import median_and_deviation
+from bgrem.detection.widths import APERTURE, SAMPLED_STARS, shared_width, star_widths, stellar_width
 from bgrem.masks.filling import filled
 
-__all__ = ["FRAME_NAMES", "Frame", "equivalent_fwhm", "measure_frame"]
+__all__ = ["FRAME_NAMES", "Frame", "measure_frame"]
 
 FRAME_NAMES = (
     "log2_fwhm",
@@ -26,28 +27,28 @@ FRAME_NAMES = (
     "crowding",
 )
 # What simulated training frames reach, per entry: a network extrapolates wildly beyond it.
-LOWEST_ENTRIES = np.array([-1.1, 0.0, -0.25, -0.25, 0.0, -1.7, -0.7, -1.4], np.float32)
+LOWEST_ENTRIES = np.array([-1.5, 0.0, -0.25, -0.25, 0.0, -1.7, -0.7, -1.4], np.float32)
 HIGHEST_ENTRIES = np.array([1.6, 1.0, 1.95, 1.95, 2.0, 1.8, 2.4, 1.1], np.float32)
 TYPICAL_FWHM = 3.0  # px: the origin of log2_fwhm, and what is assumed when nothing was measured
 CORRELATION_UNIT = 2.0  # brings the entries of the correlation to order one
 SAMPLED_BLOCK = 512  # px: side of the sampled blocks
 MOST_BLOCKS = 9  # at most this many blocks are looked at: about 2 Mpix
 STAR_REACH = 12  # px: half width of a star's cut-out; holds 1.5 FWHM of the widest seeing
+WIDEST_STAR = 9.0  # px: light that fills the cut-out evenly appears 9.6 px wide
 MOST_STARS = 300  # the brightest unsaturated ones of each block are enough
-FEWEST_STARS = 3
-APERTURE = 1.25  # FWHM: radius in which a star's width is measured
+BRIGHT_PEAK = 15.0  # sky rms: peaks whose width is measured
+# Where they are too few, fainter ones, and those of the image in squares of 2 and 4 pixels, in which wide stars
+# stand out: peaks above FAINT of its rms.
+FAINT, SQUARES = 8.0, (1, 2, 4)
+IN_SQUARES = {
+    "sharpest": 1.4,
+    "alike": 0.25,
+}  # particles become star-like, and widths are less precise
+# The area of a square of n pixels adds 0.88 (n^2 - 1) to the square of an equivalent width: 4 ln 2 / (2 pi) 2
+AREA_OF_SQUARE = 4 * np.log(2) / np.pi
 # A step adds its square over 12 to the variance: at a quarter of the rms, half a percent.
 # Whether there is a finer one, or none, hardly changes what the network is given.
 NOTICEABLE_STEP = 0.25
-# An isolated pixel has an equivalent FWHM of 0.66; a star of 1.1 px FWHM, blurred by the
-# pixel, has 1.5. What is sharper is a defect or a particle, as a rule.
-SHARPEST = 1.4
-# Reprojected frames sample coarsely what an atmosphere blurred, without a pixel's blur. Their stars
-# are sharper, but all alike: the densest half of at least SAMPLED_STARS round objects spans less than
-# ALIKE e-folds in width, all of them wider than hot pixels that leak into a neighbour.
-SHARPEST_SAMPLED = 0.95
-ALIKE = 0.2
-SAMPLED_STARS = 20
 
 
 @dataclass(frozen=True)
@@ -120,24 +121,19 @@ def measure_frame(x, mask=None, *, step=None, fwhm=None):
     -------
     Frame
     """
-    tallies, widths, whole = [], [], []
+    tallies, blocks = [], []
     for rows, columns in _blocks(x.shape):
         block = np.asarray(x[rows, columns], np.float32)
         good = np.isfinite(block)
         if mask is not None:
             good &= ~np.asarray(mask[rows, columns], bool)
         block = block if good.all() else filled(block, ~good)
-        peaks = _peaks(block)
-        tallies.append(_tally(block, good, peaks))
-        for measured, values in zip((widths, whole), _star_widths(block, good, peaks), strict=True):
-            measured.append(values)
-    widths, whole = np.concatenate(widths), np.concatenate(whole)
-    if np.count_nonzero(whole) >= SAMPLED_STARS:
-        widths = widths[whole]  # a star whose core is bad is filled too wide
+        tallies.append(_tally(block, good, _peaks(block)))
+        blocks.append((block, good))
     pixels, bright, faint, crowd, xx, xy, xn = np.sum(tallies, axis=0)
     pixels = max(pixels, 1.0)
     return Frame(
-        fwhm=float(fwhm) if fwhm else stellar_width(widths),
+        fwhm=float(fwhm) if fwhm else _seeing(blocks),
         correlation_x=float(xx / max(xn, 1e-9)),
         correlation_y=float(xy / max(xn, 1e-9)),
         quantisation=float(step or 0.0),
@@ -195,12 +191,47 @@ def _tally(block, good, peaks):
     )
 
 
-def _star_widths(block, good, peaks):
+def _seeing(blocks):
+    """FWHM that the stars of pairs of a block and its good pixels share, nan where none is found."""
+    widths, whole = _widths_in(blocks, BRIGHT_PEAK)
+    if np.count_nonzero(whole) >= SAMPLED_STARS:
+        widths = widths[whole]  # a star whose core is bad is filled too wide
+    fwhm = stellar_width(widths)
+    for side in SQUARES:
+        if np.isfinite(fwhm):
+            return fwhm
+        widths, _ = _widths_in([_in_squares(*block, side) for block in blocks], FAINT)
+        fwhm = shared_width(widths) if side == 1 else side * shared_width(widths, **IN_SQUARES)
+        fwhm = float(np.sqrt(np.maximum(fwhm**2 - AREA_OF_SQUARE * (side**2 - 1), 1)))
+    return fwhm
+
+
+def _in_squares(block, good, side):
+    """Means over squares of pixels, in units of their noise, and which squares are good."""
+    if side == 1:
+        return block, good
+    ny, nx = (n // side for n in block.shape)
+    squares = block[: ny * side, : nx * side].reshape(ny, side, nx, side)
+    means = squares.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
+    whole = good[: ny * side, : nx * side].reshape(ny, side, nx, side).all(axis=(1, 3))
+    if whole.sum() < 2:
+        return np.zeros_like(means), whole
+    level, noise = median_and_deviation(means[whole])
+    return (means - np.float32(level)) / np.float32(max(noise, 1e-6)), whole
+
+
+def _widths_in(blocks, height):
+    """Widths of the star-like peaks above a height of some blocks, and whether all their pixels are good."""
+    found = [_star_widths(block, good, height) for block, good in blocks]
+    return tuple(np.concatenate(values) for values in zip(*found, strict=True))
+
+
+def _star_widths(block, good, height):
     """Equivalent widths in pixels of the star-like peaks of one block, and whether all their pixels are good.
 
     float64 and bool of shape (n,).
     """
-    rows, columns = peaks
+    rows, columns = _peaks(block)
     ny, nx = block.shape
     inside = (
         (rows >= STAR_REACH)
@@ -208,7 +239,7 @@ def _star_widths(block, good, peaks):
         & (columns >= STAR_REACH)
         & (columns < nx - STAR_REACH)
     )
-    bright = inside & (block[rows, columns] > 15.0)
+    bright = inside & (block[rows, columns] > height)
     rows, columns = rows[bright], columns[bright]
     chosen = np.argsort(block[rows, columns])[::-1][:MOST_STARS]
     offsets = np.arange(-STAR_REACH, STAR_REACH + 1)
@@ -216,98 +247,8 @@ def _star_widths(block, good, peaks):
         rows[chosen][:, None, None] + offsets[:, None],
         columns[chosen][:, None, None] + offsets,
     )
-    width, round_enough = equivalent_widths(block[places].astype(np.float64))
+    width, round_enough = star_widths(block[places].astype(np.float64))
     inside = np.hypot(offsets, offsets[:, None]) < APERTURE * width[:, None, None]
     whole = (good[places] | ~inside).all(axis=(1, 2))
-    kept = round_enough & (width < 1.5 * STAR_REACH)
+    kept = round_enough & (width < WIDEST_STAR)
     return width[kept], whole[kept]
-
-
-def equivalent_widths(cutouts):
-    """FWHM of the Gaussian with each star's noise-equivalent area.
-
-    A star's noise-equivalent area is ``(sum I)**2 / sum I**2`` (King 1983, PASP 95, 163, eq. 3)
-    and a Gaussian's ``4 pi sigma**2``; it is well defined however coarse the sampling.
-    Measured in an aperture of `APERTURE` FWHM, found by iteration.
-
-    Parameters
-    ----------
-    cutouts : ndarray, (n, k, k) float64
-        Images of stars on zero background, their brightest pixel in the middle.
-
-    Returns
-    -------
-    width : ndarray, (n,) float64
-        In pixels.
-    round_enough : ndarray, (n,) bool
-        False for streaks, blends and stars whose neighbour is brighter.
-    """
-    half = cutouts.shape[-1] // 2
-    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float64)
-    radius = np.full(len(cutouts), 2.5)
-    r2 = (x**2 + y**2)[None]
-    for _ in range(4):
-        inside = r2 <= (np.maximum(radius, 1.5) ** 2)[:, None, None]
-        light = np.where(inside, cutouts, 0.0)
-        area = light.sum((1, 2)) ** 2 / np.maximum((light**2).sum((1, 2)), 1e-30)
-        width = np.sqrt(area * 4 * np.log(2) / (2 * np.pi))
-        radius = np.clip(APERTURE * width, 1.5, half)
-    light = np.clip(light, 0.0, None)
-    total = np.maximum(light.sum((1, 2)), 1e-30)
-    mx, my = (light * x).sum((1, 2)) / total, (light * y).sum((1, 2)) / total
-    xx = (light * x**2).sum((1, 2)) / total - mx**2
-    yy = (light * y**2).sum((1, 2)) / total - my**2
-    xy = (light * x * y).sum((1, 2)) / total - mx * my
-    elongation = np.hypot(xx - yy, 2 * xy) / np.maximum(xx + yy, 1e-30)
-    middle = cutouts[:, half, half]
-    alone = np.where(inside, cutouts, -np.inf).max((1, 2)) <= middle
-    return width, alone & (elongation < 0.35) & (np.hypot(mx, my) < 0.3 * width)
-
-
-def stellar_width(widths):
-    """The width at which most objects crowd: stars share one, galaxies and defects do not.
-
-    The half-sample mode of the logarithms, without what is too sharp for stars.
-
-    Parameters
-    ----------
-    widths : ndarray, (n,) float64
-        Of round objects, in pixels.
-
-    Returns
-    -------
-    float
-        In pixels; nan with fewer than `FEWEST_STARS` objects.
-    """
-    stars = widths[widths > (SHARPEST_SAMPLED if _are_sampled(widths) else SHARPEST)]
-    if len(stars) < FEWEST_STARS:
-        return float("nan")
-    return float(np.exp(half_sample_mode(np.log(stars))))
-
-
-def _are_sampled(widths):
-    """Whether most round objects are sharp stars: alike, unlike particles of all widths."""
-    if len(widths) < SAMPLED_STARS:
-        return False
-    ordered = np.sort(np.log(widths))
-    half = -(-ordered.size // 2)
-    spans = ordered[half - 1 :] - ordered[: ordered.size - half + 1]
-    start = int(np.argmin(spans))
-    return bool(spans[start] < ALIKE and ordered[start] > np.log(SHARPEST_SAMPLED))
-
-
-def equivalent_fwhm(stamps):
-    """Median equivalent width of noiseless star images: what a frame with this PSF would show.
-
-    Parameters
-    ----------
-    stamps : ndarray, (n, k, k)
-        As `equivalent_widths` takes them.
-
-    Returns
-    -------
-    float
-        In pixels: FWHM of the Gaussian with the stars' noise-equivalent area.
-    """
-    width, _ = equivalent_widths(np.asarray(stamps, np.float64))
-    return float(np.median(width))

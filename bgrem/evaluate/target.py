@@ -22,7 +22,7 @@ from bgrem.evaluate.pair import lower_half
 from bgrem.evaluate.truth import matching_radius
 from bgrem.io.reading import as_planes, read_image
 from bgrem.masks.areas import grown, inner, inside
-from bgrem.simulate.light import add_light, light_of_stars
+from bgrem.simulate.detector import add_light, light_of_stars
 from bgrem.simulate.scene import GALAXY, STAR
 
 __all__ = [

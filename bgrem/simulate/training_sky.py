@@ -39,6 +39,10 @@ def random_scene(rng, *, shape=(768, 768)):
         chosen |= part(rng)
     if kind < 0.2:
         chosen |= _undersampled_crowd(rng)
+    elif kind < 0.34:
+        chosen |= _sharp_stars(rng)
+    elif kind < 0.42:
+        chosen |= _sharp_camera(rng)
     # Stacks are sampled well enough that noise stays sharper than stars.
     width = np.hypot(chosen["fwhm"], chosen.get("diffraction", 0.0))
     share = 0.25 if width < 5.0 else 0.35
@@ -184,6 +188,48 @@ def _undersampled_crowd(rng):
         "stars": log_uniform(rng, 5e3, 6e4),
         "star_slope": float(rng.uniform(0.4, 0.9)),
         "brightest": log_uniform(rng, 1e3, 1e6),
+    }
+
+
+def _sharp_stars(rng):
+    """Stars of one to two pixels, few or many: wide-field lenses, one colour of a mosaic, space telescopes.
+
+    Without wings half of them: what the optics of a lens or a focal reducer make is nearly Gaussian.
+    """
+    gaussian = rng.random() < 0.5
+    return {
+        "fwhm": log_uniform(rng, 1.0, 2.0),
+        "beta": log_uniform(rng, 8.0, 100.0) if gaussian else float(rng.uniform(2.2, 5.0)),
+        "diffraction": 0.0,
+        "trail": sometimes(rng, 0.1, 0.3, 2.0),
+        "coma": 0.0 if gaussian else sometimes(rng, 0.2, 0.05, 0.3),
+        "aureole": sometimes(rng, 0.3, 0.002, 0.02),
+        "stars": log_uniform(rng, 30.0, 6e3),
+        "star_slope": float(rng.uniform(0.2, 0.9)),
+        "brightest": log_uniform(rng, 1e3, 1e6),
+        # White noise: resampling would blur the stars, too.
+        "correlation": 0.0,
+        "shift_x": 0.0,
+        "shift_y": 0.0,
+        "shift_drift": 0.0,
+    }
+
+
+def _sharp_camera(rng):
+    """Well-focused CCD frames with warm pixels and small hits, which look like faint stars."""
+    return {
+        "fwhm": log_uniform(rng, 1.6, 2.8),
+        "diffraction": 0.0,
+        "trail": 0.0,
+        "correlation": 0.0,
+        "shift_x": 0.0,
+        "shift_y": 0.0,
+        "shift_drift": 0.0,
+        "stars": log_uniform(rng, 300.0, 5e3),
+        "warm_pixels": log_uniform(rng, 5.0, 500.0),
+        "hot_pixels": log_uniform(rng, 3.0, 100.0),
+        "cosmic_rays": log_uniform(rng, 20.0, 500.0),
+        "charge_diffusion": float(rng.uniform(0.0, 0.6)),
     }
 
 

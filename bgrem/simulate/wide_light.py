@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from bgrem.simulate.drawing import draw_sources, observe, psf_of
 from bgrem.simulate.galaxies import SersicGalaxy
+from bgrem.simulate.known_bad import border
 from bgrem.simulate.optics import PHASES
 from bgrem.simulate.skies import draw_sky, enlarged, texture_field
 from bgrem.simulate.training_sky import log_uniform, random_whole_scene
@@ -107,17 +108,8 @@ def _known_bad(seen, rng):
     if rng.random() < 0.3:
         bad |= seen.saturated
     if rng.random() < 0.15:
-        bad |= _border(bad.shape, rng)
+        bad |= border(bad.shape, rng)
     return bad
-
-
-def _border(shape, rng):
-    """The outside of a frame that is turned or dithered against its pixels, (ny, nx) bool."""
-    y, x = (np.arange(size, dtype=np.float32) / size - 0.5 for size in shape)
-    angle = rng.normal(0.0, 0.1) if rng.random() < 0.5 else 0.0
-    along = np.abs(np.cos(angle) * x[None, :] + np.sin(angle) * y[:, None])
-    across = np.abs(np.cos(angle) * y[:, None] - np.sin(angle) * x[None, :])
-    return np.maximum(along, across) > 0.5 - log_uniform(rng, 2e-3, 0.15)
 
 
 def _draw_light(scene, rng):

@@ -1,21 +1,30 @@
 """Training examples: simulated scenes, processed by the same code as a user's frame.
 
-A *parent* is a scene of 768 pixels, normalised by a sky mesh and described by the shipped frame
-statistics. The errors of the mesh (bowls around galaxies, light of crowded fields) are then part
-of the background that the network learns to estimate.
+A *parent* is a scene of 768 pixels, normalised by the sky of the shipped sky network, its bad pixels filled, and
+described by the shipped frame statistics, as `bgrem.background.separate` does it. The errors of this sky are then
+part of the background that the network learns to estimate. The light that the local level holds is not asked of it: it
+is given to the sources afterwards (`bgrem.sky.wide`).
 """
 
 import multiprocessing
 import signal
 from collections import deque
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
-from bgrem.detection.frame import FRAME_NAMES, STAR_REACH, Frame, equivalent_fwhm, measure_frame
+from bgrem.detection.frame import FRAME_NAMES, STAR_REACH, Frame, measure_frame
+from bgrem.detection.widths import equivalent_fwhm
+from bgrem.inference.model import INCLUDED, SKY_SUFFIX
+from bgrem.inference.sky_model import SkyModel
+from bgrem.masks.filling import fill_bad_pixels
+from bgrem.options import Options
 from bgrem.simulate import draw, random_scene
+from bgrem.simulate.known_bad import known_bad_pixels
 from bgrem.simulate.scene import DEFECT_BIT, EXTENDED, FULL_WELL_BIT, GAP_BIT
-from bgrem.sky.estimate import center_and_scale, estimate_mesh
+from bgrem.sky.estimate import center_and_scale
+from bgrem.sky.standard import StandardImage, measure_sky
 
 __all__ = ["Parent", "ParentWindow", "draw_parent", "make_parent", "simulated_sky"]
 
@@ -36,9 +45,9 @@ class Parent:
     Attributes
     ----------
     x : ndarray, (ny, nx) float32
-        ``(data - background) / rms`` with the estimated mesh; 0 where masked.
+        ``(data - local level) / noise`` with the measured sky; filled where masked.
     sources : ndarray, (ny, nx) float32
-        True sources over the estimated rms.
+        True sources less the wide light in the local level, over the noise.
     artefact : ndarray, (ny, nx) bool
         Defects, particles, trails, gaps that are not masked.
     centre : ndarray, (ny, nx) int8
@@ -76,7 +85,7 @@ def simulated_sky(rng, size):
     return draw(random_scene(rng, shape=(size, size)), rng)
 
 
-def draw_parent(seed, index, *, size=768, box=256, draw_sky=simulated_sky):
+def draw_parent(seed, index, *, size=768, box=96, draw_sky=simulated_sky):
     """The parent of a given number: the same for the same seed, on any machine.
 
     Parameters
@@ -85,7 +94,7 @@ def draw_parent(seed, index, *, size=768, box=256, draw_sky=simulated_sky):
     size : int
         Side of the scene in pixels.
     box : int
-        Side of the sky mesh's boxes in pixels.
+        Side in pixels of the cells of the local level.
     draw_sky : callable
         As `simulated_sky`; its skies are square and may be smaller.
 
@@ -100,7 +109,7 @@ def draw_parent(seed, index, *, size=768, box=256, draw_sky=simulated_sky):
             return parent
 
 
-def make_parent(sky, rng, *, box=256):
+def make_parent(sky, rng, *, box=96):
     """Turn a drawn scene into a parent; None where nothing can be learnt from it.
 
     Parameters
@@ -113,19 +122,20 @@ def make_parent(sky, rng, *, box=256):
     -------
     Parent or None
     """
-    masked = (sky.mask & GAP_BIT > 0) & (rng.random() < 0.5)
+    masked = known_bad_pixels(sky, rng)
     saturated = ((sky.mask & FULL_WELL_BIT) > 0).mean()
     if max(masked.mean(), saturated) > 1 - FEWEST_GOOD or np.ptp(sky.data[~masked]) == 0:
         return None
     center, scale = center_and_scale(sky.data, masked)
-    x = ((sky.data - center) / scale).astype(np.float32)
-    x[masked] = 0.0
-    mesh = estimate_mesh(x, masked if masked.any() else None, box=box)
-    rms = mesh.rms[:]
-    x -= mesh.background[:]
-    x /= rms
-    x[masked] = 0.0
-    sources = sky.sources / (np.float32(scale) * rms)
+    pixels = np.where(masked, 0, (sky.data - center) / scale).astype(np.float32)
+    image, bad = StandardImage(pixels, center, scale, None), masked if masked.any() else None
+    measured = measure_sky(image, bad, None, Options(), box=box, network=_sky_network())
+    local = measured.local
+    if bad is not None:
+        fill_bad_pixels(pixels, bad, local.background, local.unit)
+    level, unit = local.background[:], local.unit[:]
+    x = (pixels - level) / unit
+    sources = (sky.sources / np.float32(scale) - (level - measured.background[:])) / unit
     sources[masked] = 0.0
     fwhm = true_width(sky.psf)
     parent = Parent(
@@ -134,11 +144,17 @@ def make_parent(sky, rng, *, box=256):
         artefact=(sky.mask & (DEFECT_BIT | GAP_BIT) > 0) & ~masked,
         centre=_centres(sky, fwhm),
         weight=~masked,
-        frame=measure_frame(x, masked, step=mesh.quantisation),
+        frame=measure_frame(x, masked, step=local.quantisation),
         fwhm=fwhm,
     )
     extreme = max(np.abs(parent.x).max(), np.abs(parent.sources).max())
     return parent if extreme < MOST_EXTREME else None
+
+
+@cache
+def _sky_network():
+    """The shipped sky network, once a process."""
+    return SkyModel(INCLUDED / f"optical{SKY_SUFFIX}", threads=1)
 
 
 def true_width(psf):

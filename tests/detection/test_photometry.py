@@ -13,7 +13,7 @@ from bgrem.detection.photometry import (
     sum_uncertainties,
 )
 from bgrem.detection.psf import gaussian_psf
-from bgrem.simulate.light import add_light, light_of_stars
+from bgrem.simulate.detector import add_light, light_of_stars
 
 FWHM = 4.0
 

@@ -9,7 +9,7 @@ import numpy as np
 from bgrem.arrays.rows import MEMORY, Memory
 
 __all__ = [
-    "DEFAULTS", "IN_MEMORY", "MAPS", "SKY_METHODS", "SMALLEST_IMAGE", "WIDE_LIGHT_PARTS", "Options",
+    "DEFAULTS", "ERROR_SIDES", "IN_MEMORY", "MAPS", "SKY_METHODS", "SMALLEST_IMAGE", "WIDE_LIGHT_PARTS", "Options",
     "Run",
 ]  # fmt: skip
 
@@ -17,6 +17,8 @@ SMALLEST_IMAGE = 16  # pixels along each axis: a narrower image shows too little
 # The maps that a separation has beside its parts.
 MAPS = ("uncertainty", "significance")
 SKY_METHODS = ("network", "mesh")
+#: Sides in pixels of the squares for whose means the error of the background is known.
+ERROR_SIDES = (16, 64, 256)
 WIDE_LIGHT_PARTS = ("sources", "background")
 
 

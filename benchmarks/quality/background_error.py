@@ -20,9 +20,9 @@ import numpy as np
 from report_card import add_seed, finish, make_parser, model_of, show_progress, stream
 
 from bgrem.background import separate
+from bgrem.options import ERROR_SIDES as BOXES
 from bgrem.options import SKY_METHODS
 from bgrem.simulate import draw_whole_frame
-from bgrem.sky.measured import ERROR_SIDES as BOXES
 
 SIDES = (768, 1536)  # px
 BAR = (0.8, 1.25)

@@ -5,7 +5,7 @@ import sep
 
 from bgrem.arrays.stamps import moved_psf
 from bgrem.masks.areas import grown, inner, inside
-from bgrem.sky.measured import ERROR_SIDES
+from bgrem.options import ERROR_SIDES
 
 __all__ = [
     "aperture_fluxes", "aperture_uncertainties", "auto_fluxes", "circles_on_a_grid",

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from bgrem.inference.engine import ModelError, cores, first_line, is_out_of_memory
+from bgrem.options import ERROR_SIDES
 from bgrem.sky.blocks import BLOCK, BlockStatistics
-from bgrem.sky.measured import ERROR_SIDES, CellSky
+from bgrem.sky.measured import CellSky
 from bgrem.sky.network_input import network_input
 
 __all__ = ["SkyModel"]

@@ -8,14 +8,13 @@ import numpy as np
 
 from bgrem.arrays.rows import Rows
 from bgrem.arrays.splines import linear, spline
+from bgrem.options import ERROR_SIDES
 from bgrem.sky.blocks import BlockStatistics
 from bgrem.sky.estimate import fill_cells
 from bgrem.sky.mesh import Interpolated, Mesh, cell_edges
 
-__all__ = ["ERROR_SIDES", "CellSky", "MeasuredSky", "SkyFunction", "sky_of_mesh", "sky_of_network"]
+__all__ = ["CellSky", "MeasuredSky", "SkyFunction", "sky_of_mesh", "sky_of_network"]
 
-#: Sides in pixels of the squares for whose means the error of the background is known.
-ERROR_SIDES = (16, 64, 256)
 # Chances of wide light between which the part of it that belongs to the sources grows from 0 to 1.
 LOW_CHANCE, HIGH_CHANCE = 0.2, 0.6
 GUESSED = 0.3  # sky rms: median error of the level of a frame that shows no sky

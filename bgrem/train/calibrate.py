@@ -15,9 +15,10 @@ from bgrem.detection.photometry import (
 from bgrem.evaluate.froc import froc
 from bgrem.evaluate.truth import truth_of_sky
 from bgrem.inference.calibration import Calibration
+from bgrem.options import ERROR_SIDES
 from bgrem.simulate.scene import FULL_WELL_BIT, GAP_BIT
 from bgrem.sky.blocks import BLOCK, BlockStatistics
-from bgrem.sky.measured import ERROR_SIDES, sky_of_network
+from bgrem.sky.measured import sky_of_network
 from bgrem.train.parents import simulated_sky
 from bgrem.train.sky_frames import block_means
 from bgrem.train.validate import SCORED_BORDER
@@ -274,7 +275,7 @@ def sky_error_factors(network, examples):
     -------
     dict of int to list of float
         By the number of blocks of 8 pixels that are gathered along a side, for means over squares of
-        `bgrem.sky.measured.ERROR_SIDES`.
+        `bgrem.options.ERROR_SIDES`.
     """
     pulls = {k: [] for k in GATHERINGS}
     for planes, background in zip(examples["planes"], examples["background"], strict=True):

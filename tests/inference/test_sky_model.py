@@ -10,8 +10,8 @@ from skies import exponential_disc, star_field, white_noise
 
 from bgrem.inference.model import INCLUDED, ModelError, available_models, load_model
 from bgrem.inference.sky_model import SkyModel
+from bgrem.options import ERROR_SIDES
 from bgrem.sky.blocks import block_statistics
-from bgrem.sky.measured import ERROR_SIDES
 
 INCLUDED_SKY = INCLUDED / "optical.sky.onnx"
 

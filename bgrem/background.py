@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from bgrem import __version__
 from bgrem.arrays.containers import unwrap
 from bgrem.arrays.rows import Computed, Derived
-from bgrem.detection.frame import measure_frame
+from bgrem.detection.frame import Frame, measure_frame
 from bgrem.detection.lost_light import LostLight
 from bgrem.inference.denoiser import Denoiser, frame_vector
 from bgrem.inference.model import Model, ModelCard, load_model
@@ -130,7 +130,7 @@ def separate(
         lost_light.add(rows, seen, sources + in_noise, local.rms[rows], flags[rows])
         run.report(rows.stop / len(data))
 
-    noticed += _warnings(unseen / flags.size, unlike, sky) + lost_light.warnings()
+    noticed += _warnings(unseen / flags.size, frame, unlike, sky) + lost_light.warnings()
     wide = wide_light.light()
     in_background = options.extended == "background"
     sky_map = SkyMap(sky, image.center, image.scale, wide, in_background=in_background)
@@ -201,9 +201,13 @@ def _threshold(card: ModelCard, rate: float) -> float | None:
         return None
 
 
-def _warnings(part: float, unlike: list[str], sky: MeasuredSky) -> list[str]:
+def _warnings(part: float, frame: Frame, unlike: list[str], sky: MeasuredSky) -> list[str]:
     """What a user must know of the frame, of which a part is bad, one short sentence each."""
     noticed = [f"{part:.0%} of the pixels are bad"] if part > 0.5 else []
+    if frame.trails:
+        noticed.append(
+            f"the stars are trails at {frame.trails.angle:.0f} degrees from the x axis: they may be in the noise"
+        )
     if unlike:
         noticed.append(f"unlike the training frames: {', '.join(unlike)}")
     if place := absorbed_light(sky.mesh):

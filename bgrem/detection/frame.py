@@ -11,6 +11,7 @@ import numpy as np
 
 from bgrem.arrays.filters import maximum_filter
 from bgrem.arrays.statistics import median_and_deviation
+from bgrem.detection.trailed import StarTrails, star_trails
 from bgrem.detection.widths import APERTURE, SAMPLED_STARS, shared_width, star_widths, stellar_width
 from bgrem.masks.filling import filled
 
@@ -36,7 +37,7 @@ MOST_BLOCKS = 9  # at most this many blocks are looked at: about 2 Mpix
 STAR_REACH = 12  # px: half width of a star's cut-out; holds 1.5 FWHM of the widest seeing
 WIDEST_STAR = 9.0  # px: light that fills the cut-out evenly appears 9.6 px wide
 MOST_STARS = 300  # the brightest unsaturated ones of each block are enough
-BRIGHT_PEAK = 15.0  # sky rms: peaks whose width is measured
+BRIGHT_STAR = 15.0  # sky rms: peaks whose width is measured
 # Where they are too few, fainter ones, and those of the image in squares of 2 and 4 pixels, in which wide stars
 # stand out: peaks above FAINT of its rms.
 FAINT, SQUARES = 8.0, (1, 2, 4)
@@ -68,6 +69,8 @@ class Frame:
         Fractions of the pixels above +4 and below -4 times the sky's rms.
     crowding : float
         Peaks above 5 times the sky's rms per Mpix.
+    trails : StarTrails or None
+        What the stars are, if the exposure drew them out.
     """
 
     fwhm: float
@@ -77,6 +80,7 @@ class Frame:
     bright_fraction: float
     faint_fraction: float
     crowding: float
+    trails: StarTrails | None = None
 
     def vector(self):
         """The numbers as a network takes them in training, (k,) float32: `FRAME_NAMES`.
@@ -140,6 +144,7 @@ def measure_frame(x, mask=None, *, step=None, fwhm=None):
         bright_fraction=float(bright / pixels),
         faint_fraction=float(faint / pixels),
         crowding=float(crowd / pixels * 1e6),
+        trails=_trails(blocks),
     )
 
 
@@ -193,7 +198,7 @@ def _tally(block, good, peaks):
 
 def _seeing(blocks):
     """FWHM that the stars of pairs of a block and its good pixels share, nan where none is found."""
-    widths, whole = _widths_in(blocks, BRIGHT_PEAK)
+    widths, whole = _widths_in(blocks, BRIGHT_STAR)
     if np.count_nonzero(whole) >= SAMPLED_STARS:
         widths = widths[whole]  # a star whose core is bad is filled too wide
     fwhm = stellar_width(widths)
@@ -226,11 +231,32 @@ def _widths_in(blocks, height):
     return tuple(np.concatenate(values) for values in zip(*found, strict=True))
 
 
+def _without_lines(block):
+    """A block less the medians of its columns and rows, in halves: bad columns are no trails."""
+    for axis in (0, 1):
+        halves = np.array_split(block, 2, axis)
+        medians = (np.median(half, axis, keepdims=True) for half in halves)
+        rest = [half - median for half, median in zip(halves, medians, strict=True)]
+        block = np.concatenate(rest, axis)
+    return block
+
+
 def _star_widths(block, good, height):
     """Equivalent widths in pixels of the star-like peaks of one block, and whether all their pixels are good.
 
     float64 and bool of shape (n,).
     """
+    places = _around(*_bright_peaks(block, height))
+    width, round_enough = star_widths(block[places].astype(np.float64))
+    offsets = np.arange(-STAR_REACH, STAR_REACH + 1)
+    inside = np.hypot(offsets, offsets[:, None]) < APERTURE * width[:, None, None]
+    whole = (good[places] | ~inside).all(axis=(1, 2))
+    kept = round_enough & (width < WIDEST_STAR)
+    return width[kept], whole[kept]
+
+
+def _bright_peaks(block, height):
+    """Rows and columns of the highest peaks above a height that are far enough from the edges."""
     rows, columns = _peaks(block)
     ny, nx = block.shape
     inside = (
@@ -242,13 +268,21 @@ def _star_widths(block, good, height):
     bright = inside & (block[rows, columns] > height)
     rows, columns = rows[bright], columns[bright]
     chosen = np.argsort(block[rows, columns])[::-1][:MOST_STARS]
+    return rows[chosen], columns[chosen]
+
+
+def _around(rows, columns):
+    """Index of the pixels around some places, (n, k, k) each."""
     offsets = np.arange(-STAR_REACH, STAR_REACH + 1)
-    places = (
-        rows[chosen][:, None, None] + offsets[:, None],
-        columns[chosen][:, None, None] + offsets,
-    )
-    width, round_enough = star_widths(block[places].astype(np.float64))
-    inside = np.hypot(offsets, offsets[:, None]) < APERTURE * width[:, None, None]
-    whole = (good[places] | ~inside).all(axis=(1, 2))
-    kept = round_enough & (width < WIDEST_STAR)
-    return width[kept], whole[kept]
+    return rows[:, None, None] + offsets[:, None], columns[:, None, None] + offsets
+
+
+def _trails(blocks):
+    """Star trails of pairs of a block and its good pixels, None where there are none."""
+    places, cutouts = [], []
+    for number, block in enumerate(_without_lines(block) for block, _ in blocks):
+        rows, columns = _bright_peaks(block, BRIGHT_STAR)
+        # Places in different blocks are no neighbours.
+        places.append(np.stack([rows, columns], axis=1) + 10 * SAMPLED_BLOCK * number)
+        cutouts.append(block[_around(rows, columns)].astype(np.float64))
+    return star_trails(np.concatenate(places), np.concatenate(cutouts))

@@ -158,7 +158,8 @@ def shared_width(widths, *, sharpest=SHARPEST_ALIKE, alike=ALIKE):
     sharpest : float
         Objects of this width and below are no stars.
     alike : float
-        E-folds that the densest half of the objects, and 5 of them at least, may span.
+        E-folds that the densest half of the objects, and 5 of them at least, may span; half as much where
+        there are but 3 or 4.
 
     Returns
     -------
@@ -166,7 +167,10 @@ def shared_width(widths, *, sharpest=SHARPEST_ALIKE, alike=ALIKE):
         In pixels.
     """
     stars = np.sort(np.log(widths[widths > sharpest]))
-    _, span = _densest_half(stars, FEWEST_ALIKE)
+    if FEWEST_STARS <= stars.size < FEWEST_ALIKE:
+        span, alike = stars[-1] - stars[0], alike / 2
+    else:
+        _, span = _densest_half(stars, FEWEST_ALIKE)
     return float(np.exp(half_sample_mode(stars))) if span < alike else np.nan
 
 

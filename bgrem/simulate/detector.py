@@ -15,6 +15,7 @@ __all__ = [
 
 FEW_ELECTRONS = 1e3  # below which the photons of added light are counted one by one
 
+
 def photon_noise(expected, rng):
     """Photon noise of an expected image, (ny, nx) float32, zero mean.
 
@@ -230,7 +231,7 @@ def _track(rng, kind):
 
 def _deposit(image, x, y, charge):
     """Add charge at positions, each to its pixel; what falls outside is lost."""
-    column, row = np.floor(x).astype(int), np.floor(y).astype(int)
+    row, column = np.floor([y, x]).astype(int)
     ok = (column >= 0) & (row >= 0) & (column < image.shape[1]) & (row < image.shape[0])
     np.add.at(image, (row[ok], column[ok]), charge[ok].astype(np.float32))
 

@@ -29,8 +29,8 @@ from bgrem.masks.areas import grown
 from bgrem.masks.flags import ARTEFACT, UNSEEN
 from bgrem.processing.filter_arrays import mosaic_cell
 from bgrem.simulate import PointSpread, Scene, Sky, draw_psf
-from bgrem.simulate.drawing import draw_sources
 from bgrem.simulate.detector import add_light
+from bgrem.simulate.drawing import draw_sources
 from bgrem.simulate.optics import PHASES
 from bgrem.simulate.scene import DEFECT_BIT, GAP_BIT
 from bgrem.train.parents import simulated_sky

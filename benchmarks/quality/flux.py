@@ -48,8 +48,8 @@ from bgrem.evaluate.methods import detections_of
 from bgrem.evaluate.truth import matching_radius
 from bgrem.masks.areas import inner, inside
 from bgrem.simulate import Scene, draw
-from bgrem.simulate.galaxies import draw_extended
 from bgrem.simulate.detector import add_light
+from bgrem.simulate.galaxies import draw_extended
 from bgrem.simulate.scene import FULL_WELL_BIT, GAP_BIT, STAR
 
 BINS = (1, 2, 3, 5, 10, 20, 50, 100, 300, 1000, 1e4)

@@ -26,7 +26,7 @@ PROFILES, COUNTS = ("Gaussian", "Moffat"), (15, 150)
 SIDE, LEVEL, ELECTRONS, BETA = 320, 1000.0, 4.0, 3.0
 HEIGHTS = (20.0, 3000.0)  # sky rms
 FINE, HALF = 7, 12  # samples along a pixel's side; half width of a star's image in pixels
-RGGB = np.array([[0.6, 1.0], [1.0, 0.45]])
+RGGB = ((0.6, 1.0), (1.0, 0.45))
 
 
 def main(argv=None):
@@ -56,8 +56,8 @@ def main(argv=None):
 class Frame:
     """Stars and defects on a flat sky, and what is in them."""
 
-    def __init__(self, rng, profile, fwhm, count, dirty, gain=np.ones((1, 1))):
-        self.gain = np.tile(gain, [SIDE // n for n in gain.shape])
+    def __init__(self, rng, profile, fwhm, count, dirty, gain=((1.0,),)):
+        self.gain = np.tile(gain, [SIDE // n for n in np.shape(gain)])
         self.rms = np.sqrt(LEVEL / ELECTRONS)
         self.reach = 1.5 + fwhm
         self.light = np.zeros((SIDE, SIDE))

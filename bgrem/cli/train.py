@@ -137,7 +137,8 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
     if options.from_fits:
         config = fine_tuning_config(options.from_fits, name=options.name or "own")
         for path in config.frames:  # a frame that cannot be used is reported before the work
-            read_own_sky(path)
+            read_own_sky(path, apart=path == config.judged)
+        read_own_sky(config.judged)
     else:
         config = load_config(options.config)
     device = _device(options.device)

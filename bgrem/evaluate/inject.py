@@ -63,7 +63,8 @@ from bgrem.evaluate.truth import Truth, matching_radius
 from bgrem.masks.areas import around, grown, inside
 
 __all__ = [
-    "beside", "evaluate_injected", "known_places", "length_of_lists", "truth_of", "upside_down",
+    "beside", "evaluate_injected", "found_by_models", "known_places", "length_of_lists", "truth_of",
+    "upside_down",
 ]  # fmt: skip
 
 #: Injected sources that are enough, and the number of frames they may be spread over.
@@ -122,6 +123,65 @@ def evaluate_injected(target, *, model=None, steps=1, rng, progress=None):
     completeness = completeness_rows(found, truths, injections)
     flux = flux_rows(target, injections, truths, parts) if model is not None else []
     return InjectionReport(target.name, facts, rows, completeness, flux)
+
+
+def found_by_models(target, models, *, rng):
+    """How many injected sources each of some models finds in a frame, at equal lists.
+
+    Parameters
+    ----------
+    target : bgrem.evaluate.target.Target
+    models : dict of str to Model
+        By name.
+    rng : numpy.random.Generator
+        Draws the sources.
+
+    Returns
+    -------
+    found : dict of str to int
+    scored : int
+        Injected sources that could be found.
+
+    Raises
+    ------
+    ValueError
+        If the frame's own sources leave no room for others.
+    """
+    from bgrem.background import separate
+
+    matched = comparison_methods(program=False)[MATCHED_FILTER]
+
+    def run(frame, *, limit):
+        del limit
+        lists = {MATCHED_FILTER: matched(frame)}
+        for name, model in models.items():
+            parts = separate(frame.data, mask=frame.mask, model=model)
+            lists[name] = detections_of(parts, frame.mask)
+        return lists, None
+
+    original = BenchmarkFrame(target.name, target.data, target.mask, target.psf, target.gain, None)
+    upside = upside_down(target)
+    blank = target.usable & ~upside.mask
+    length = length_of_lists(target, original, upside, blank, _least_rate(blank))
+    lists = {
+        name: _usable(found, target)[:length] for name, found in run(original, limit=0)[0].items()
+    }
+    injections, found, _ = _with_sources(target, original, run, lists[MATCHED_FILTER], rng)
+    known = known_places(target, lists)
+    truths = [truth_of(target, one.sources, known) for one in injections]
+    scored = sum(np.count_nonzero(truth.counted) for truth in truths)
+    if not scored:
+        raise ValueError(f"{target.name}: the frame's own sources leave no room for others")
+    return {name: _number_found(found[name], truths) for name in models}, scored
+
+
+def _number_found(tables, truths):
+    """Counted sources with a detection in reach, in all frames."""
+    number = 0
+    for table, truth in zip(tables, truths, strict=True):
+        near = around(table["x"], table["y"], truth.usable.shape, truth.radius)
+        number += np.count_nonzero(truth.counted & inside(near, truth.x, truth.y))
+    return number
 
 
 def _with_sources(target, original, run, reference, rng):

@@ -81,6 +81,9 @@ class TrainingConfig:
         FITS files of a telescope (`bgrem.train.own_sky`); none for simulated skies only.
     own : float
         Share of the skies that are made of them.
+    judged : str
+        FITS file on which the model must be better than that of the package to be written. If it is one of
+        ``frames``, the training does not see the last quarter of its rows. Empty for none.
     """
 
     name: str = "optical"
@@ -112,6 +115,7 @@ class TrainingConfig:
     start: str = ""
     frames: tuple = ()
     own: float = 0.5
+    judged: str = ""
 
     @property
     def digest(self):
@@ -119,6 +123,8 @@ class TrainingConfig:
         entries = asdict(self)
         if not self.frames:  # as it was before there were any
             del entries["frames"], entries["own"]
+        if not self.judged:
+            del entries["judged"]
         return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
@@ -208,7 +214,8 @@ def fine_tuning_config(frames, *, name="own"):
     """The training of the shipped model on frames of one telescope.
 
     It is short, at a low learning rate. Half of the skies are the general ones, so that the network does
-    not forget what the frames of one telescope do not contain.
+    not forget what the frames of one telescope do not contain. The last frame is kept apart, to judge the
+    model on it.
 
     Parameters
     ----------
@@ -221,11 +228,13 @@ def fine_tuning_config(frames, *, name="own"):
     -------
     TrainingConfig
     """
+    paths = [str(home_path(frame).resolve()) for frame in frames]
     return TrainingConfig(
         name=name,
         description=f"optical, trained further on {len(frames)} frames of one telescope",
         start=str(INCLUDED / "optical.safetensors"),
-        frames=tuple(str(home_path(frame).resolve()) for frame in _spread(frames)),
+        frames=tuple(_spread(paths[:-1] or paths)),
+        judged=paths[-1],
         **FINE_TUNING,
     )
 

@@ -21,6 +21,7 @@ from bgrem.sky.network_input import SKY_MULTIPLE, SKY_OUTPUTS
 from bgrem.train.calibrate import calibrate, sky_error_factors
 from bgrem.train.config import SkyConfig
 from bgrem.train.own_sky import skies_of
+from bgrem.train.validate import check_is_better
 
 __all__ = ["card", "export", "export_error", "export_onnx", "export_sky", "model_path"]
 
@@ -64,7 +65,8 @@ def export(training, directory):
     Raises
     ------
     ValueError
-        If the exported network does not give what the trained one gives; there is no file then.
+        If the exported network does not give what the trained one gives, or the model is not better than that of
+        the package on the frame to judge it on; there is no file then.
     """
     from safetensors.torch import save
 
@@ -93,6 +95,8 @@ def export(training, directory):
                 Model(temporary), seed=config.seed, scenes=scenes, draw_sky=skies
             )
             write_metadata(temporary, {"calibration": calibration.to_json()})
+        if config.judged:
+            check_is_better(Model(temporary), config, seed=config.seed)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -8,8 +8,9 @@ The noise is taken **mirrored** at the sky level. Undetected sources lie between
 ones, and a network trained with them as noise would learn to remove them. Mirrored they are faint
 holes, while a positive fluctuation of the mirrored sky is a negative one of the real sky and holds
 no source. Noise is symmetric except for few photons, defects and particles: pixels that the model
-takes for artefacts are not mirrored. Detected sources are replaced by the noise of another place of
-the frame.
+takes for artefacts are not mirrored, nor are those that are sharper than any star of the frame, with the pixels
+around them. Mirrored, a camera's warm pixels would become holes, and the network would forget them. Detected sources
+are replaced by the noise of another place of the frame.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,17 @@ from bgrem.simulate.optics import PHASES
 from bgrem.simulate.scene import DEFECT_BIT, GAP_BIT
 from bgrem.train.parents import simulated_sky
 
-__all__ = ["OwnSkies", "OwnSky", "draw_own", "make_own_sky", "read_own_sky", "skies_of"]
+__all__ = [
+    "LARGEST_OWN",
+    "OwnSkies",
+    "OwnSky",
+    "draw_own",
+    "make_own_sky",
+    "read_own_sky",
+    "sharper_than_stars",
+    "skies_of",
+    "training_rows",
+]
 
 PACKAGED = INCLUDED / "optical.onnx"  # distinguishes sources from artefacts
 MULTIPLE = 64  # px: sides of skies are multiples of it, as networks ask for
@@ -45,6 +56,8 @@ MOST_BAD = 0.5  # part of a frame; of one with more the training would see littl
 SEEN_LIGHT = 0.5  # sky rms: pixels with more light of sources are none of the sky
 # Of the brightest pixel: brighter ones are the cores of bright stars, whatever the model takes them for.
 SATURATED_PART = 0.8
+KEPT_APART = 4  # the last of so many parts of a frame are kept apart to judge the model
+SHARP_HEIGHT, SHARP_SIGMA = 4.5, 3.0  # sky rms, standard deviations: see `sharper_than_stars`
 LEAST_SKY = 0.05  # part of a frame that must lie between its sources
 FILLINGS = 40  # places that are tried to fill what sources covered; each fills most of the rest
 COUNTED = (8.0, 40.0)  # S/N of the peaks from which the counts are measured
@@ -62,11 +75,11 @@ class OwnSky:
     Attributes
     ----------
     noise, background : (ny, nx) float32
-        The mirrored noise, and the sky's level less its median.
+        The mirrored noise, defects as they are, and the sky's level less its median.
     sky : (ny, nx) bool
         Between the sources.
     defect, bad : (ny, nx) bool
-        Pixels that the model takes for artefacts, and those without data.
+        Pixels that are taken for artefacts, and those without data.
     psf : PointSpread
     fwhm : float
         Of the PSF in pixels.
@@ -108,17 +121,20 @@ class OwnSkies:
         FITS files.
     share : float
         Of the own skies.
+    judged : str
+        A file of which the last rows are not seen; see `training_rows`.
     """
 
     paths: tuple[str, ...]
     share: float = 1.0
+    judged: str = ""
 
     def __call__(self, rng, size):
         """A sky of at most `size` pixels a side."""
         if rng.random() >= self.share:
             return simulated_sky(rng, size)
         path = self.paths[rng.integers(len(self.paths))]
-        return draw_own(read_own_sky(path), rng, size)
+        return draw_own(read_own_sky(path, apart=path == self.judged), rng, size)
 
 
 def skies_of(config, *, share=None):
@@ -136,16 +152,23 @@ def skies_of(config, *, share=None):
     """
     if not config.frames:
         return simulated_sky
-    return OwnSkies(config.frames, config.own if share is None else share)
+    return OwnSkies(config.frames, config.own if share is None else share, config.judged)
+
+
+def training_rows(height):
+    """How many rows, from the first on, the training sees of a frame on which its model is judged."""
+    return height - max(height // KEPT_APART, 1)
 
 
 @lru_cache(maxsize=16)
-def read_own_sky(path):
+def read_own_sky(path, *, apart=False):
     """Take what is needed of a FITS file's image; of a cube, of its first plane.
 
     Parameters
     ----------
     path : str
+    apart : bool
+        Whether the last rows are kept apart.
 
     Returns
     -------
@@ -164,6 +187,8 @@ def read_own_sky(path):
         raise ValueError(f"{path}: an output of bgrem, whose noise is gone: give the original")
     if mosaic_cell(image.data, image.header):
         raise ValueError(f"{path}: a colour mosaic; train on one colour of it, a file of its own")
+    if apart:
+        plane = plane[: training_rows(len(plane))]
     if min(plane.shape) < SMALLEST_OWN:
         raise ValueError(f"{path}: narrower than {SMALLEST_OWN} pixels, too small to train on")
     gain, _ = gain_of_header(image.header)
@@ -205,17 +230,48 @@ def make_own_sky(data, *, gain=None, model=PACKAGED):
     # Hot pixels must not be taken for sharp stars.
     target = make_target(data, mask=defect, gain=gain)
     seen = (target.significance >= SEEN_SIGMA) | (parts.sources > SEEN_LIGHT * parts.rms)
-    sky = ~grown((seen & ~defect) | saturated, target.fwhm) & ~bad
+    sharp = sharper_than_stars(rest, target.psf) & ~saturated & ~bad
+    as_seen = defect | grown(sharp, 1.0)
+    sky = ~grown((seen & ~as_seen) | saturated, target.fwhm) & ~bad
+    defect |= sharp
     if sky.mean() < LEAST_SKY:
         raise ValueError(f"hardly any sky is left between its sources ({sky.mean():.0%})")
     stars, slope, brightest = _counts(target)
     return OwnSky(
-        noise=np.where(defect, rest, -rest),
+        noise=np.where(as_seen, rest, -rest),
         background=((parts.background - parts.provenance["level"]) / rms).astype(np.float32),
         sky=sky, defect=defect, bad=bad, psf=_point_spread(target.psf, target.fwhm),
         fwhm=target.fwhm, spread=target.spread, stars=stars, slope=slope, brightest=brightest,
         gain=target.gain * float(rms) if target.gain else None, step=target.step / float(rms),
     )  # fmt: skip
+
+
+def sharper_than_stars(image, psf):
+    """Local maxima that no star can be, because their neighbours have too little light.
+
+    A star that is centred in a pixel has in the four pixels beside it q times the light of this pixel, where q
+    is that of the PSF; stars that are centred elsewhere have more.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+        On zero background, in units of the noise, which is white.
+    psf : (n, n) array
+        n odd.
+
+    Returns
+    -------
+    (ny, nx) bool
+        Pixels above 4.5 whose neighbours have less than q times their light by 3 standard deviations.
+    """
+    middle = psf.shape[0] // 2
+    beside = ndimage.generate_binary_structure(2, 1).astype(np.float32)
+    beside[1, 1] = 0
+    around = psf[middle - 1 : middle + 2, middle - 1 : middle + 2]
+    ratio = np.clip((around * beside).sum() / psf[middle, middle], 0.0, 4.0)
+    lacking = ratio * image - ndimage.convolve(image, beside, mode="reflect")
+    highest = image == ndimage.maximum_filter(image, 3)
+    return highest & (image > SHARP_HEIGHT) & (lacking > SHARP_SIGMA * np.sqrt(4 + ratio**2))
 
 
 def _counts(target):

@@ -1,6 +1,7 @@
 """Validation of a network in training by what it is for: detections on scenes kept apart."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,12 +9,20 @@ import torch
 from bgrem.detection.detect import detect_peaks
 from bgrem.detection.point_sources import detect_matched_filter
 from bgrem.evaluate.froc import froc
+from bgrem.evaluate.inject import found_by_models
+from bgrem.evaluate.target import read_target
 from bgrem.evaluate.truth import Truth, truth_of_sky
+from bgrem.inference.model import load_model
 from bgrem.network.significance import WithSignificance
 from bgrem.simulate.scene import GAP_BIT
+from bgrem.train.own_sky import LARGEST_OWN, training_rows
 from bgrem.train.parents import Parent, make_parent, simulated_sky
 
-__all__ = ["ValidationFrame", "draw_validation", "validate"]
+__all__ = ["ValidationFrame", "check_is_better", "draw_validation", "validate"]
+
+_logger = logging.getLogger(__name__)
+
+PACKAGE = "optical"  # the model of the package
 
 SCORED_BORDER = 8  # px: detections this near to an edge are not counted
 RATE = 30.0  # false detections per Mpix at which networks are compared
@@ -102,6 +111,42 @@ def validate(network, frames):
         "ratio": float(found / max(reference, 1.0)),
         "shrinkage": float(products / max(squares, 1e-9)),
     }
+
+
+def check_is_better(model, config, *, seed=0):
+    """Check that a model finds more than that of the package, in a real frame that its training did not see.
+
+    Sources of known flux are drawn into the frame, whose noise and defects are the real ones
+    (`bgrem.evaluate.inject`).
+
+    Parameters
+    ----------
+    model : `~bgrem.inference.model.Model`
+    config : TrainingConfig
+        With ``judged``.
+    seed : int
+        Of the sources.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, if it does not.
+    """
+    target = read_target(config.judged, largest=LARGEST_OWN)
+    if config.judged in config.frames:
+        usable = target.usable.copy()
+        usable[: training_rows(len(usable))] = False
+        target = replace(target, usable=usable)
+    found, scored = found_by_models(
+        target, {"new": model, PACKAGE: load_model(PACKAGE)}, rng=np.random.default_rng([seed, 5])
+    )
+    numbers = (
+        f"of {scored} sources drawn into {target.name}, it finds {found['new']}, the model of the "
+        f"package {found[PACKAGE]}"
+    )
+    if found["new"] <= found[PACKAGE]:
+        raise ValueError(f"the model was not written, because it is not better: {numbers}")
+    _logger.info("the model is better: %s", numbers)
 
 
 def _run(network, parent):

@@ -1,6 +1,7 @@
 """Skies made of frames that have no truth: what is taken of them, and what is not."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,19 @@ pytest.importorskip("galsim")
 
 from bgrem.cli.train import main
 from bgrem.detection.psf import psf_fwhm
-from bgrem.simulate import Scene, draw
+from bgrem.simulate import Scene, draw, draw_psf
+from bgrem.simulate.optics import PHASES
 from bgrem.simulate.scene import DEFECT_BIT, GAP_BIT
 from bgrem.train.config import TrainingConfig, fine_tuning_config
-from bgrem.train.own_sky import OwnSkies, draw_own, make_own_sky, skies_of
+from bgrem.train.own_sky import (
+    OwnSkies,
+    draw_own,
+    make_own_sky,
+    read_own_sky,
+    sharper_than_stars,
+    skies_of,
+    training_rows,
+)  # fmt: skip
 from bgrem.train.parents import make_parent, simulated_sky
 
 SCENE = Scene(
@@ -157,6 +167,18 @@ def test_fine_tuning_starts_from_the_shipped_weights():
     config = fine_tuning_config(["a.fits"], name="mine")
     assert config.start.endswith("optical.safetensors") and config.name == "mine"
     assert config.frames[0].endswith("/a.fits") and 0 < config.own < 1
+    assert config.judged == config.frames[0]
+
+
+def test_the_last_of_several_frames_is_kept_apart():
+    config = fine_tuning_config(["a.fits", "b.fits", "c.fits"])
+    assert [path[-6:] for path in config.frames] == ["a.fits", "b.fits"]
+    assert config.judged.endswith("/c.fits")
+
+
+def test_of_a_single_frame_the_last_rows_are_kept_apart(fits_frame):
+    whole, apart = (read_own_sky(fits_frame, apart=apart) for apart in (False, True))
+    assert training_rows(len(whole.noise)) == len(apart.noise) == len(whole.noise) * 3 // 4
 
 
 def test_unusable_frames_are_refused_in_one_sentence(tmp_path, capsys):
@@ -193,7 +215,29 @@ def test_a_drawn_sky_is_quantised_as_its_frame():
 def test_of_many_frames_some_are_taken():
     many = [f"{i}.fits" for i in range(100)]
     assert 8 <= len(fine_tuning_config(many).frames) <= 16
-    assert len(fine_tuning_config(many[:16]).frames) == 16
+    assert len(fine_tuning_config(many[:17]).frames) == 16
+
+
+@pytest.mark.parametrize("fwhm", [1.5, 2.2, 3.0])
+def test_what_is_sharper_than_stars(fwhm):
+    rng = np.random.default_rng(5)
+    image = rng.normal(size=(400, 400)).astype(np.float32)
+    defects = rng.integers(10, 390, (60, 2))
+    image[tuple(defects.T)] += rng.uniform(10, 40, 60)
+    stars = rng.uniform(10, 390, (60, 2))
+    y, x = np.indices(image.shape)
+    psf = draw_psf(fwhm=fwhm, beta=3.0)
+    for row, column in stars:
+        place = np.rint(PHASES * np.array([[column], [row]])).astype(np.int64)
+        psf.place(image, *place, np.array([10 ** rng.uniform(1.5, 3.5)]))
+    found = sharper_than_stars(image, psf.image)
+    near = np.zeros_like(found)
+    for row, column in np.rint(stars).astype(int):
+        near[row - 2 : row + 3, column - 2 : column + 3] = True
+    alone = [tuple(place) for place in defects if not near[tuple(place)]]
+    assert np.mean([found[place] for place in alone]) > 0.9
+    assert np.count_nonzero(found & near) < 4
+    assert np.count_nonzero(found) < len(alone) + 8
 
 
 def test_usage(capsys, tmp_path):
@@ -209,30 +253,29 @@ def test_usage(capsys, tmp_path):
     capsys.readouterr()
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_the_command_writes_a_model_that_runs(fits_frame, tmp_path, monkeypatch):
-    from bgrem.background import separate
+def tuned(fits_frame, folder, monkeypatch, *, found):
+    """The exit code of a short training after which the new and the shipped model find so many sources."""
     from bgrem.train import config as training_config
+    from bgrem.train import validate
 
     short = training_config.FINE_TUNING | {
         "steps": 2, "warmup": 1, "decay": 1, "batch": 2, "window": 1, "parent": 192,
         "inference": {"tile": 256, "overlap": 64, "box": 96, "calibration": 0},
     }  # fmt: skip
     monkeypatch.setattr(training_config, "FINE_TUNING", short)
-    folder = tmp_path / "mine"
+    counted = dict(zip(("new", "optical"), found, strict=True)), 9
+    monkeypatch.setattr(validate, "found_by_models", lambda *_, **__: counted)
     words = ["--from-fits", fits_frame, "--output-dir", folder, "--name", "tuned", "--workers", 0]
-    words += [
-        "--validate-every",
-        2,
-        "--threads",
-        1,
-        "--device",
-        "cpu",
-        "--report-every",
-        1,
-        "--quiet",
-    ]
-    assert main([str(word) for word in words]) == 0
+    words += ["--validate-every", 2, "--threads", 1, "--device", "cpu", "--report-every", 1]
+    return main([*map(str, words), "--quiet"])
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_command_writes_a_model_that_runs(fits_frame, tmp_path, monkeypatch):
+    from bgrem.background import separate
+
+    folder = tmp_path / "mine"
+    assert tuned(fits_frame, folder, monkeypatch, found=(5, 4)) == 0
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "ratio" in line] == [0, 2]
     data = fits.getdata(fits_frame)
@@ -241,3 +284,26 @@ def test_the_command_writes_a_model_that_runs(fits_frame, tmp_path, monkeypatch)
     shipped = separate(data)
     assert np.abs(parts.sources - shipped.sources).max() > 0
     assert np.corrcoef(parts.sources.ravel(), shipped.sources.ravel())[0, 1] > 0.95
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_model_that_is_not_better_is_not_written(fits_frame, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "mine"
+    assert tuned(fits_frame, folder, monkeypatch, found=(4, 4)) == 1
+    assert not list(folder.glob("*.onnx")) and not list(folder.glob("*.safetensors"))
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "not better" in err and "of 9 sources" in err
+
+
+def test_models_are_judged_in_the_rows_kept_apart(fits_frame, monkeypatch):
+    """The shipped model is as good as itself, which is not better."""
+    from bgrem.inference.model import load_model
+    from bgrem.train.validate import check_is_better
+
+    config = fine_tuning_config([fits_frame])
+    with pytest.raises(ValueError, match="not better") as caught:
+        check_is_better(load_model("optical"), config)
+    scored, new, old = (
+        int(n) for n in re.findall(r"\b\d+\b", str(caught.value).split("of ", 1)[1])[:3]
+    )
+    assert new == old and 5 < new <= scored

@@ -225,7 +225,6 @@ def test_what_is_sharper_than_stars(fwhm):
     defects = rng.integers(10, 390, (60, 2))
     image[tuple(defects.T)] += rng.uniform(10, 40, 60)
     stars = rng.uniform(10, 390, (60, 2))
-    y, x = np.indices(image.shape)
     psf = draw_psf(fwhm=fwhm, beta=3.0)
     for row, column in stars:
         place = np.rint(PHASES * np.array([[column], [row]])).astype(np.int64)

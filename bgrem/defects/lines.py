@@ -17,8 +17,8 @@ __all__ = ["LEAST_OF_LINE", "LineDefect", "find_lines"]
 # sky rms: a column of half an rms raises a matched filter of FWHM 3 by 1 rms.
 LEAST_OF_LINE = 0.5
 SEGMENT = STRIP_ROWS  # pixels along a line whose median is one value
-BESIDE = 31  # lines whose median is the level of the one in their middle
-# Classes by that level in sky rms: beside bright stars everything is possible.
+BESIDE = 8  # lines on each side whose median is a level
+# Classes by these levels in sky rms: beside bright stars everything is possible.
 LEVELS = np.array([-0.5, 0.5, 2.0], np.float32)
 KNOWN_PART = 0.5  # part of a segment that must be good
 # Pixels of the shortest line: light of stars is shorter, and more so where it is not known to move.
@@ -106,16 +106,15 @@ def _medians(values: np.ndarray) -> np.ndarray:
 def _bad_segments(profiles, pointings: Pointings, store: Memory) -> Iterator[tuple]:
     """Runs of bad segments of one axis: line, first segment, the one after the last, value and chance."""
     number, segments, lines = profiles.shape
-    if lines < BESIDE:
+    if lines < 2 * BESIDE:
         return
     values = store.empty(profiles.shape, np.float16)
     classes = store.empty(profiles.shape, np.uint8)
     counts, scale = [], np.ones(number)
     for k in range(number):
         profile = np.asarray(profiles[k : k + 1])[0].astype(np.float32)
-        level = _running_median(profile)
-        above = profile - level
-        scale[k] = max(SIGMA_PER_MAD * float(np.nanmedian(np.abs(above))), 1e-3)
+        above, level = _above_both_sides(profile)
+        scale[k] = max(_spread_of(profile), 1e-3)
         values[k : k + 1], classes[k : k + 1] = (
             (above / scale[k])[None],
             np.digitize(level, LEVELS)[None],
@@ -142,12 +141,22 @@ def _bad_segments(profiles, pointings: Pointings, store: Memory) -> Iterator[tup
         yield from _runs(int(line), bad[:, line], median[:, line], chance[:, line])
 
 
-def _running_median(profile: np.ndarray) -> np.ndarray:
-    """Median of the lines around each, those of a strip along the edge around the nearest whole window."""
-    windows = sliding_window_view(profile, BESIDE, axis=1)
-    middle = _medians(windows)
-    half = BESIDE // 2
-    return np.pad(middle, ((0, 0), (half, half)), mode="edge")
+def _spread_of(profile: np.ndarray) -> float:
+    """Noise of the segments, from the differences of lines."""
+    return SIGMA_PER_MAD * float(np.nanmedian(np.abs(np.diff(profile, axis=1)))) / np.sqrt(2)
+
+
+def _above_both_sides(profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What lines have above the higher level beside them, or below the lower one; and the larger level.
+
+    Between the two levels it is 0, as at the step between two amplifiers. The edge has one side.
+    """
+    medians = _medians(sliding_window_view(profile, BESIDE, axis=1))
+    left, right = np.full_like(profile, np.nan), np.full_like(profile, np.nan)
+    left[:, BESIDE:], right[:, :-BESIDE] = medians[:, :-1], medians[:, 1:]
+    high, low = np.fmax(left, right), np.fmin(left, right)
+    above = profile - np.clip(profile, low, high)
+    return above, np.where(np.abs(high) > np.abs(low), high, low)
 
 
 def _runs(

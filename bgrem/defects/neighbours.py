@@ -4,7 +4,7 @@ import numpy as np
 
 from bgrem.masks.filling import filled
 
-__all__ = ["above_neighbours"]
+__all__ = ["above_neighbours", "is_above_all"]
 
 # Comparators that bring the fourth and the fifth lowest of eight numbers to their places: Batcher's odd-even
 # merge sort (Knuth 1998, The Art of Computer Programming 3, 5.3.4) without the last ones.
@@ -38,13 +38,24 @@ def above_neighbours(
     return x - around, around
 
 
-def _median_of_neighbours(x: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
+def is_above_all(x: np.ndarray, cell: tuple[int, int] = (1, 1)) -> np.ndarray:
+    """Where a pixel is higher than all of its eight neighbours, bool of the shape of ``x``; NaN is not."""
+    neighbours = _neighbours(x, cell)
+    return np.logical_and.reduce([~(x <= one) for one in neighbours]) & np.isfinite(x)
+
+
+def _neighbours(x: np.ndarray, cell: tuple[int, int]) -> list[np.ndarray]:
+    """The eight neighbours of each pixel; the image is continued by reflection."""
     (down, across), (ny, nx) = cell, x.shape
     padded = np.pad(x, ((down, down), (across, across)), mode="reflect")
     places = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
-    values = [
+    return [
         padded[i * down : i * down + ny, j * across : j * across + nx].copy() for i, j in places
     ]
+
+
+def _median_of_neighbours(x: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
+    values = _neighbours(x, cell)
     spare = np.empty_like(values[0])
     for low, high in COMPARATORS:
         np.minimum(values[low], values[high], out=spare)

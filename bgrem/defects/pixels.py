@@ -8,7 +8,7 @@ import numpy as np
 from bgrem.arrays.rows import Memory, Rows
 from bgrem.defects.chance import BINS, Likelihoods, bin_of, chances_of, prior_of
 from bgrem.defects.exposures import STRIP_ROWS, spread_strips
-from bgrem.defects.neighbours import above_neighbours
+from bgrem.defects.neighbours import above_neighbours, is_above_all
 from bgrem.defects.pointings import Pointings, median_of_known, sharpest_star
 
 __all__ = ["LEAST_VALUE", "PixelDefects", "find_pixels"]
@@ -55,12 +55,16 @@ class PixelDefects:
 
 @dataclass(frozen=True, eq=False)
 class _Strip:
-    """Some rows of all groups of frames, (groups, ny, nx) each: values, and medians of the neighbours."""
+    """Some rows of all groups of frames, (groups, ny, nx) each: values, medians of the neighbours, classes.
+
+    Where stars stay in their pixels, ``peaks`` are the pixels above all neighbours, (ny, nx).
+    """
 
     rows: slice
     above: np.ndarray
     around: np.ndarray
     classes: np.ndarray
+    peaks: np.ndarray | None
 
 
 def find_pixels(pointings: Pointings, known: Rows, store: Memory) -> PixelDefects:
@@ -114,13 +118,16 @@ def _strips(pointings: Pointings, known: Rows, most: float = np.inf) -> Iterator
         hidden = np.asarray(known[slice(top, bottom)])
         both = np.empty((2, number, rows.stop - rows.start, shape[1]), np.float32)
         classes = np.empty(both.shape[1:], np.uint8)
+        whole = []
         for k in range(number):
             x = pointings.strip(k, slice(top, bottom))
             x[hidden] = np.nan
+            whole += [] if pointings.tell_stars else [x]
             above, around = above_neighbours(x, cell)
             both[0, k], both[1, k] = above[own], around[own]
             classes[k] = np.digitize(around[own], CLASSES)
-        yield _Strip(rows, *both, classes)
+        peaks = is_above_all(median_of_known(np.stack(whole)), cell)[own] if whole else None
+        yield _Strip(rows, *both, classes, peaks)
 
 
 def _distributions(pointings: Pointings, known: Rows) -> tuple[list[np.ndarray], float]:
@@ -148,7 +155,7 @@ def _sharper_than_stars(strip: _Strip, median: np.ndarray, pointings: Pointings)
     around = median_of_known(strip.around)
     spread = OF_A_MEDIAN / np.sqrt(len(strip.around)) / 2  # of a median of eight, over the frames
     star = sharpest_star(pointings.fwhm) * np.maximum(around + 2 * spread, 0)
-    sharper = np.where(median < 0, np.abs(around) < EMPTY, median > star)
+    sharper = np.where(median < 0, np.abs(around) < EMPTY, strip.peaks & (median > star))
     # Pixels along the edges have too few neighbours to distinguish a star.
     sharper[:, [0, -1]] = False
     if strip.rows.start == 0:

@@ -53,9 +53,7 @@ def main(argv=None):
     parser = make_parser(__doc__)
     add_seed(parser)
     parser.add_argument("--frames", type=int, default=8, help="of each seeing (default: 8)")
-    parser.add_argument(
-        "--side", type=int, default=1024, help="of a frame in pixels (default: 1024)"
-    )
+    parser.add_argument("--side", type=int, default=768, help="of a frame in pixels (default: 768)")
     parser.add_argument("--dither", type=float, default=8.0, help="in pixels (default: 8)")
     parser.add_argument(
         "--rays", type=float, default=30.0, help="cosmic rays per Mpix (default: 30)"
@@ -68,7 +66,10 @@ def main(argv=None):
         help="FWHM in pixels (default: 1.6 to 4.5)",
     )
     parser.add_argument(
-        "--detected", type=int, help="frames on which is detected (default: all; 0 leaves it out)"
+        "--detected",
+        type=int,
+        default=4,
+        help="frames of each seeing on which sources are detected (default: 4; 0 leaves them out)",
     )
     options = parser.parse_args(argv)
     began = perf_counter()
@@ -79,7 +80,7 @@ def main(argv=None):
         night = Night(fwhm, options, stream(options.seed, k))
         bad = measured_map(night, model)
         found.append({"FWHM": fwhm, **night.tally(bad)})
-        if options.detected != 0:
+        if options.detected:
             detected += night.detections(bad, model, options.detected)
     tables = {"defects by pixel": found, f"detections at {RATE:g} false per Mpix": detected}
     finish(options, tables, model=model, began=began)

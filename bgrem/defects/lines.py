@@ -22,7 +22,7 @@ BESIDE = 8  # lines on each side whose median is a level
 LEVELS = np.array([-0.5, 0.5, 2.0], np.float32)
 KNOWN_PART = 0.5  # part of a segment that must be good
 # Pixels of the shortest line: light of stars is shorter, and more so where it is not known to move.
-SHORTEST, SHORTEST_OF_STILL = 128, 512
+SHORTEST, SHORTEST_OF_STILL = 128, 256
 LONGEST_GAP = 2  # segments between bad ones
 CERTAIN_LINE = 0.5  # chance from which a segment is bad, so that its ends are looked for
 LEAST_LOOKED_AT = 0.6  # of the lowest value
@@ -65,14 +65,23 @@ def find_lines(pointings: Pointings, store: Memory) -> list[LineDefect]:
             start, stop = first * SEGMENT, min(last * SEGMENT, shape[axis])
             found.append(LineDefect(axis, line, start, stop, value, chance))
     bad = {(one.axis, one.line) for one in found}
-    shortest = SHORTEST if pointings.tell_stars else SHORTEST_OF_STILL
     lines = []
     for one in found:
         if not {(one.axis, one.line - 1), (one.axis, one.line + 1)} & bad:
             one = _with_ends(one, pointings)
-        if one.stop - one.start >= min(shortest, shape[one.axis]):
+        if one.stop - one.start >= _shortest(one, pointings):
             lines.append(one)
     return lines
+
+
+def _shortest(line: LineDefect, pointings: Pointings) -> int:
+    """Length from which a line is reported; half of all along the edges, where one side is known."""
+    shape = pointings.exposures[0].pixels.shape
+    along, across = shape[line.axis], shape[1 - line.axis]
+    shortest = SHORTEST if pointings.tell_stars else SHORTEST_OF_STILL
+    if not BESIDE <= line.line < across - BESIDE:
+        shortest = max(shortest, along // 2)
+    return min(shortest, along)
 
 
 def _profiles(pointings: Pointings, store: Memory) -> tuple:

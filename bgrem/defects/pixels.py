@@ -19,6 +19,7 @@ LEAST_VALUE = 2.0
 LOWEST_MEDIAN, CERTAIN, OF_A_MEDIAN = 1.2, 2.5, 1.36
 # Classes of pixels by the median of their neighbours in sky rms: beside stars everything is possible.
 CLASSES = np.array([-1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0], np.float32)
+EDGE_CLASS = len(CLASSES) + 1
 LOOKED_AT = 1 << 25  # pixels of all groups that are worked on at once
 MOST_COUNTED = 4e6  # pixels of a frame that give its distribution
 EMPTY = 1.0  # sky rms, of the median of the neighbours where there is no star
@@ -126,13 +127,23 @@ def _strips(pointings: Pointings, known: Rows, most: float = np.inf) -> Iterator
             above, around = above_neighbours(x, cell)
             both[0, k], both[1, k] = above[own], around[own]
             classes[k] = np.digitize(around[own], CLASSES)
+        _set_edges(classes, rows, shape)
         peaks = is_above_all(median_of_known(np.stack(whole)), cell)[own] if whole else None
         yield _Strip(rows, *both, classes, peaks)
 
 
+def _set_edges(classes: np.ndarray, rows: slice, shape: tuple[int, int]) -> None:
+    """Give pixels along the edges, which have five neighbours only, a class of their own."""
+    classes[..., [0, -1]] = EDGE_CLASS
+    if rows.start == 0:
+        classes[:, 0] = EDGE_CLASS
+    if rows.stop == shape[0]:
+        classes[:, -1] = EDGE_CLASS
+
+
 def _distributions(pointings: Pointings, known: Rows) -> tuple[list[np.ndarray], float]:
     """Histograms of the values of each group, by class; and the standard deviation of fixed offsets."""
-    number = len(CLASSES) + 1
+    number = EDGE_CLASS + 1
     counts = np.zeros((len(pointings.groups), number * (BINS + 1)), np.int64)
     shared = []
     for strip in _strips(pointings, known, MOST_COUNTED):

@@ -16,6 +16,7 @@ __all__ = ["FEWEST_POINTINGS", "Pointings", "median_of_known", "pointings_of", "
 # SAME_PLACE FWHM of each other. A star two FWHM away has 2e-3 of its peak left.
 SAME_STARS, SAME_PLACE, TYPICAL_STAR = 0.3, 1.0, 3.0
 MOST_PEAKS, FAINTEST_STAR = 400, 3.0  # of a frame; in rms, of the median of the neighbours
+MOST_IN_A_LINE = 5  # stars in one column or row; more are those of a defect
 MOST_SEARCHED = 6e6  # pixels of a frame in which stars are looked for
 FEWEST_POINTINGS = 3
 SHARPER = 2.0  # than a Gaussian star of the FWHM whose centre is that of a pixel
@@ -120,6 +121,11 @@ def _brightest(exposure: DetectorFrame) -> np.ndarray:
         y, column = np.nonzero(peak)
         found.append(np.stack([y + rows.start, column, around[peak]], axis=1))
     whole = np.concatenate(found) if found else np.empty((0, 3))
+    for axis, length in enumerate(exposure.pixels.shape):
+        # Wide bad columns and rows are bright beside their middle, and stay in their place.
+        line = whole[:, axis].astype(np.int64)
+        count = np.bincount(line, minlength=length)
+        whole = whole[count[line] <= max(MOST_IN_A_LINE, 5 * count.mean())]
     return whole[np.argsort(-whole[:, 2], kind="stable")[:MOST_PEAKS], :2]
 
 

@@ -81,6 +81,14 @@ def test_columns_and_rows_whole_and_in_part(run, tmp_path):
     assert (header["BGR_NCOL"], header["BGR_NROW"], header["BGR_NFRM"]) == (3, 1, 6)
 
 
+def test_wide_columns_are_not_taken_for_stars_that_stay(run, tmp_path, capsys):
+    camera = Camera(256)
+    camera.added[:, 60:64] = 40.0
+    assert run(camera.write(tmp_path / "frames", 5)) == 0
+    assert capsys.readouterr().err == ""
+    assert (found(tmp_path / "bad.fits")[0][:, 60:64] > 0).mean() > 0.9
+
+
 def test_amplifier_steps_are_no_columns(run, tmp_path):
     camera = Camera(256)
     camera.added[:, 128:] += 3.0

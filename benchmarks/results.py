@@ -112,6 +112,10 @@ SECTIONS = {
     "artefacts": Section(
         (quality_of("artefacts"), "--quiet"), ("--frames", "1", "--side", "512")
     ),
+    "camera_defects": Section(
+        (quality_of("camera_defects"), "--quiet"),
+        ("--side", "256", "--seeing", "2.2", "--detected", "1"),
+    ),
     "wide_light": Section(
         (quality_of("wide_light"), "--quiet"),
         ("--side", "512", "--frames", "1", "--kinds", "flat", "slope"), folder=IMAGES, flag="--images",

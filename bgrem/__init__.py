@@ -12,7 +12,7 @@ The names below are loaded when they are first used: an import takes no time.
 
 from typing import TYPE_CHECKING
 
-from bgrem._lazy import lazy_names
+from bgrem.arrays.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bgrem.background import separate

@@ -28,7 +28,7 @@ TIERS = (
     {"background2d"},
     {"report"},
     {"processing"},
-    {"evaluate"},
+    {"evaluate", "defects"},
     {"train"},
     {"cli"},
 )

@@ -1,7 +1,6 @@
 """The command ``bgrem``: separate FITS images into sources, background and noise."""
 
 import argparse
-import re
 import sys
 import time
 import warnings
@@ -9,6 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 
+from bgrem.cli.argument_types import (
+    lowest_value,
+    mask_bits,
+    memory_limit,
+    name_prefix,
+    plane_names,
+    saturation,
+    shard_of,
+)
 from bgrem.cli.arguments import (
     Parser,
     add_common_options,
@@ -27,6 +35,7 @@ examples:
   bgrem -f night1/ 'night2/*.fits.fz' --output-dir clean
   bgrem -f mosaic.fits -h SCI -s 4 --save background,noise,rms,mask
   bgrem -f night1/ --workers 4 --log night1.jsonl
+  bgrem -f night1/ --workers 4 --defects auto
   bgrem -f stack.fits --mask 'stack.mask.fits[1]' --overwrite
 
 Sources + background + noise equal the image, to rounding. One line is printed per image. Exit
@@ -81,9 +90,14 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
         help="mask, not 0 in bad pixels: a FITS file, FILE[HDU], or an HDU of the image file",
     )  # fmt: skip
     group.add_argument(
-        "--mask-bits", metavar="BITS", type=_bits,
+        "--mask-bits", metavar="BITS", type=mask_bits,
         help="bits of the mask that are bad: values separated by commas, decimal or hexadecimal (4096,16 "
         "is 0x1010; default: any value but 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--defects", metavar="MAP", type=file_name,
+        help="map of the camera's defects that bgrem-defects wrote, one more mask; 'auto' measures it from the "
+        "frames of this run, five or more of one detector, and writes PREFIX + defects.fits",
     )  # fmt: skip
     group.add_argument(
         "--weight", metavar="MAP", type=file_name,
@@ -95,7 +109,7 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
         help="values of the weight map: inverse variance (default), variance or rms",
     )  # fmt: skip
     group.add_argument(
-        "--saturate", metavar="LEVEL", type=_saturate, default="header",
+        "--saturate", metavar="LEVEL", type=saturation, default="header",
         help="saturation level in data units: pixels at or above it are flagged, and their light stays in "
         "the sources; 'none' for no level (default: SATURATE in the header)",
     )  # fmt: skip
@@ -111,7 +125,7 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
         "(default: decided from the pixels or BAYERPAT)",
     )  # fmt: skip
     group.add_argument(
-        "-m", "--minpix", metavar="MINPIX", type=_minpix, default="auto",
+        "-m", "--minpix", metavar="MINPIX", type=lowest_value, default="auto",
         help="lowest pixel value: lower pixels (detector failures) are first raised to it; 'none' for no "
         "limit (default: 0 if the sky level is above 5 rms, as in raw frames, else none)",
     )  # fmt: skip
@@ -119,7 +133,7 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_output_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "-p", "--prefix", metavar="PREFIX", type=_prefix, default="BGRem_",
+        "-p", "--prefix", metavar="PREFIX", type=name_prefix, default="BGRem_",
         help="the output is PREFIX + input name, in the folder of the input (default: BGRem_)",
     )  # fmt: skip
     group.add_argument(
@@ -130,7 +144,7 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     group.add_argument(
-        "--save", metavar="PLANES", type=_planes, default=(),
+        "--save", metavar="PLANES", type=plane_names, default=(),
         help="append planes as extensions; a list, separated by commas, of background, noise, rms, bkgerr, "
         "mask, uncertainty, significance (the last two only if the model has them)",
     )  # fmt: skip
@@ -212,11 +226,11 @@ def _add_batch_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--shard",
         metavar="I/N",
-        type=_shard,
+        type=shard_of,
         help="process only every N-th image, starting with the I-th: one of N tasks on a cluster",
     )
     group.add_argument(
-        "--memory", metavar="LIMIT", type=_memory,
+        "--memory", metavar="LIMIT", type=memory_limit,
         help="memory that a process may use, such as 2GB or 800MB; larger images are kept in temporary "
         "files in the output folder, with the same result (default: no limit)",
     )  # fmt: skip
@@ -225,60 +239,6 @@ def _add_batch_options(group: argparse._ArgumentGroup) -> None:
         help="write FILE with one JSON object per image: file, output, status (done, skipped, failed), seconds, "
         "model, sky, rms, norm, warnings, error",
     )  # fmt: skip
-
-
-def _shard(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    number, count = map(int, match.groups()) if match else (0, 0)
-    if not 1 <= number <= count:
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
-    return number, count
-
-
-def _memory(text: str) -> float:
-    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
-    if not match or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 2GB")
-    return float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")
-
-
-def _minpix(text: str) -> float | str | None:
-    if text.lower() in ("auto", "none"):
-        return "auto" if text.lower() == "auto" else None
-    return number_from()(text)
-
-
-def _bits(text: str) -> int:
-    from bgrem.io.maps import parse_bits
-
-    try:
-        return parse_bits(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _saturate(text: str) -> float | str | None:
-    if text.lower() in ("header", "none"):
-        return "header" if text.lower() == "header" else None
-    return number_from()(text)
-
-
-def _prefix(text: str) -> str:
-    if "/" in text or "\\" in text or "\0" in text:
-        raise argparse.ArgumentTypeError(
-            "the prefix is a part of a file name (a folder goes to --output-dir)"
-        )
-    return text
-
-
-def _planes(text: str) -> tuple[str, ...]:
-    from bgrem.processing.products import SAVED_PLANES
-
-    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in SAVED_PLANES]
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {', '.join(SAVED_PLANES)}")
-    return names
 
 
 def _attach_values(argv: list[str], parser: argparse.ArgumentParser) -> list[str]:
@@ -334,21 +294,41 @@ def _is_batch(options: argparse.Namespace) -> bool:
 
 
 def _outcomes(options: argparse.Namespace, model) -> Iterator:
-    """The outcome of each image: one after another, or many at once."""
+    """The outcome of each image: one after another, or many at once; of one detector after another."""
+    if options.defects != "auto":
+        yield from _processed(options, options.files, options.defects, model)
+        return
+    from bgrem.cli.defects import frames_bar
+    from bgrem.defects.camera import CameraOptions
+    from bgrem.defects.night import shares_of
+
+    asked = CameraOptions(
+        hdu=options.hdu, companions=options.companions, memory=options.memory, lenient=True
+    )
+    bar, place = frames_bar(quiet=options.quiet), (options.prefix, options.output_dir)
+    for share in shares_of(options.files, *place, model=model, options=asked, progress=bar):
+        yield from share.failures
+        for note in share.notes if not options.quiet else ():
+            complain("bgrem", note)
+        if share.paths:
+            yield from _processed(options, share.paths, share.map, model)
+
+
+def _processed(options: argparse.Namespace, files, defects, model) -> Iterator:
     from bgrem.processing.batch import process_batch
     from bgrem.processing.files import process_files
 
     names = ("files", "model", "engine", "device", "quiet", "workers", "scheduler", "shard", "log")
-    arguments = {k: v for k, v in vars(options).items() if k not in names}
+    arguments = {k: v for k, v in vars(options).items() if k not in names} | {"defects": defects}
     if _is_batch(options):
         shares = {
             "workers": options.workers or 1,
             "scheduler": options.scheduler,
             "shard": options.shard or (1, 1),
         }
-        return process_batch(options.files, model=model, **shares, **arguments)
+        return process_batch(files, model=model, **shares, **arguments)
     progress = _progress_bar if sys.stderr.isatty() and not options.quiet else None
-    return process_files(options.files, model=model, progress=progress, **arguments)
+    return process_files(files, model=model, progress=progress, **arguments)
 
 
 def _report(outcomes: Iterator, options: argparse.Namespace, log) -> int:

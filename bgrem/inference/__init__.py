@@ -1,6 +1,6 @@
 """Models: their cards, the engines that run them, and the diffusion."""
 
-from bgrem._lazy import lazy_names
+from bgrem.arrays.lazy import lazy_names
 
 _HOME = {
     "Calibration": "calibration",

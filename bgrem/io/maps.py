@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from bgrem.arrays.rows import MEMORY, Memory, as_rows, worked_out
+from bgrem.arrays.tiling import row_strips
 from bgrem.io.reading import FitsError, FitsImage, as_planes, is_fits_name, read_image
+from bgrem.io.readout import check_detector
 from bgrem.storage.hdus import lengths
 from bgrem.storage.names import named_hdu
 
-__all__ = ["GivenMaps", "bits_set", "maps_for", "parse_bits", "read_map", "saturation_level"]
+__all__ = [
+    "GivenMaps", "bits_set", "maps_for", "parse_bits", "read_map", "saturation_level", "with_defects",
+]  # fmt: skip
 
 MOST_BITS = 52  # a map of flags may be read as float64, which holds integers up to 2^53
 # Classes of astropy's uncertainties (card UTYPE of CCDData), and the types of weight that they are.
@@ -39,6 +43,8 @@ class GivenMaps:
         "inverse", "variance" or "rms".
     saturate : float, ndarray or None
         Level, or a bool map as ``mask``.
+    defects : ndarray or None
+        The part of the mask that is defects of the camera, bool as ``mask``.
     notes : tuple of str
         One for each map that is used without being given.
     """
@@ -47,6 +53,7 @@ class GivenMaps:
     weight: np.ndarray | None = None
     weight_type: str = "inverse"
     saturate: float | np.ndarray | None = None
+    defects: np.ndarray | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def of_plane(self, i: int) -> Mapping[str, object]:
@@ -57,6 +64,10 @@ class GivenMaps:
             "weight_type": self.weight_type,
             "saturate": _plane(self.saturate, i),
         }
+
+    def defects_of_plane(self, i: int) -> np.ndarray | None:
+        """The defects of the camera in plane ``i``."""
+        return _plane(self.defects, i)
 
 
 def _plane(values, i: int):
@@ -97,6 +108,27 @@ def maps_for(
         notes = () if known == weight_type else (note,)
         given = replace(given, weight=values, weight_type=known, notes=notes)
     return given
+
+
+def with_defects(
+    image: FitsImage, given: GivenMaps, source: str | os.PathLike | np.ndarray
+) -> GivenMaps:
+    """Add the map of a camera's defects, bad where not 0, to the mask of an image.
+
+    ``source`` is as the ``mask`` of `maps_for`. Raises FitsError if the map cannot be read, has another shape
+    or is that of another detector.
+    """
+    values, label, header = read_map(source, image, "map of defects")
+    check_detector(header, label, image)
+    defects = bits_set(values, label, None, image.store)
+    if given.mask is None:
+        return replace(given, mask=defects, defects=defects)
+    one, other = (as_planes(array) for array in (given.mask, defects))
+    both = image.store.empty(given.mask.shape if len(one) >= len(other) else defects.shape, bool)
+    for i, plane in enumerate(as_planes(both)):
+        for rows in row_strips(plane.shape):
+            plane[rows] = _plane(given.mask, i)[rows] | _plane(defects, i)[rows]
+    return replace(given, mask=both, defects=defects)
 
 
 def saturation_level(image: FitsImage) -> float | None:

@@ -8,17 +8,18 @@ from bgrem.masks.borders import unlit_border, zero_border
 from bgrem.options import IN_MEMORY, Run
 
 __all__ = [
-    "ARTEFACT", "MASKED", "MEANINGS", "NOT_FINITE", "NO_DATA", "SATURATED", "UNSEEN",
+    "ARTEFACT", "DEFECT", "MASKED", "MEANINGS", "NOT_FINITE", "NO_DATA", "SATURATED", "UNSEEN",
     "count_unseen", "flag_pixels", "of_shape", "unseen_pixels",
 ]  # fmt: skip
 
-NOT_FINITE, MASKED, ARTEFACT, SATURATED, NO_DATA = 1, 2, 4, 8, 16
+NOT_FINITE, MASKED, ARTEFACT, SATURATED, NO_DATA, DEFECT = 1, 2, 4, 8, 16, 32
 MEANINGS = {
     NOT_FINITE: "not finite in the data",
     MASKED: "masked by the user",
     ARTEFACT: "artefact found by the model",
     SATURATED: "saturated",
     NO_DATA: "no data: weight 0, or a border that is zero-filled or saw no light",
+    DEFECT: "of the masked: a defect of the camera",
 }
 # Pixels whose values the path does not see, and in which there are no sources.
 UNSEEN = NOT_FINITE | MASKED | NO_DATA

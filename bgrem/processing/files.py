@@ -19,7 +19,7 @@ from bgrem.inference.engine import is_out_of_memory
 from bgrem.inference.memory import check_limit
 from bgrem.inference.model import Model, load_model
 from bgrem.io.companions import with_companions
-from bgrem.io.maps import GivenMaps, maps_for
+from bgrem.io.maps import GivenMaps, maps_for, with_defects
 from bgrem.io.reading import FitsError, FitsImage, as_planes, read_image, sibling
 from bgrem.io.scales import check_linear
 from bgrem.io.writing import Product, write_mosaic
@@ -114,6 +114,7 @@ class FileOptions:
     hdu: int | str | None = None
     mask: str | os.PathLike | np.ndarray | None = None
     mask_bits: int | None = None
+    defects: str | os.PathLike | np.ndarray | None = None
     weight: str | os.PathLike | np.ndarray | None = None
     weight_type: str = "inverse"
     saturate: float | str | None = "header"
@@ -184,6 +185,8 @@ def process_file(
         shape, or of one plane's for all planes of a cube.
     mask_bits : int, optional
         The bits of the mask that are bad. Default: all.
+    defects : str, path or array_like, optional
+        Map of the camera's defects, as ``mask``: one more mask, whose pixels have a bit of their own.
     weight : str, path or array_like, optional
         Weight map, as ``mask``; see `bgrem.separate`.
     weight_type : str
@@ -352,7 +355,10 @@ class _Work:
             weight_type=asked.weight_type,
             saturate=asked.saturate,
         )
-        return with_companions(image, given) if asked.companions else given
+        given = with_companions(image, given) if asked.companions else given
+        if asked.defects is None:
+            return given
+        return with_defects(image, given, _beside(asked.defects, image.hdu, asked.every))
 
     def summary(self) -> dict:
         """What a `Result` reports of all the planes that were done."""

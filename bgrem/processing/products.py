@@ -12,7 +12,7 @@ from bgrem.io.reading import FitsError, FitsImage, as_planes
 from bgrem.io.restore import UNDO_PLANES, lost_pixels
 from bgrem.io.scales import ASINH_NOTE, AsinhScale, asinh_scale
 from bgrem.io.writing import Product
-from bgrem.masks.flags import flag_pixels
+from bgrem.masks.flags import DEFECT, flag_pixels
 from bgrem.options import Run
 from bgrem.processing.provenance import LeftAlone, PlaneFacts, provenance_cards, provenance_history
 from bgrem.separation import Provenance, Separation
@@ -116,6 +116,7 @@ def separate_planes(
         except ValueError as error:
             facts.append(LeftAlone(str(error)))
             continue
+        _flag_defects(parts.mask, maps.defects_of_plane(i))
         for name, part in _wanted(parts, save, nonnegative, image.label):
             if len(planes) == 1:
                 products[name] = part.reshape(image.data.shape)
@@ -131,6 +132,8 @@ def separate_planes(
         if isinstance(fact, LeftAlone):
             for name, product in products.items():
                 part = _left_alone(name, planes[i], maps.of_plane(i)["mask"], run)
+                if name == "MASK":
+                    _flag_defects(part, maps.defects_of_plane(i))
                 _put(as_planes(product)[i], part)
     return products, facts
 
@@ -138,6 +141,13 @@ def separate_planes(
 def _put(plane, part) -> None:
     for rows in row_strips(plane.shape):
         plane[rows] = part[rows]
+
+
+def _flag_defects(mask: Rows, defects: Rows | None) -> None:
+    """Set the bit of the camera's defects in a mask of flags."""
+    if defects is not None:
+        for rows in row_strips(mask.shape):
+            mask[rows] = mask[rows] | defects[rows] * np.uint8(DEFECT)
 
 
 def _wanted(

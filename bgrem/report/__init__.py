@@ -1,6 +1,6 @@
 """A page for each separated image, which a browser shows without a network."""
 
-from bgrem._lazy import lazy_names
+from bgrem.arrays.lazy import lazy_names
 
 _HOME = {"image_page": "document", "write_index": "pages"}
 

@@ -476,6 +476,18 @@ def test_holes_and_few_counts_print_their_tables(command, tmp_path, toy_model_pa
     assert [row["counts of a star"] for row in tables["few counts"]] == list(few_counts.COUNTS)
 
 
+# ---- defects of a camera ---------------------------------------------------------------
+
+
+def test_camera_defects_print_their_tables(command, toy_model_path, tmp_path):
+    arguments = ["--side", "224", "--seeing", "2.2", "--frames", "6", "--detected", "1"]
+    module = command("camera_defects")
+    tables = run(module, toy_model_path, tmp_path, *arguments)["tables"]
+    found, detected = tables["defects by pixel"][0], tables["detections at 10 false per Mpix"]
+    assert found["hot"] == 1 and found["of 1000 flagged"] < 5 and found["columns"] > 0.7
+    assert [row["method"] for row in detected] == ["bgrem", "matched filter"]
+
+
 # ---- wide light ------------------------------------------------------------------------
 
 

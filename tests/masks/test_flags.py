@@ -16,7 +16,7 @@ def sky(shape=(60, 70), seed=0):
 
 
 def test_each_bit_has_a_meaning():
-    assert sorted(MEANINGS) == [1, 2, 4, 8, 16]
+    assert sorted(MEANINGS) == [1, 2, 4, 8, 16, 32]
 
 
 @settings(max_examples=20, deadline=None)

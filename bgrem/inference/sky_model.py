@@ -13,12 +13,12 @@ from bgrem.inference.engine import ModelError, cores, first_line, is_out_of_memo
 from bgrem.options import ERROR_SIDES
 from bgrem.sky.blocks import BLOCK, BlockStatistics
 from bgrem.sky.measured import CellSky
-from bgrem.sky.network_input import network_input
+from bgrem.sky.network_input import SkyInput, network_input
 
 __all__ = ["SkyModel"]
 
-# Flips along y and along x, and whether the axes change places: all orientations of an image.
-ORIENTATIONS = tuple((y, x, turned) for y in (1, -1) for x in (1, -1) for turned in (False, True))
+# Flips along y, and whether the axes change places: with both flips along x all orientations of an image.
+PAIRS = tuple((y, turned) for y in (1, -1) for turned in (False, True))
 
 
 class SkyModel:
@@ -95,32 +95,33 @@ class SkyModel:
         factors = self._error_factors  # opens the session once, before the threads do
         # One thread each: sums that several threads share are not the same for every number of them.
         with ThreadPoolExecutor(self._threads, "sky") as pool:
-            found = list(pool.map(partial(self._of_oriented, statistics.planes), ORIENTATIONS))
-        background, rms, log_error, chance = np.mean(found, axis=0, dtype=np.float64).astype(
-            np.float32
-        )
+            found = list(pool.map(partial(self._of_pair, statistics.planes), PAIRS))
+        mean = np.mean(found, axis=(0, 1), dtype=np.float64).astype(np.float32)
+        background, rms, log_error, chance = mean
         gathering = max(k for k in factors if k <= max(1, statistics.side // BLOCK))
         first, *_ = of_sides = factors[gathering]
         error = np.float32(first) * np.exp(log_error)
         return CellSky(background, rms, error, chance, tuple(f / first for f in of_sides))
 
-    def _of_oriented(
-        self, statistics: np.ndarray, orientation: tuple[int, int, bool]
-    ) -> np.ndarray:
-        """The sky of a frame from one of its orientations."""
-        y, x, turned = orientation
-        planes = statistics[:, ::y, ::x]
-        found = self._of_one(planes.swapaxes(1, 2) if turned else planes)
-        return (found.swapaxes(1, 2) if turned else found)[:, ::y, ::x]
+    def _of_pair(self, statistics: np.ndarray, orientation: tuple[int, bool]) -> list[np.ndarray]:
+        """The sky of a frame from two of its orientations, at once: of a small one each call takes as long."""
+        y, turned = orientation
+        flipped = [statistics[:, ::y, ::x] for x in (1, -1)]
+        planes = [p.swapaxes(1, 2) if turned else p for p in flipped]
+        given = [network_input(one) for one in planes]
+        found = self._session.run(None, {"x": np.stack([one.planes for one in given])})[0]
+        shape = tuple(n // 2 for n in planes[0].shape[1:])
+        skies = [_in_units(*one, shape) for one in zip(found, given, strict=True)]
+        skies = [sky.swapaxes(1, 2) if turned else sky for sky in skies]
+        return [sky[:, ::y, ::x] for sky, x in zip(skies, (1, -1), strict=True)]
 
-    def _of_one(self, statistics: np.ndarray) -> np.ndarray:
-        given = network_input(statistics)
-        out = self._session.run(None, {"x": given.planes[None]})[0][0]
-        top, left = (n // 2 for n in given.first)
-        by, bx = (n // 2 for n in statistics.shape[1:])
-        out = out[:, top : top + by, left : left + bx]
-        out[0] = out[0] * given.unit + given.level
-        out[1] *= given.unit
-        out[2] += np.log(given.unit)
-        out[3] = 1 / (1 + np.exp(-out[3]))
-        return out
+
+def _in_units(out: np.ndarray, given: SkyInput, shape: tuple[int, int]) -> np.ndarray:
+    """What a network gives for the cells of a frame, in the units of its statistics."""
+    top, left = (n // 2 for n in given.first)
+    out = out[:, top : top + shape[0], left : left + shape[1]]
+    out[0] = out[0] * given.unit + given.level
+    out[1] *= given.unit
+    out[2] += np.log(given.unit)
+    out[3] = 1 / (1 + np.exp(-out[3]))
+    return out

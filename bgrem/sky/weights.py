@@ -257,10 +257,16 @@ def _follows_light(mesh: Mesh, x: Rows, bad: Rows | None, rms: np.ndarray, slope
 
 
 def _take_off(mesh: Mesh, x: Rows, rms: np.ndarray, slope: float) -> None:
-    """Take the photon noise of sources off the map; never more than makes a pixel the quietest."""
+    """Take the photon noise of sources off the map; never more than makes a pixel the quietest.
+
+    The light is as uncertain as its own noise is high. A pixel that shows too little of it would keep much of
+    the noise, so the light is taken to be higher by one standard deviation.
+    """
     usual = np.nanpercentile(rms[:: 1 + mesh.shape[0] // 512], 5)
     for rows in row_strips(mesh.shape):
         light = np.maximum(x[rows] - mesh.background[rows], 0)
         strip = rms[rows]
+        photons = np.sqrt(np.maximum(strip**2 - np.float32(usual) ** 2, 0))
+        light += np.minimum(photons, light)
         sky = np.sqrt(np.maximum(strip**2 - np.float32(slope) * light, 0))
         rms[rows] = np.maximum(sky, np.minimum(strip, np.float32(usual)))

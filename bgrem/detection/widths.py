@@ -17,7 +17,7 @@ APERTURE = 1.25  # FWHM: radius in which a star's width is measured
 FWHM_PER_ROOT_AREA = np.sqrt(4 * np.log(2) / (2 * np.pi))
 MOST_ELONGATED = 0.35
 # Distance of a star's centre from its brightest pixel: a part of its width, or anywhere in the pixel.
-LARGEST_OFFSET, CORNER = 0.3, 0.75
+FARTHEST_CENTRE, CORNER = 0.3, 0.75
 FEWEST_STARS, FEWEST_ALIKE = 3, 5
 # A pixel alone has an equivalent width of 0.66, two that share their light 0.94, and a Gaussian of 1 pixel
 # FWHM, integrated over pixels, 1.22. What is sharper than SHARPEST is a defect or a particle, as a rule; but
@@ -117,7 +117,7 @@ def _measured(cutouts):
     elongation = np.hypot(xx - yy, 2 * xy) / np.maximum(xx + yy, 1e-30)
     middle = cutouts[:, half, half]
     alone = np.where(inside, cutouts, -np.inf).max((1, 2)) <= middle
-    central = np.hypot(mx, my) < np.maximum(LARGEST_OFFSET * width, CORNER)
+    central = np.hypot(mx, my) < np.maximum(FARTHEST_CENTRE * width, CORNER)
     return width, np.stack([my, mx]), alone & (elongation < MOST_ELONGATED) & central
 
 

@@ -25,8 +25,7 @@ def photon_noise(expected, rng):
     noise = rng.standard_normal(expected.shape, dtype=np.float32)
     noise *= np.sqrt(expected)
     few = expected < 30.0
-    if few.any():
-        noise[few] = rng.poisson(expected[few]) - expected[few]
+    noise[few] = rng.poisson(expected[few]) - expected[few]
     return noise
 
 

@@ -1,4 +1,7 @@
-"""Draw the pictures of the documentation from the bundled sample frame: python docs/draw_pictures.py"""
+"""Draw the pictures of the documentation from the bundled sample frame, and simulated ones with wide light.
+
+python docs/draw_pictures.py
+"""
 
 from pathlib import Path
 
@@ -9,15 +12,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bgrem import separate
+from bgrem.simulate import draw_whole_frame
 
 DOCS = Path(__file__).resolve().parent
 SAMPLE = DOCS.parent / "examples" / "meerlicht_sample.fits.fz"
 CORNER = (slice(160, 460), slice(60, 360))  # a galaxy, stars, cosmic rays
 BLACK, WHITE = -3.0, 40.0  # sky rms
+#: Seeds of simulated frames: a galaxy on a slope, a nebula, a group of galaxies.
+WIDE_LIGHT, SIDE = (72, 88, 69), 448
 
 
 def main():
-    """Write before_after.png, background.png and noise.png."""
+    """Write before_after.png, background.png, noise.png and wide_light.png."""
     data = fits.getdata(SAMPLE)
     parts = separate(data, maps=())
     level, rms = parts.provenance["level"], parts.provenance["rms"]
@@ -25,6 +31,7 @@ def main():
     save("noise", stretched(parts.noise[CORNER] / rms)[::-1])  # row 0 is at the bottom
     background = (parts.background[CORNER] - level) / rms
     save("background", np.clip((background + 3) / 6, 0, 1)[::-1])
+    draw_wide_light()
 
 
 def draw_pair(before, after):
@@ -42,6 +49,27 @@ def draw_pair(before, after):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     save("before_after", np.asarray(canvas.buffer_rgba())[:, :, 0] / 255)
+
+
+def draw_wide_light():
+    """Draw frames with wide light: the image, two backgrounds, and the sources, with one stretch."""
+    columns = ("image", "background, --sky mesh", "background", "sources")
+    figure = Figure(figsize=(8.4, 6.4), dpi=100)
+    axes = figure.subplots(len(WIDE_LIGHT), len(columns))
+    for place, title in zip(axes[0], columns, strict=True):
+        place.set_title(title, fontsize=10, pad=4)
+    for row, seed in zip(axes, WIDE_LIGHT, strict=True):
+        data = draw_whole_frame(np.random.default_rng(seed), (SIDE, SIDE)).data
+        parts, mesh = (separate(data, maps=(), sky=sky) for sky in ("network", "mesh"))
+        level, rms = parts.provenance["level"], parts.provenance["rms"]
+        pictures = (data - level, mesh.background - level, parts.background - level, parts.sources)
+        for place, picture in zip(row, pictures, strict=True):
+            place.imshow(stretched(picture / rms), cmap="gray", vmin=0, vmax=1, origin="lower")
+            place.set_axis_off()
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=0.96, wspace=0.02, hspace=0.02)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    save("wide_light", np.asarray(canvas.buffer_rgba())[:, :, 0] / 255)
 
 
 def stretched(picture):

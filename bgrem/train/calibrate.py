@@ -261,15 +261,15 @@ def _numbers(values):
     return tuple(float(f"{value:.5g}") for value in values)
 
 
-def sky_error_factors(network, examples):
+def sky_error_factors(network, small, large):
     """Factors of a sky network's error with which its mean squared pull is 1 in the median frame.
 
     Parameters
     ----------
     network : callable
         As `bgrem.inference.sky_model.SkyModel`, without factors of its own.
-    examples : dict of ndarray
-        As of `bgrem.train.sky_frames.load_examples`.
+    small, large : dict of ndarray
+        As of `bgrem.train.sky_frames.load_examples`: frames whose blocks are seen one by one, and gathered.
 
     Returns
     -------
@@ -278,10 +278,11 @@ def sky_error_factors(network, examples):
         `bgrem.options.ERROR_SIDES`.
     """
     pulls = {k: [] for k in GATHERINGS}
-    for planes, background in zip(examples["planes"], examples["background"], strict=True):
-        shape = tuple(BLOCK * n for n in background.shape)
-        blocks = BlockStatistics(planes, BLOCK, (0, 0), shape)
-        for k in GATHERINGS:
+    for k in GATHERINGS:
+        examples = small if k == 1 else large
+        for planes, background in zip(examples["planes"], examples["background"], strict=True):
+            shape = tuple(BLOCK * n for n in background.shape)
+            blocks = BlockStatistics(planes, BLOCK, (0, 0), shape)
             gathered = blocks.gathered(k)
             if gathered.good.any():
                 sky = sky_of_network(gathered, network, box=max(shape))

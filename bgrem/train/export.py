@@ -253,15 +253,15 @@ def _make_optional(path):
     onnx.save(model, str(path))
 
 
-def export_sky(training, directory, held_out):
+def export_sky(training, directory, small, large):
     """Write the averaged weights of a sky network as ``NAME.sky.onnx`` and ``NAME.sky.safetensors``.
 
     Parameters
     ----------
     training : `~bgrem.train.sky_loop.SkyTraining`
     directory : path-like
-    held_out : dict of ndarray
-        Frames, as of `bgrem.train.sky_frames.load_examples`, on which the network's error is calibrated.
+    small, large : dict of ndarray
+        Frames on which the network's error is calibrated, as of `bgrem.train.calibrate.sky_error_factors`.
 
     Returns
     -------
@@ -295,7 +295,7 @@ def export_sky(training, directory, held_out):
             "network": asdict(config.network),
         },
     )  # fmt: skip
-    factors = sky_error_factors(SkyModel(temporary), held_out)
+    factors = sky_error_factors(SkyModel(temporary), small, large)
     write_metadata(temporary, {"error_factors": factors})
     temporary.replace(path)
     path.with_suffix(".safetensors").write_bytes(save(network.state_dict()))

@@ -146,7 +146,7 @@ def train_sky(
             if stop_after is not None and time.monotonic() - began > stop_after:
                 break
     training.save(checkpoint)
-    export_sky(training, directory, held_out)
+    export_trained(training, directory, scenes)
     return training
 
 
@@ -159,14 +159,16 @@ def export_trained(training, directory, scenes=200):
     directory : path-like
         That of the training.
     scenes : int
-        Held-out frames from which the factor of the error is determined; drawn where they are missing.
+        Held-out frames from which the factors of the error are determined, and half as many large ones; drawn
+        where they are missing.
 
     Returns
     -------
     Path
     """
-    held_out = _examples(directory, "held_out", _held_out(training.config, scenes), 1)
-    return export_sky(training, directory, held_out)
+    held_out = _held_out(training.config, scenes), _large_held_out(training.config, scenes)
+    small, large = (_examples(directory, "held_out", bank, 1) for bank in held_out)
+    return export_sky(training, directory, small, large)
 
 
 def _drawn_frames(config, directory, workers, scenes):
@@ -185,6 +187,10 @@ def _drawn_frames(config, directory, workers, scenes):
 
 def _held_out(config, scenes):
     return config.seed + HELD_OUT, scenes, SMALL
+
+
+def _large_held_out(config, scenes):
+    return config.seed + HELD_OUT, max(scenes // 2, 1), LARGE
 
 
 def _examples(directory, name, bank, workers):

@@ -90,7 +90,7 @@ def test_the_file_gives_what_the_network_gives(tmp_path):
     from safetensors.torch import load_file
 
     training = SkyTraining(CONFIG)
-    path = export_sky(training, tmp_path, examples(2))
+    path = export_sky(training, tmp_path, examples(2), examples(2))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny.sky.onnx", "tiny.sky.safetensors"]
     weights = load_file(path.with_suffix(".safetensors"))
     other = SkyNetwork(CONFIG.network)

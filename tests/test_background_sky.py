@@ -10,6 +10,7 @@ from bgrem.cli.bgrem import main
 from bgrem.inference.model import load_model
 from bgrem.io.restore import undo
 from bgrem.processing.files import process_file
+from bgrem.sky.measured import CellSky
 
 SHAPE = (300, 340)
 UNIT, LEVEL = 5.0, 1000.0
@@ -20,14 +21,16 @@ class FlatSky:
 
     sha256 = "ab" * 32
 
-    def __call__(self, planes):
+    def __call__(self, statistics):
+        planes = statistics.planes
         cells = planes.reshape(6, planes.shape[1] // 2, 2, planes.shape[2] // 2, 2).mean((2, 4))
         known = cells[5] > 0
         level = np.quantile(cells[2][known], 0.1)
         rms = np.median(cells[4][known])
         wide = np.where(known & (cells[2] > level + 0.5 * rms), 1.0, 0.0)
         flat = np.ones_like(cells[0])
-        return np.stack([level * flat, rms * flat, np.log(0.05 * rms) * flat, wide]).astype("f4")
+        found = (level * flat, rms * flat, 0.05 * rms * flat, wide)
+        return CellSky(*(values.astype(np.float32) for values in found))
 
 
 @pytest.fixture

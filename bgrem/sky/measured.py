@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from bgrem.arrays.filters import median_filter
 from bgrem.arrays.rows import Rows
 from bgrem.arrays.splines import linear, spline
 from bgrem.options import ERROR_SIDES
@@ -18,6 +19,7 @@ __all__ = ["CellSky", "MeasuredSky", "SkyFunction", "sky_of_mesh", "sky_of_netwo
 # Chances of wide light between which the part of it that belongs to the sources grows from 0 to 1.
 LOW_CHANCE, HIGH_CHANCE = 0.2, 0.6
 GUESSED = 0.3  # sky rms: median error of the level of a frame that shows no sky
+NOISE_FILTER = 5  # cells: side of the squares whose median is the noise
 LEAST_RMS = 1e-3  # of the median rms: of a cell
 # Of a clipped mode over the mean of white noise of as many pixels.
 ERROR_OF_MODE = 1.6
@@ -133,7 +135,9 @@ def sky_of_network(
         In the units of the statistics.
     """
     cells = network(statistics)
-    background, rms = cells.background, np.maximum(cells.rms, LEAST_RMS * np.median(cells.rms))
+    # Filtered as a mesh of SExtractor: a single cell has too few pixels to show that its noise is another.
+    rms = median_filter(cells.rms, NOISE_FILTER)
+    background, rms = cells.background, np.maximum(rms, LEAST_RMS * np.median(rms))
     places = (
         a + 2 * statistics.side * (np.arange(n) + 0.5) - 0.5
         for a, n in zip(statistics.first, background.shape, strict=True)

@@ -115,11 +115,22 @@ def test_small_images_have_a_local_level(shape):
 def test_the_noise_is_above_zero():
     def rms(shape):
         values = np.ones(shape)
-        values[0, 0] = 0
+        values[:3, :3] = 0
         return values
 
     sky = measured(rms=rms)
     assert sky.mesh.rms[:].min() > 0 and sky.mesh.rms_mesh[0, 0] == pytest.approx(1e-3)
+
+
+def test_a_single_cell_does_not_change_the_noise():
+    def rms(shape):
+        values = np.ones(shape)
+        values[4, 5] = 0.7
+        values[:, 12:] = 2  # another amplifier
+        return values
+
+    found = measured(rms=rms).mesh.rms_mesh
+    assert (found[:, :12] == 1).all() and (found[:, 12:] == 2).all()
 
 
 def test_values_at_pixels_are_linear_between_nodes():

@@ -206,7 +206,8 @@ def _warnings(part: float, frame: Frame, unlike: list[str], sky: MeasuredSky) ->
     noticed = [f"{part:.0%} of the pixels are bad"] if part > 0.5 else []
     if frame.trails:
         noticed.append(
-            f"the stars are trails at {frame.trails.angle:.0f} degrees from the x axis: they may be in the noise"
+            f"the stars are trails at {round(frame.trails.angle) % 180} degrees from the x axis: they may be in "
+            "the noise"
         )
     if unlike:
         noticed.append(f"unlike the training frames: {', '.join(unlike)}")

@@ -12,7 +12,7 @@ measures its map from all frames.
 pixels of the map per Mpix that have no defect; `touching`, those of them beside one. *Stars*: of the stars of S/N 2
 or more in any of the frames, how many of a thousand have a pixel in the map within one pixel that has no defect.
 *Detections*: true ones at 10 false per Mpix on bgrem's significance, of the frames alone and with the map
-(`--defects`), and their ratio with an interval of 68 %; and the same of the matched filter that is told the PSF and
+(`--defects`), and their ratio with an interval of 68 %; and these numbers for the matched filter that is given the PSF and
 takes away what astroscrappy finds. Saturated stars, columns and the border are left out of both.
 """
 

@@ -11,14 +11,10 @@ import numpy as np
 __all__ = ["BINS", "LARGEST_HALF", "Likelihoods", "bin_of", "chances_of", "prior_of"]
 
 BINS = 128
-WIDTH_OF_BIN, LINEAR = (
-    0.19,
-    0.7,
-)  # bins are even in asinh(value / LINEAR): linear in the noise, else even in log
+# Bins are even in asinh(value / LINEAR): linear in the noise, else even in the logarithm.
+WIDTH_OF_BIN, LINEAR = 0.19, 0.7
 LARGEST_HALF = 6e4  # sky rms, kept in half precision
-SHARE_OF_ANYTHING = (
-    1e-4  # of the values of a frame that follow no distribution: an even one over all bins
-)
+SHARE_OF_ANYTHING = 1e-4  # of the values of a frame that follow no distribution
 # Amplitudes of a defect are even in the logarithm; its value in one frame differs from the expected by SCATTER
 # (standard deviation of the logarithm): temperatures differ, and some pixels blink.
 AMPLITUDE_STEP, SCATTER = np.sqrt(2.0), 0.25

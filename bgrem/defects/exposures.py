@@ -44,7 +44,7 @@ class DetectorFrame:
     rms : float
         Median rms of the sky in data units.
     time : float
-        DetectorFrame time in seconds; NaN where the header has none.
+        Exposure time in seconds; NaN where the header has none.
     fwhm : float
         FWHM of the stars in pixels; NaN where it is unknown.
     cell : tuple of int
@@ -141,7 +141,7 @@ def _time_of(header: Mapping[str, Any], primary: Mapping[str, Any]) -> float:
 def spread_strips(
     shape: tuple[int, int], most: float = np.inf, height: int = STRIP_ROWS
 ) -> Iterator[slice]:
-    """Strips of rows of an image: all, or some that are spread evenly and hold at most so many pixels."""
+    """Strips of rows of an image: all, or evenly spread ones of at most ``most`` pixels in all."""
     strips = list(row_strips(shape, height))
     count = max(1, int(min(len(strips), most / (height * shape[1]))))
     for k in range(count):

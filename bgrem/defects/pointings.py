@@ -31,7 +31,7 @@ class Pointings:
     exposures : list of DetectorFrame
     groups : list of list of int
         The frames whose values are one value: those of one pointing, or each alone if there are too few
-        pointings to tell stars from defects.
+        pointings to distinguish stars from defects.
     count : int
         Number of pointings.
     """

@@ -36,15 +36,14 @@ SAMPLED_BLOCK = 512  # px: side of the sampled blocks
 MOST_BLOCKS = 9  # at most this many blocks are looked at: about 2 Mpix
 STAR_REACH = 12  # px: half width of a star's cut-out; holds 1.5 FWHM of the widest seeing
 WIDEST_STAR = 9.0  # px: light that fills the cut-out evenly appears 9.6 px wide
-MOST_STARS = 300  # the brightest unsaturated ones of each block are enough
+# The brightest unsaturated peaks of each block are enough: for the FWHM, and to recognise trails.
+MOST_STARS, MOST_TRAILS = 300, 150
 BRIGHT_STAR = 15.0  # sky rms: peaks whose width is measured
 # Where they are too few, fainter ones, and those of the image in squares of 2 and 4 pixels, in which wide stars
 # stand out: peaks above FAINT of its rms.
 FAINT, SQUARES = 8.0, (1, 2, 4)
-IN_SQUARES = {
-    "sharpest": 1.4,
-    "alike": 0.25,
-}  # particles become star-like, and widths are less precise
+# In squares particles become star-like, and widths are less precise.
+IN_SQUARES = {"sharpest": 1.4, "alike": 0.25}
 # The area of a square of n pixels adds 0.88 (n^2 - 1) to the square of an equivalent width: 4 ln 2 / (2 pi) 2
 AREA_OF_SQUARE = 4 * np.log(2) / np.pi
 # A step adds its square over 12 to the variance: at a quarter of the rms, half a percent.
@@ -279,10 +278,19 @@ def _around(rows, columns):
 
 def _trails(blocks):
     """Star trails of pairs of a block and its good pixels, None where there are none."""
+    images = [block for block, _ in blocks]
+    # Most frames have none, and bad columns that look like trails are looked for only where something does.
+    if star_trails(*_brightest(images)) is None:
+        return None
+    return star_trails(*_brightest([_without_lines(image) for image in images]))
+
+
+def _brightest(images):
+    """Places (n, 2) and surroundings (n, k, k) of the brightest peaks of some blocks."""
     places, cutouts = [], []
-    for number, block in enumerate(_without_lines(block) for block, _ in blocks):
-        rows, columns = _bright_peaks(block, BRIGHT_STAR)
+    for number, image in enumerate(images):
+        rows, columns = (one[:MOST_TRAILS] for one in _bright_peaks(image, BRIGHT_STAR))
         # Places in different blocks are no neighbours.
         places.append(np.stack([rows, columns], axis=1) + 10 * SAMPLED_BLOCK * number)
-        cutouts.append(block[_around(rows, columns)].astype(np.float64))
-    return star_trails(np.concatenate(places), np.concatenate(cutouts))
+        cutouts.append(image[_around(rows, columns)].astype(np.float64))
+    return np.concatenate(places), np.concatenate(cutouts)

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bgrem.detection.widths import moments
+
 __all__ = ["StarTrails", "star_trails"]
 
 FEWEST_TRAILS = 8
 ALIGNED = 0.5  # mean of the ellipticities as vectors: round stars, and galaxies at random angles, have about 0
 THINNEST = 0.25  # px^2: median variance across the direction; columns of hot pixels have less
+LEAST_LIGHT = 0.1  # of the brightest pixel, that counts
 APART = 4.0  # px across the direction: peaks nearer to each other belong to one trail
 
 
@@ -48,15 +51,10 @@ def star_trails(places, cutouts):
     if len(places) < FEWEST_TRAILS:
         return None
     half = cutouts.shape[-1] // 2
-    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float64)
-    light = np.where(np.hypot(y, x) <= half, cutouts, 0.0)
-    # Noise of both signs is as far out as the light.
-    light = np.where(light > 0.1 * cutouts[:, half, half][:, None, None], light, 0.0)
-    total = light.sum((1, 2))
-    mx, my = (light * x).sum((1, 2)) / total, (light * y).sum((1, 2)) / total
-    xx = (light * x**2).sum((1, 2)) / total - mx**2
-    yy = (light * y**2).sum((1, 2)) / total - my**2
-    xy = (light * x * y).sum((1, 2)) / total - mx * my
+    radius = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
+    # The noise would count most where it is far out.
+    seen = cutouts > LEAST_LIGHT * cutouts[:, half, half][:, None, None]
+    _, (yy, xx, xy) = moments(np.where((radius <= half) & seen, cutouts, 0.0))
     ellipticity = (xx - yy + 2j * xy) / np.maximum(xx + yy, 1e-9)
     angle = 0.5 * np.angle(ellipticity.mean())
     across = places @ np.array([np.cos(angle), -np.sin(angle)])

@@ -8,7 +8,7 @@ import numpy as np
 from bgrem.arrays.statistics import FWHM_PER_SIGMA, half_sample_mode
 
 __all__ = [
-    "APERTURE", "SAMPLED_STARS", "equivalent_fwhm", "equivalent_widths", "shared_width", "star_widths",
+    "APERTURE", "SAMPLED_STARS", "equivalent_fwhm", "equivalent_widths", "moments", "shared_width", "star_widths",
     "stellar_width",
 ]  # fmt: skip
 
@@ -27,8 +27,9 @@ FEWEST_STARS, FEWEST_ALIKE = 3, 5
 SHARPEST, SHARPEST_ALIKE, ALIKE = 1.4, 1.15, 0.12
 SHARPEST_SAMPLED, SAMPLED_STARS = 0.95, 20
 # Of the Gaussians in the table: FWHM in pixels, and the distance of the centre from that of a pixel.
-TABLE_WIDTHS = np.concatenate([[1e-3], np.geomspace(0.3, 30.0, 120)])
-TABLE_OFFSETS = np.linspace(0.0, 0.5, 26)
+TABLE_WIDTHS = np.concatenate([[1e-3], np.geomspace(0.3, 14.0, 50)])
+TABLE_OFFSETS = np.linspace(0.0, 0.5, 11)
+TABLE_REACH = 20  # px on each side of the middle pixel: more than three deviations of the widest
 
 
 def equivalent_widths(cutouts):
@@ -86,7 +87,7 @@ def star_widths(cutouts):
 @cache
 def _table():
     """Logarithms of the area of Gaussians along one axis, (widths, offsets), and widths in the mean."""
-    edges = np.arange(-61, 61) + 0.5
+    edges = np.arange(-TABLE_REACH, TABLE_REACH + 2) - 0.5
     areas = np.empty((TABLE_WIDTHS.size, TABLE_OFFSETS.size))
     for j, width in enumerate(TABLE_WIDTHS):
         for i, offset in enumerate(TABLE_OFFSETS):
@@ -108,17 +109,35 @@ def _measured(cutouts):
         area = light.sum((1, 2)) ** 2 / np.maximum((light**2).sum((1, 2)), 1e-30)
         width = FWHM_PER_ROOT_AREA * np.sqrt(area)
         radius = np.clip(APERTURE * width, 1.5, half)
-    light = np.clip(light, 0.0, None)
-    total = np.maximum(light.sum((1, 2)), 1e-30)
-    mx, my = (light * x).sum((1, 2)) / total, (light * y).sum((1, 2)) / total
-    xx = (light * x**2).sum((1, 2)) / total - mx**2
-    yy = (light * y**2).sum((1, 2)) / total - my**2
-    xy = (light * x * y).sum((1, 2)) / total - mx * my
+    (my, mx), (yy, xx, xy) = moments(np.clip(light, 0.0, None))
     elongation = np.hypot(xx - yy, 2 * xy) / np.maximum(xx + yy, 1e-30)
     middle = cutouts[:, half, half]
     alone = np.where(inside, cutouts, -np.inf).max((1, 2)) <= middle
     central = np.hypot(mx, my) < np.maximum(FARTHEST_CENTRE * width, CORNER)
     return width, np.stack([my, mx]), alone & (elongation < MOST_ELONGATED) & central
+
+
+def moments(light):
+    """Centres and central second moments of images.
+
+    Parameters
+    ----------
+    light : ndarray, (n, k, k) float64
+        Not negative; k odd.
+
+    Returns
+    -------
+    centre : ndarray, (2, n) float64
+        Along y and x from the middle pixel.
+    second : ndarray, (3, n) float64
+        Qyy, Qxx and Qxy in square pixels.
+    """
+    half = light.shape[-1] // 2
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float64)
+    total = np.maximum(light.sum((1, 2)), 1e-30)
+    my, mx = ((light * place).sum((1, 2)) / total for place in (y, x))
+    yy, xx, xy = ((light * place).sum((1, 2)) / total for place in (y**2, x**2, x * y))
+    return np.stack([my, mx]), np.stack([yy - my**2, xx - mx**2, xy - mx * my])
 
 
 def stellar_width(widths):

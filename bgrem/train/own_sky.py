@@ -56,7 +56,9 @@ MOST_BAD = 0.5  # part of a frame; of one with more the training would see littl
 SEEN_LIGHT = 0.5  # sky rms: pixels with more light of sources are none of the sky
 # Of the brightest pixel: brighter ones are the cores of bright stars, whatever the model takes them for.
 SATURATED_PART = 0.8
-KEPT_APART = 4  # the last of so many parts of a frame are kept apart to judge the model
+KEPT_APART = (
+    4  # the last of 4 equal parts of a frame's rows is kept apart, to judge the model on it
+)
 SHARP_HEIGHT, SHARP_SIGMA = 4.5, 3.0  # sky rms, standard deviations: see `sharper_than_stars`
 LEAST_SKY = 0.05  # part of a frame that must lie between its sources
 FILLINGS = 40  # places that are tried to fill what sources covered; each fills most of the rest

@@ -253,7 +253,7 @@ def test_usage(capsys, tmp_path):
 
 
 def tuned(fits_frame, folder, monkeypatch, *, found):
-    """The exit code of a short training after which the new and the shipped model find so many sources."""
+    """The exit code of a short training; `found` are the sources that the new and the shipped model find."""
     from bgrem.train import config as training_config
     from bgrem.train import validate
 

@@ -33,13 +33,16 @@ def main(argv=None):
     """Run the command."""
     parser = make_parser(__doc__)
     add_seed(parser)
+    parser.add_argument(
+        "--widths", type=float, nargs="+", default=list(WIDTHS), help="FWHM of the stars in pixels"
+    )
     options = parser.parse_args(argv)
     began = perf_counter()
     model = model_of(options)
     run = partial(separate, model=model, maps=())
     rows, mosaics = [], []
     for n, (profile, fwhm, count, dirty) in enumerate(
-        product(PROFILES, WIDTHS, COUNTS, (False, True))
+        product(PROFILES, options.widths, COUNTS, (False, True))
     ):
         show_progress(options, f"{profile}, FWHM {fwhm}, {count} stars")
         frame = Frame(stream(options.seed, 19, n), profile, fwhm, count, dirty)
@@ -115,10 +118,8 @@ class Frame:
                 kept.append(parts.sources[near].sum() / self.light[near].sum())
         line = {"kept": float(np.median(kept)), "a tenth below": float(np.quantile(kept, 0.1))}
         line["FWHM"] = float(parts.provenance["fwhm"])
-        if self.hits:
-            left = [parts.sources[hit].sum() / self.defects[hit].sum() for hit in self.hits]
-            line["defects left"] = float(np.median(left))
-        return line
+        left = [parts.sources[hit].sum() / self.defects[hit].sum() for hit in self.hits]
+        return line | {"defects left": float(np.median(left)) if left else np.nan}
 
 
 if __name__ == "__main__":

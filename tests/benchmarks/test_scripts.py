@@ -488,6 +488,29 @@ def test_camera_defects_print_their_tables(command, toy_model_path, tmp_path):
     assert [row["method"] for row in detected] == ["bgrem", "matched filter"]
 
 
+# ---- sharp stars -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fwhm", "gain"), [(1.2, ((1.0,),)), (3.0, ((0.6, 1.0), (1.0, 0.45)))])
+def test_sharp_stars_know_their_light(command, fwhm, gain):
+    stars = command("sharp_stars")
+    frame = stars.Frame(np.random.default_rng(1), "Gaussian", fwhm, 15, True, gain)
+    assert len(frame.hits) == 30 and frame.defects.max() >= 20 * frame.rms
+    noise = frame.data - stars.LEVEL * frame.gain - frame.light - frame.defects
+    deviation = np.sqrt((stars.LEVEL * frame.gain + frame.light) / stars.ELECTRONS)
+    assert np.std(noise / deviation) == pytest.approx(1, abs=0.02)
+    parts = SimpleNamespace(sources=frame.light, provenance={"fwhm": fwhm})
+    row = frame.measured(parts)
+    assert (row["kept"], row["a tenth below"]) == pytest.approx((1, 1))
+    assert row["defects left"] < 0.05
+
+
+def test_sharp_stars_print_their_tables(command, toy_model_path, tmp_path):
+    tables = run(command("sharp_stars"), toy_model_path, tmp_path, "--widths", "1.5")["tables"]
+    assert [row["defects"] for row in tables["sharp stars"]] == 4 * [False, True]
+    assert len(tables["Bayer"]) == 6
+
+
 # ---- wide light ------------------------------------------------------------------------
 
 

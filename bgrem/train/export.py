@@ -275,31 +275,39 @@ def export_sky(training, directory, small, large):
     network.load_state_dict(training.average.state_dict())
     path = model_path(config, directory)
     temporary = path.with_name(f"{config.name}.part.onnx")
+    try:
+        _write_sky(network.eval(), config, training.step, temporary)
+        factors = sky_error_factors(SkyModel(temporary), small, large)
+        write_metadata(temporary, {"error_factors": factors})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    path.with_suffix(".safetensors").write_bytes(save(network.state_dict()))
+    return path
+
+
+def _write_sky(network, config, step, path):
+    """Write a sky network with its metadata, without the factors of its error."""
     side = 2 * SKY_MULTIPLE
     sides = {0: "n", 2: "height", 3: "width"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            network.eval(), (torch.zeros(1, SKY_INPUTS, side, side),), str(temporary), dynamo=False,
+            network, (torch.zeros(1, SKY_INPUTS, side, side),), str(path), dynamo=False,
             opset_version=17, input_names=["x"], output_names=["sky"],
             dynamic_axes={"x": sides, "sky": sides},
         )  # fmt: skip
-    _shorten_names(temporary)
+    _shorten_names(path)
     write_metadata(
-        temporary,
+        path,
         {
             "kind": config.kind, "name": config.name, "version": "1", "licence": config.licence,
             "description": config.description, "training_digest": config.digest,
-            "training_steps": training.step, "outputs": list(SKY_OUTPUTS),
+            "training_steps": step, "outputs": list(SKY_OUTPUTS),
             "network": asdict(config.network),
         },
     )  # fmt: skip
-    factors = sky_error_factors(SkyModel(temporary), small, large)
-    write_metadata(temporary, {"error_factors": factors})
-    temporary.replace(path)
-    path.with_suffix(".safetensors").write_bytes(save(network.state_dict()))
-    return path
 
 
 def _shorten_names(path):

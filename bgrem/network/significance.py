@@ -1,32 +1,23 @@
 r"""The significance (SIGNIF): the plane on which sources are detected.
 
-It combines two scores. The network recognises defects, particles and nebulae, but its chances
-are all close to 1 where few false detections are allowed. The matched filter is the optimum for
-stars in noise (Irwin 1985, MNRAS 214, 575), but recognises nothing else. With FWHM that of the
-stars,
-
-- :math:`p`, the chance that a source is centred in a pixel, from the network;
-- :math:`S`, the S/N of a star in a pixel, from the matched filter on the image without artefacts;
-- :math:`C`, the larger of the noise correlations of neighbours along x and y;
-- :math:`G`, a Gaussian of unit sum with sigma :math:`\sigma_g` FWHM,
-
-the significance is
+With :math:`z` the network's logit that a source is centred in a pixel, :math:`p = 1 / (1 + e^{-z})` its chance,
+:math:`S` the S/N of a star in a pixel, from the matched filter (Irwin 1985, MNRAS 214, 575) on the image without
+artefacts, :math:`C` the larger of the noise correlations of neighbours along x and y, and :math:`G` a Gaussian of
+unit sum with sigma :math:`\sigma_g` FWHM, the significance is
 
 .. math::
 
-    \mathrm{SIGNIF} &= \ln P
-        + \delta \, (\mathrm{clip}(S, S_1, S_2) - S_1) \, \min(\ln P - \ln P_d, \, 0) \\
-        &\quad + w \, s + \kappa \, \max(C - C_0, \, 0) \, (s - S_n)
+    \mathrm{SIGNIF} &= \ln P + \ln(1 + e^z) + (w + \kappa \, \max(C, 0)) \, s
 
     P &= \max\left(\frac{G * p}{1 - \exp(-r_c^2 / 2 \sigma_g^2)}, \, P_{min}\right)
 
     s &= \begin{cases} \max(S, S_{min}) & S \le S_b \\
         S_b \, (1 + \ln(S / S_b)) & S > S_b \end{cases}
 
-The constants are those of the model's card, `SignificanceConstants`. The second term gives the
-network's doubts more weight where the S/N is high: what is far above the noise is a source or an
-artefact, but not noise. The last term gives the S/N more weight in correlated noise, whose
-structure looks like sources to the network.
+The first term is the chance of a source whose centre may be in any of many pixels. The second continues it where the
+chance is near 1: for a source in a single pixel the sum of both is the logit :math:`z`. The network is trained so that
+this sum ranks sources above the highest false peaks (`bgrem.train.losses`). The constants are those of the model's
+card, `SignificanceConstants`.
 """
 
 import math
@@ -37,12 +28,17 @@ from torch.nn import functional
 
 from bgrem.arrays.statistics import FWHM_PER_SIGMA
 from bgrem.network.significance_constants import SignificanceConstants
-from bgrem.network.star_filter import StarFilter, correlation_of, fwhm_of, matched_kernel, separable
+from bgrem.network.star_filter import (
+    StarFilter,
+    correlation_of,
+    filter_stars,
+    fwhm_of,
+    matched_kernel,
+)
 from bgrem.network.unet import CHANNELS
 
 __all__ = [
-    "MODEL_CHANNELS", "WithSignificance", "combined_significance", "compressed_snr",
-    "gathered_chance",
+    "MODEL_CHANNELS", "WithSignificance", "compressed_snr", "gathered_chance", "log_odds",
 ]  # fmt: skip
 
 #: Channels of `WithSignificance`: those of the network, with the significance instead of the centre.
@@ -84,35 +80,30 @@ class WithSignificance(nn.Module):
         # Charge that leaks from a hit pixel into its neighbours is an artefact, too.
         hit = functional.max_pool2d(artefact, 3, stride=1, padding=1) > 0
         cleaned = torch.where(hit, x - rate[:, None, None, None] * residual, x)
-        chance = gathered_chance(torch.sigmoid(centre), fwhm_of(frame), self.constants)
-        significance = combined_significance(
-            torch.log(chance), StarFilter(frame).snr(cleaned), correlation_of(frame), self.constants
-        )
+        c = self.constants
+        snr = compressed_snr(StarFilter(frame).snr(cleaned), c)
+        weight = c.snr_weight + c.correlated_weight * correlation_of(frame).amax(dim=1).clamp(min=0)
+        significance = log_odds(centre, fwhm_of(frame), c) + weight[:, None, None, None] * snr
         return torch.cat([residual, log_variance, artefact], dim=1), significance
 
 
-def combined_significance(log_chance, snr, correlation, constants):
-    """SIGNIF, from the logarithm of the chance of a source and the S/N of a star.
+def log_odds(centre, fwhm, constants):
+    """Logarithm of the odds that a source is near each pixel, from the logits that pixels are centres.
 
     Parameters
     ----------
-    log_chance, snr : Tensor, (n, 1, y, x) float32
-    correlation : Tensor, (n, 2) float32
-        Noise correlation of neighbours along x and y.
+    centre : Tensor, (n, 1, y, x) float32
+    fwhm : Tensor, (n,) float32
+        Of the stars, in pixels.
     constants : SignificanceConstants
 
     Returns
     -------
     Tensor, (n, 1, y, x) float32
-        See the equation of `bgrem.network.significance`.
+        The first two terms of the equation of `bgrem.network.significance`.
     """
-    c = constants
-    doubt = c.doubt_weight * (snr.clamp(c.doubt_from_snr, c.doubt_to_snr) - c.doubt_from_snr)
-    lacking = (log_chance - math.log(c.doubted_chance)).clamp(max=0)
-    added = c.correlated_weight * (correlation.amax(dim=1) - c.correlated_from).clamp(min=0)
-    compressed = compressed_snr(snr, c)
-    in_correlated_noise = added[:, None, None, None] * (compressed - c.highest_noise_snr)
-    return log_chance + doubt * lacking + c.snr_weight * compressed + in_correlated_noise
+    chance = gathered_chance(torch.sigmoid(centre), fwhm, constants)
+    return torch.log(chance) + functional.softplus(centre)
 
 
 def gathered_chance(chance, fwhm, constants):
@@ -124,7 +115,7 @@ def gathered_chance(chance, fwhm, constants):
     Parameters
     ----------
     chance : Tensor, (n, 1, y, x) float32
-    fwhm : Tensor, (1,) float32
+    fwhm : Tensor, (1,) or (n,) float32
         Of the stars, in pixels.
     constants : SignificanceConstants
 
@@ -138,7 +129,7 @@ def gathered_chance(chance, fwhm, constants):
     kernel = kernel / kernel.sum(dim=1, keepdim=True)
     radius = constants.centre_radius / constants.gathering_sigma
     whole = 1 - math.exp(-0.5 * radius**2)
-    return (separable(chance, kernel) / whole).clamp(min=constants.least_chance)
+    return (filter_stars(chance, kernel) / whole).clamp(min=constants.least_chance)
 
 
 def compressed_snr(snr, constants):

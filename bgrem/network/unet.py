@@ -43,9 +43,9 @@ class NetworkConfig:
         Size of the embedding of rate and frame vector.
     """
 
-    widths: tuple = (32, 48, 64, 96, 128)
-    encoder: tuple = (0, 1, 2, 2, 2)
-    decoder: tuple = (1, 1, 1, 1)
+    widths: tuple = (32, 48, 64, 96)
+    encoder: tuple = (0, 1, 2, 2)
+    decoder: tuple = (1, 1, 1)
     embedding: int = 64
 
 
@@ -53,7 +53,8 @@ class Block(nn.Module):
     """Residual block of one or two convolutions, the first modulated by the embedding.
 
     The fine levels have no modulation by scale and shift (FiLM; Perez et al. 2018,
-    arXiv:1709.07871), because there it takes as much time as a convolution.
+    arXiv:1709.07871), because there it takes as much time as a convolution. The sum of a single
+    convolution is rectified, not the convolution: runtimes do both in one pass over memory.
     """
 
     def __init__(self, width, convolutions, embedding):
@@ -68,8 +69,9 @@ class Block(nn.Module):
         if self.modulation is not None:
             scale, shift = self.modulation(embedded)[:, :, None, None].chunk(2, dim=1)
             inner = inner * (1 + scale) + shift
-        inner = functional.relu(inner)
-        return h + (inner if self.second is None else self.second(inner))
+        if self.second is None:
+            return functional.relu(h + inner)
+        return h + self.second(functional.relu(inner))
 
 
 class AttentionGate(nn.Module):
@@ -208,7 +210,7 @@ class AttentionUNet(nn.Module):
             h = h + (self.gates[level - 1](skip, h) if level else skip)
             block = self.decoder[level]
             h = h if block is None else block(h, embedded)
-        return self.head(functional.relu(h))
+        return self.head(h)
 
 
 def _compressed(x):

@@ -131,7 +131,10 @@ def _optics(rng):
     fwhm = log_uniform(rng, 1.1, 8.0)
     aperture = _aperture(rng, 0.4, 3.0) if rng.random() < 0.2 else {"fwhm": fwhm}
     return aperture | {
-        "beta": float(rng.uniform(2.2, 5.0)),
+        # A quarter is nearly Gaussian: lenses, focal reducers, and other people's simulations.
+        "beta": log_uniform(rng, 8.0, 100.0)
+        if rng.random() < 0.25
+        else float(rng.uniform(2.2, 5.0)),
         "ellipticity": float(np.clip(abs(rng.normal(0, 0.1)), 0, 0.4)),
         "angle": float(rng.uniform(0, np.pi)),
         "trail": sometimes(rng, 0.07, 0.5 * fwhm, 3.0 * fwhm),

@@ -67,7 +67,7 @@ class TrainingConfig:
     reuse : float
         How often a parent's area is seen before it leaves the window.
     weights : dict
-        Weights of the losses: ``variance``, ``artefact``, ``centre`` beside the sources' 1.
+        Weights of the losses: ``variance``, ``artefact``, ``centre``, ``ranking`` beside the sources' 1.
     network : NetworkConfig
     inference : dict
         ``tile``, ``overlap`` and ``box`` of the sky mesh, in pixels, that the model's card asks
@@ -106,7 +106,7 @@ class TrainingConfig:
     window: int = 256
     reuse: float = 4.0
     weights: dict = field(
-        default_factory=lambda: {"variance": 0.05, "artefact": 2.0, "centre": 8.0}
+        default_factory=lambda: {"variance": 0.05, "artefact": 2.0, "centre": 8.0, "ranking": 0.5}
     )
     network: NetworkConfig = field(default_factory=NetworkConfig)
     inference: dict = field(

@@ -3,6 +3,9 @@
 import torch
 from torch.nn import functional
 
+from bgrem.network.significance import log_odds
+from bgrem.network.significance_constants import SignificanceConstants
+from bgrem.network.star_filter import fwhm_of
 from bgrem.network.unet import KNEE
 
 __all__ = ["losses", "sky_losses"]
@@ -14,6 +17,9 @@ ROBUST = 6.0
 # The logarithm of 1 + error / TEMPER is taken of every tile: a crowded or nebulous tile, whose
 # error is a hundred times that of a sparse one, would otherwise set the gradient of its batch.
 TEMPER = 0.05
+# Peaks of the significance this near to the centre of a source belong to it; false peaks of a tile (192 pixels: 100 per
+# Mpix) and of a batch (590 000 pixels: 20 per Mpix) that sources are ranked against.
+MATCHED, HIGHEST_OF_TILE, HIGHEST_OF_BATCH = 2, 4, 12
 # Of a sky network: wide light above LEAST_WIDE_LIGHT, in sky rms, is what it is asked for, an error of a frame's
 # level below LEAST_ERROR is as good as none, and errors of the level have FREEDOM degrees of freedom: those
 # of frames without sky are far out.
@@ -28,7 +34,9 @@ def losses(channels, x, rate, batch):
     each tile its logarithm;
     ``variance``: Gaussian log-likelihood of that error, held fixed, times its deviation
     (beta-NLL, beta 0.5; Seitzer et al. 2022, arXiv:2203.09168);
-    ``artefact``, ``centre``: cross entropies.
+    ``artefact``, ``centre``: cross entropies;
+    ``ranking``: the share of the pairs of a true source and one of the highest false peaks that the
+    significance puts in the wrong order.
 
     Parameters
     ----------
@@ -39,13 +47,13 @@ def losses(channels, x, rate, batch):
     rate : Tensor, (n,) float32
         All but ``sources`` count only images at rate 1.
     batch : dict of Tensor, (n, 1, y, x)
-        ``sources``, ``artefact``, ``weight`` and ``centre`` as
+        ``sources``, ``artefact``, ``weight``, ``centre`` and the frame vectors ``frame``, (n, k), as
         `bgrem.train.parents.ParentWindow.sample` gives them.
 
     Returns
     -------
     dict of Tensor
-        ``sources``, ``variance``, ``artefact``, ``centre``.
+        ``sources``, ``variance``, ``artefact``, ``centre``, ``ranking``.
     """
     residual, log_variance, artefact, centre = channels.split(1, dim=1)
     weight = batch["weight"]
@@ -71,7 +79,32 @@ def losses(channels, x, rate, batch):
         functional.binary_cross_entropy_with_logits(centre, label.clamp(min=0), reduction="none"),
         scored,
     )
+    score = log_odds(centre, fwhm_of(batch["frame"]), SignificanceConstants())
+    parts["ranking"] = _misranked(score, label, observed)
     return parts
+
+
+def _misranked(score, label, observed):
+    """Share of the pairs of a true and a false peak that are in the wrong order, smooth; the mean of tiles.
+
+    Detections are judged where few are false: the false peaks are the `HIGHEST_OF_TILE` of the tile itself and the
+    `HIGHEST_OF_BATCH` of all tiles. The sigmoid, unlike a logarithmic loss, leaves out sources that are too faint for
+    any threshold.
+    """
+    true = (label == 1) & (observed > 0)
+    near_true = functional.max_pool2d((label == 1).float(), 2 * MATCHED + 1, 1, MATCHED) > 0
+    peak = score == functional.max_pool2d(score, 3, 1, 1)
+    false = peak & (label == 0) & (observed > 0) & ~near_true
+    lowest = torch.full_like(score, -torch.inf)
+    # The place of a source is its best pixel.
+    best = functional.max_pool2d(torch.where(true, score, lowest), 2 * MATCHED + 1, 1, MATCHED)
+    tile, *_ = place = torch.nonzero(true & (score == best), as_tuple=True)
+    highest = torch.where(false, score, lowest).flatten(1).topk(HIGHEST_OF_TILE).values
+    of_batch = highest.flatten().topk(min(HIGHEST_OF_BATCH, highest.numel())).values
+    rivals = torch.cat([highest, of_batch.expand(len(highest), -1)], dim=1)
+    wrong = torch.sigmoid(rivals[tile] - score[place][:, None]).mean(dim=1)
+    number = torch.bincount(tile, minlength=len(score)).clamp(min=1)
+    return (wrong / number[tile]).sum() / len(score)
 
 
 def _pooled(error):

@@ -14,6 +14,7 @@ def load_weights(network, *paths):
     network : torch.nn.Module
     *paths : path-like
         Parameters that one lacks, those of later parts of the network, are the network's own there.
+        Those of levels that the network lacks are left out.
 
     Raises
     ------
@@ -26,7 +27,8 @@ def load_weights(network, *paths):
     mean = {name: torch.zeros_like(values) for name, values in own.items()}
     for path in paths:
         weights = load_file(path)
-        if unknown := weights.keys() - own.keys():
+        unknown = {name for name in weights.keys() - own.keys() if not _of_a_level(name, own)}
+        if unknown:
             raise ValueError(f"{path} holds weights of another network: {min(unknown)}")
         for name in own:
             values = weights.get(name, own[name])
@@ -34,6 +36,12 @@ def load_weights(network, *paths):
                 raise ValueError(f"the weights of {path} are those of a network of another size")
             mean[name] += values / len(paths)
     network.load_state_dict(mean)
+
+
+def _of_a_level(name, own):
+    """Whether a parameter belongs to one of the levels of which the network has others, ``down.3.weight``."""
+    layers, number = name.split(".")[:2]
+    return number.isdigit() and any(other.startswith(f"{layers}.") for other in own)
 
 
 def plateau_end(entries):

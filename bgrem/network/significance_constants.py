@@ -1,7 +1,7 @@
 """The constants of one model's significance, which its card holds."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 __all__ = ["SignificanceConstants"]
 
@@ -44,9 +44,12 @@ class SignificanceConstants:
     def from_json(cls, text: str) -> "SignificanceConstants":
         """Read what `to_json` wrote; a constant that is missing has its default.
 
-        Raises TypeError for an unknown constant, and ValueError if the text is no JSON object of numbers.
+        Other constants, of the significance of another version, are left out: they are in the graph of the model.
+        Raises AttributeError, TypeError or ValueError if the text is no JSON object of numbers.
         """
-        return cls(**{name: float(value) for name, value in json.loads(text).items()})
+        known = {field.name for field in fields(cls)}
+        entries = {name: float(value) for name, value in json.loads(text).items()}
+        return cls(**{name: value for name, value in entries.items() if name in known})
 
     def to_json(self) -> str:
         """The constants as a JSON object."""

@@ -122,7 +122,7 @@ def card(config, step):
     """
     entries = ModelCard(
         name=config.name,
-        version="1",
+        version="2",
         channels=MODEL_CHANNELS,
         frame=FRAME_NAMES,
         schedule=SCHEDULE,

@@ -9,19 +9,20 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bgrem.arrays.statistics import FWHM_PER_SIGMA
-from bgrem.detection.frame import FRAME_NAMES, TYPICAL_FWHM
+from bgrem.detection.frame import CORRELATION_UNIT, FRAME_NAMES, TYPICAL_FWHM
 from bgrem.network.significance import (
     MODEL_CHANNELS,
     WithSignificance,
     compressed_snr,
     gathered_chance,
+    log_odds,
 )
-from bgrem.network.significance import combined_significance as combined
 from bgrem.network.significance_constants import SignificanceConstants
+from bgrem.network.star_filter import CORRELATION_ENTRIES, filtered_noise
 
 SIDE = 96
 SIGMA = TYPICAL_FWHM / FWHM_PER_SIGMA
-C = SignificanceConstants()
+C = SignificanceConstants(snr_weight=0.5, correlated_weight=2.0)
 
 
 class Scripted(torch.nn.Module):
@@ -47,10 +48,11 @@ def star(snr, at=(48, 48)):
     ]
 
 
-def significance(x, network):
+def significance(x, network, constants=C, correlation=(0.0, 0.0)):
     frame = torch.zeros(1, len(FRAME_NAMES))
+    frame[0, CORRELATION_ENTRIES] = CORRELATION_UNIT * torch.tensor(correlation)
     with torch.no_grad():
-        channels, plane = WithSignificance(network)(x, torch.ones(1), frame)
+        channels, plane = WithSignificance(network, constants)(x, torch.ones(1), frame)
     assert channels.shape == (1, len(MODEL_CHANNELS) - 1, SIDE, SIDE) and plane.shape == x.shape
     return plane[0, 0]
 
@@ -102,40 +104,44 @@ def test_star_under_an_artefact_is_the_networks():
 
 
 @pytest.mark.parametrize(
-    ("snr", "chances", "weight"),
-    [(3.0, (1e-5, 1e-2), 1.0), (20.0, (1e-5, 1e-2), 3.0), (20.0, (C.doubted_chance, 1.0), 1.0)],
+    ("along_x", "along_y", "correlation"), [(0.0, 0.3, 0.3), (0.3, 0.1, 0.3), (-0.2, -0.2, 0.0)]
 )
-def test_low_chances_count_more_above_the_noise(snr, chances, weight):
-    unlikely, likely = (torch.tensor(np.log(chance)) for chance in chances)
-    snr, white = torch.tensor(snr), torch.zeros(1, 2)
-    gain = combined(likely, snr, white, C) - combined(unlikely, snr, white, C)
-    assert gain.item() == pytest.approx(weight * (likely - unlikely).item())
-
-
-@pytest.mark.parametrize(
-    ("along_x", "along_y", "more"),
-    [(0.0, 0.1, 0.0), (0.1, C.correlated_from + 0.3, 0.3), (-0.3, -0.3, 0.0)],
-)
-def test_snr_counts_more_in_correlated_noise(along_x, along_y, more):
-    correlation, chance = torch.tensor([[along_x, along_y]]), torch.zeros(1, 1, 2, 2)
-    at_noise, above = (
-        combined(chance, torch.full_like(chance, snr), correlation, C)
-        for snr in (C.highest_noise_snr, C.highest_noise_snr + 2)
-    )
-    assert at_noise.flatten().tolist() == pytest.approx([C.snr_weight * C.highest_noise_snr] * 4)
-    gain = 2 * (C.snr_weight + C.correlated_weight * more)
-    assert (above - at_noise).flatten().tolist() == pytest.approx([gain] * 4, rel=1e-5)
-
-
-@pytest.mark.parametrize("logit", [-5.0, -1.0])
-def test_chance_and_snr_combine_in_the_plane(logit):
+def test_snr_counts_more_in_correlated_noise(along_x, along_y, correlation):
     x = star(6.0)
-    plane = significance(x, Scripted(x, centre=logit))
-    likely = torch.sigmoid(torch.full_like(x, logit))
-    chance = gathered_chance(likely, torch.tensor([TYPICAL_FWHM]), C)
-    log_chance = torch.log(chance[0, 0, 48, 48])
-    expected = combined(log_chance, torch.tensor(6.0), torch.zeros(1, 2), C)
-    assert plane[48, 48].item() == pytest.approx(expected.item(), abs=0.2)
+    script = Scripted(x, centre=-30.0)
+    with_snr = significance(x, script, C, (along_x, along_y))
+    without = significance(x, script, SignificanceConstants(), (along_x, along_y))
+    noise = filtered_noise(torch.tensor([TYPICAL_FWHM]), torch.tensor([[along_x, along_y]])).item()
+    expected = (C.snr_weight + C.correlated_weight * correlation) * 6.0 / noise
+    assert (with_snr - without)[48, 48].item() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("logit", [-12.0, -5.0, 0.0, 5.0, 40.0])
+def test_a_single_pixel_has_the_odds_of_its_logit(logit):
+    """Where one pixel alone may be a centre, of a source whose image is a pixel wide."""
+    centre = torch.full((1, 1, SIDE, SIDE), -60.0)
+    centre[0, 0, 48, 48] = logit
+    sharp = torch.tensor([0.01])
+    single = -np.log(1 - np.exp(-0.5 * (C.centre_radius / C.gathering_sigma) ** 2))
+    found = log_odds(centre, sharp, C)[0, 0, 48, 48].item()
+    assert found == pytest.approx(logit + single, abs=1e-4)
+
+
+def test_sure_sources_are_ranked_by_their_logits():
+    planes = [torch.full((1, 1, SIDE, SIDE), -60.0) for _ in range(4)]
+    for plane, logit in zip(planes, (8.0, 12.0, 25.0, 60.0), strict=True):
+        plane[0, 0, 47:50, 47:50] = logit
+    peaks = [log_odds(plane, torch.tensor([3.0]), C).max().item() for plane in planes]
+    assert np.all(np.diff(peaks) > 3)
+
+
+def test_a_sure_source_leaves_its_neighbour():
+    centre = torch.full((1, 1, SIDE, SIDE), -60.0)
+    centre[0, 0, 48, 48] = 60.0
+    centre[0, 0, 48, 54] = 3.0
+    odds = log_odds(centre, torch.tensor([3.0]), C)[0, 0, 48]
+    assert odds[54] > odds[53] and odds[54] > odds[55]
+    assert odds[54].item() > 2.0
 
 
 def test_a_certain_centre_is_one_source():
@@ -151,24 +157,24 @@ def test_a_certain_centre_is_one_source():
 @pytest.mark.parametrize("name", [field.name for field in fields(C)])
 def test_every_constant_changes_the_significance(name):
     """On pixels from the lowest to a high S/N, in correlated noise, with likely and unlikely centres."""
-    snr = torch.linspace(-9, 30, SIDE).expand(1, 1, SIDE, SIDE)
-    chance = torch.logspace(-20, 0, SIDE)[:, None].expand(1, 1, SIDE, SIDE)
-    correlation = torch.tensor([[0.4, 0.1]])
-
-    def plane(constants):
-        gathered = gathered_chance(chance, torch.tensor([3.0]), constants)
-        return combined(torch.log(gathered), snr, correlation, constants)
-
+    x = 4 * torch.linspace(-9, 30, SIDE).expand(1, 1, SIDE, SIDE)
+    script = Scripted(x, centre=torch.linspace(-40, 9, SIDE)[:, None].expand(1, 1, SIDE, SIDE))
     changed = replace(C, **{name: 1.1 * getattr(C, name)})
-    assert not torch.equal(plane(changed), plane(C))
+    correlation = (0.4, 0.1)
+    assert not torch.equal(
+        significance(x, script, changed, correlation), significance(x, script, C, correlation)
+    )
 
 
 def test_constants_survive_json():
     changed = replace(C, snr_weight=0.6, lowest_snr=-3.0)
     assert SignificanceConstants.from_json(changed.to_json()) == changed
-    assert SignificanceConstants.from_json('{"snr_weight": 0.6}') == replace(C, snr_weight=0.6)
-    with pytest.raises(TypeError):
-        SignificanceConstants.from_json('{"unknown": 1}')
+    assert SignificanceConstants.from_json('{"snr_weight": 0.6}') == SignificanceConstants(
+        snr_weight=0.6
+    )
+    assert SignificanceConstants.from_json('{"of_another_version": 1}') == SignificanceConstants()
+    with pytest.raises(ValueError):
+        SignificanceConstants.from_json('{"snr_weight": "much"}')
 
 
 def test_small_chances_add_up():

@@ -5,6 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from bgrem.detection.frame import FRAME_NAMES
 from bgrem.train.losses import losses
 
 
@@ -20,6 +21,7 @@ def example(seed=0, side=32):
         "artefact": torch.zeros_like(sources),
         "weight": torch.ones_like(sources),
         "centre": torch.zeros_like(sources, dtype=torch.int8),
+        "frame": torch.zeros(2, len(FRAME_NAMES)),
     }
     return batch, torch.ones(2)
 
@@ -46,7 +48,7 @@ def test_perfect_answers_have_no_loss():
     parts = losses(channels_of(residual), x, rate, batch)
     assert parts["sources"].item() < 1e-6
     # Only the observed image has an uncertainty, artefacts and centres.
-    assert all(parts[name].item() == 0 for name in ("variance", "artefact", "centre"))
+    assert all(parts[name].item() == 0 for name in ("variance", "artefact", "centre", "ranking"))
 
 
 def test_nothing_counts_under_the_mask():
@@ -83,3 +85,43 @@ def test_the_best_variance_is_the_squared_error():
         channels[:, 1] = log_variance
         values.append(losses(channels, batch["x"], rate, batch)["variance"].item())
     assert values[1] < values[0] and values[1] < values[2]
+
+
+def ranked(true, false, *, batch=None):
+    """The loss of the ranking of one source and one other place, with these logits, on the first tile."""
+    batch, rate = batch or example(side=64)
+    batch["centre"][0, 0, 11, 11] = 1
+    channels = torch.zeros(2, 4, 64, 64)
+    channels[:, 3] = -20.0
+    channels[0, 3, 11, 11], channels[0, 3, 40, 40] = true, false
+    channels.requires_grad_()
+    loss = losses(channels, batch["x"], rate, batch)["ranking"]
+    loss.backward()
+    return loss.item(), channels.grad[0, 3]
+
+
+def test_a_false_peak_above_a_source_costs():
+    good, wrong = (ranked(true, false)[0] for true, false in ((9.0, 2.0), (2.0, 9.0)))
+    assert good < 0.1 * wrong
+    loss, gradient = ranked(15.0, 15.5)
+    assert gradient[11, 11] < 0 < gradient[40, 40], "both must move, however sure they are"
+    assert good < loss < wrong
+
+
+def test_peaks_of_a_source_are_not_false():
+    batch, rate = example(side=64)
+    beside = batch["centre"].clone()
+    beside[0, 0, 40, 38] = 1
+    other = (batch | {"centre": beside}, rate)
+    assert ranked(2.0, 9.0, batch=other)[0] < 0.5 * ranked(2.0, 9.0)[0]
+    unscored = batch | {"centre": batch["centre"].clone()}
+    unscored["centre"][0, 0, 38:43, 38:43] = -1
+    assert ranked(2.0, 9.0, batch=(unscored, rate))[0] < 0.5 * ranked(2.0, 9.0)[0]
+
+
+def test_tiles_without_sources_have_no_ranking():
+    batch, rate = example(side=64)
+    channels = channels_of(batch["x"]).requires_grad_()
+    loss = losses(channels, batch["x"], rate, batch)["ranking"]
+    loss.backward()
+    assert loss.item() == 0 and torch.isfinite(channels.grad).all()

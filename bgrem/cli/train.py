@@ -21,9 +21,9 @@ from bgrem.storage.names import visible_text
 
 EXAMPLES = """\
 examples:
-  bgrem-train configs/optical.toml --output-dir runs/optical
-  bgrem-train configs/optical.toml --output-dir runs/optical --stop-after 60
-  bgrem-train configs/optical.toml --output-dir runs/optical --export-only
+  bgrem-train configs/optical-1.toml --output-dir runs/optical
+  bgrem-train configs/optical-1.toml --output-dir runs/optical --stop-after 60
+  bgrem-train configs/optical-1.toml --output-dir runs/optical --export-only
   bgrem -f image.fits --model runs/optical/optical.onnx
   bgrem-train --from-fits night/*.fits --output-dir mine     adapts the shipped model to your frames
   bgrem -f image.fits --model mine/own.onnx

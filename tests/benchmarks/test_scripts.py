@@ -705,3 +705,23 @@ def test_another_checkout_separates_images(command):
         other(np.zeros((64, 64)))
     with pytest.raises(SystemExit, match="no checkout"):
         other_checkout.OtherCheckout(checkout / "docs")
+
+
+# ---- significance ----------------------------------------------------------------------
+
+
+def test_weights_of_the_snr_are_judged_by_what_they_find(command):
+    weights = command("significance")
+    rng = np.random.default_rng(3)
+    truth = np.zeros((256, 256), bool)
+    places = rng.integers(20, 236, (40, 2))
+    truth[tuple(places.T)] = True
+    odds = rng.normal(0, 1, truth.shape).astype(np.float32) + 2 * truth
+    snr = rng.normal(0, 1, truth.shape).astype(np.float32) + 6 * truth
+    scored = truth_of_catalogue(
+        places[:, 1], places[:, 0], np.full(40, 9.0), usable=np.ones(truth.shape, bool), fwhm=2.0
+    )
+    found = np.array([weights._found(odds, snr, 0.3, scored)] * 2)
+    rows = {(r["w"], r["k"]): r for r in weights._rows(found, np.array([True, False]))}
+    assert rows[0.0, 0.0]["gain"] == 0 < rows[0.25, 0.0]["gain"] < rows[0.75, 4.0]["gain"]
+    assert rows[0.0, 4.0]["gain"] == rows[0.0, 4.0]["correlated"] == rows[0.0, 4.0]["others"] > 0

@@ -47,7 +47,7 @@ def test_a_configuration_is_read(tmp_path):
         ("batch = 2.5", "batch must be of type int"),
         ("batch = 0", "batch must be above 0"),
         ("steps = 5\ndecay = 6", "decay must be between"),
-        ("tile = 100", "tile must be a multiple of 32"),
+        ("tile = 100", "tile must be a multiple of 16"),
         ("tile = 1024", "at most the parent"),
         ("[network]\nwidths = [4, 4]", "network.encoder needs"),
         ("steps = ", "Invalid value"),

@@ -1,0 +1,105 @@
+"""The weights of the S/N in the significance: by how much each changes the true detections at equal false ones.
+
+    python benchmarks/quality/significance.py --json results/significance.json
+
+Scenes of the training sky that no training draws, 768 pixels wide. SIGNIF is the logarithm of the odds that the
+network gives plus (w + k max(C, 0)) s, with the S/N s and the noise correlation C (`bgrem.network.significance`). For
+each w and k the table has the mean, over scenes and over 10, 30 and 100 false detections per Mpix, of the logarithm of
+the true detections over those with w = k = 0, its standard error, and the same of scenes with correlated noise
+(C > 0.1), of scenes without, and of the least tenth of the scenes.
+"""
+
+import json
+from itertools import product
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from report_card import add_seed, finish, make_parser, model_of, show_progress, stream
+
+from bgrem.detection.detect import detect_peaks
+from bgrem.evaluate.froc import froc
+from bgrem.evaluate.truth import truth_of_sky
+from bgrem.network.significance import WithSignificance
+from bgrem.network.significance_constants import SignificanceConstants
+from bgrem.network.unet import AttentionUNet, NetworkConfig
+from bgrem.train.parents import make_parent, simulated_sky
+from bgrem.train.schedule import load_weights
+
+RATES = (10.0, 30.0, 100.0)  # false detections per Mpix
+SNR_WEIGHTS, CORRELATED_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75), (0.0, 0.5, 1.0, 2.0, 4.0)
+CORRELATED = 0.1
+BORDER, LOWEST = 8, -25.0
+
+
+def main(argv=None):
+    """Run the command."""
+    parser = make_parser(__doc__)
+    add_seed(parser)
+    parser.add_argument("--scenes", type=int, default=60, help="number (default: 60)")
+    parser.add_argument("--side", type=int, default=768, help="of a scene in pixels (default: 768)")
+    options = parser.parse_args(argv)
+    began = perf_counter()
+    model = model_of(options)
+    network = AttentionUNet(NetworkConfig(**json.loads(model.engine.metadata["network"])))
+    load_weights(network, Path(model.path).with_suffix(".safetensors"))
+    found, correlations = [], []
+    for number in range(options.scenes):
+        show_progress(options, f"scene {number + 1} of {options.scenes}")
+        planes = _scene(network.eval(), stream(options.seed, 24, number), options.side)
+        if planes is not None:
+            found.append(_found(*planes))
+            correlations.append(planes[2])
+    rows = _rows(np.array(found), np.array(correlations) > CORRELATED)
+    finish(options, {"weights of the S/N": rows}, model=model, began=began)
+
+
+def _scene(network, rng, side):
+    """Log odds, S/N, correlation and truth of a scene; None where nothing can be found."""
+    sky = simulated_sky(rng, side)
+    parent, truth = make_parent(sky, rng), truth_of_sky(sky, border=BORDER)
+    if parent is None or truth.counted.sum() < 5:
+        return None
+    odds, sum_of_both = (_plane(network, parent, weight) for weight in (0.0, 1.0))
+    frame = parent.frame
+    return odds, sum_of_both - odds, max(frame.correlation_x, frame.correlation_y, 0.0), truth
+
+
+def _plane(network, parent, weight):
+    constants = SignificanceConstants(snr_weight=weight, correlated_weight=0.0)
+    x, vector = (torch.from_numpy(a)[None] for a in (parent.x[None], parent.frame.vector()))
+    with torch.no_grad():
+        _, plane = WithSignificance(network, constants)(x, torch.ones(1), vector)
+    return plane[0, 0].numpy()
+
+
+def _found(odds, snr, correlation, truth):
+    """True detections, (w, k, rate)."""
+    weights = list(product(SNR_WEIGHTS, CORRELATED_WEIGHTS))
+    planes = (odds + np.float32(w + k * correlation) * snr for w, k in weights)
+    curves = [froc([detect_peaks(plane, threshold=LOWEST)], [truth]) for plane in planes]
+    found = [[curve.true_positives(rate) for rate in RATES] for curve in curves]
+    return np.reshape(found, (len(SNR_WEIGHTS), len(CORRELATED_WEIGHTS), len(RATES)))
+
+
+def _rows(found, correlated):
+    """The table, of true detections (scene, w, k, rate)."""
+    gains = np.log((found + 1) / (found[:, :1, :1] + 1)).mean(axis=3)
+    rows = []
+    for (i, w), (j, k) in product(enumerate(SNR_WEIGHTS), enumerate(CORRELATED_WEIGHTS)):
+        gain = gains[:, i, j]
+        rows.append(
+            {"w": w, "k": k, "gain": gain.mean(), "error": gain.std() / np.sqrt(gain.size)}
+            | {"correlated": _mean(gain[correlated]), "others": _mean(gain[~correlated])}
+            | {"least tenth": np.quantile(gain, 0.1)}
+        )
+    return rows
+
+
+def _mean(values):
+    return float(values.mean()) if values.size else float("nan")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,12 +4,14 @@
     python benchmarks/results.py flux blank                      only these
     python benchmarks/results.py --quick                         all of them small, to try it
     python benchmarks/results.py level wide_light --other CHECKOUT        beside an older checkout
+    python benchmarks/results.py versions --before OLD.onnx --pairs FOLDER        beside an older model
 
 Each section is a command of its own, whose text goes to docs/results/NAME.txt and whose plots to
 docs/results/NAME*.png. A section that is there, by the same command and the same model, is shown and
 not measured again (--force measures it). Pairs are NAME_single.fits* and NAME_deep.fits*, images any
 FITS files; without a folder its sections are left out. With --quick the folder is results/quick.
---other is a checkout of an older bgrem, which "level" and "wide_light" measure, too.
+--other is a checkout of an older bgrem, which "level" and "wide_light" measure, too; --before is an older model,
+without which "versions" is left out.
 Nothing else should run beside "speed", "speed_survey", "suite", "survey", "sky" and "floor"; for "suite" and "survey"
 $TENSORFLOW names an interpreter with TensorFlow (benchmarks/speed).
 """
@@ -28,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EVALUATE = ("-m", "bgrem.cli.evaluate")
 OTHERS = ("--program", "--others")
 #: What is shown for folders of the machine.
-PAIRS, IMAGES, OTHER = "PAIRS", "IMAGES", "OTHER"
+PAIRS, IMAGES, OTHER, BEFORE = "PAIRS", "IMAGES", "OTHER", "BEFORE"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Section:
         The option before the images of a section that does without them, too.
     other : bool
         Whether it measures another checkout, too, where one is given.
+    before : bool
+        Whether it needs an older model.
     """
 
     command: tuple[str, ...]
@@ -57,6 +61,7 @@ class Section:
     folder: str = ""
     flag: str = ""
     other: bool = False
+    before: bool = False
 
 
 def path_of(name):
@@ -79,6 +84,13 @@ SECTIONS = {
     "meerlicht": Section((*simulated("meerlicht"), "8", *OTHERS), ("--simulate", "1"), "folder"),
     "control": Section((*simulated("control"), "8"), ("--simulate", "1"), "folder"),
     "pairs": Section((*EVALUATE, "--quiet", *OTHERS), (), "folder", PAIRS),
+    "versions": Section(
+        (quality_of("versions"), "--quiet"), ("--frames", "1", "--side", "256"), folder=PAIRS,
+        before=True,
+    ),
+    "significance": Section(
+        (quality_of("significance"), "--quiet"), ("--scenes", "2", "--side", "384")
+    ),
     "fine_tuning": Section(
         (quality_of("fine_tuning"), "--quiet"),
         ("--minutes", "0.1", "--models", "results/quick/fine_tuning"), folder=PAIRS,
@@ -96,6 +108,8 @@ SECTIONS = {
         ("--frames", "1", "--side", "512", "--galaxy-frames", "1", "--profile-side", "768"),
     ),
     "holes": Section((quality_of("holes"), "--quiet"), ("--side", "256", "--grid", "2")),
+    "sharp_stars": Section((quality_of("sharp_stars"), "--quiet"), ("--widths", "1.5")),
+    "streaks": Section((quality_of("streaks"), "--quiet"), ("--frames", "1")),
     "mosaics": Section((quality_of("mosaics"), "--quiet"), ("--side", "120")),
     "few_counts": Section((quality_of("few_counts"), "--quiet"), ("--side", "128", "--stars", "5")),
     "level": Section(
@@ -157,7 +171,9 @@ def main(argv=None):
     folder.mkdir(parents=True, exist_ok=True)
     data = ROOT / "results" / ("quick/data" if options.quick else "")
     data.mkdir(parents=True, exist_ok=True)
-    folders = {PAIRS: options.pairs, IMAGES: options.images, OTHER: options.other}
+    folders = {
+        PAIRS: options.pairs, IMAGES: options.images, OTHER: options.other, BEFORE: options.before
+    }  # fmt: skip
     model = load_model(options.model)
     stamp = f"# model {model.card.name} {model.sha256[:12]}"
     failed = []
@@ -165,6 +181,9 @@ def main(argv=None):
         section = SECTIONS[name]
         if section.folder and not section.flag and not files_of(section, folders):
             print(f"{name}: left out, nothing in --{section.folder.lower()}\n", file=sys.stderr)
+            continue
+        if section.before and not options.before:
+            print(f"{name}: left out, no --before\n", file=sys.stderr)
             continue
         command = command_of(name, section, folders, data, options)
         head = f"$ {shown(command, folders)}\n{stamp}\n"
@@ -192,6 +211,7 @@ def make_parser():
     parser.add_argument("--pairs", default=os.environ.get(PAIRS), help="folder (or $PAIRS)")
     parser.add_argument("--images", default=os.environ.get(IMAGES), help="folder (or $IMAGES)")
     parser.add_argument("--other", default=os.environ.get(OTHER), help="checkout (or $OTHER)")
+    parser.add_argument("--before", default=os.environ.get(BEFORE), help="older model (or $BEFORE)")
     parser.add_argument("--model", default="optical", help="name, or path of an .onnx file")
     parser.add_argument("--quick", action="store_true", help="small, to try it")
     parser.add_argument("--force", action="store_true", help="measure what is there, too")
@@ -219,6 +239,8 @@ def command_of(name, section, folders, data, options):
         command += ["--output-dir", str(data)]
     if section.other and folders[OTHER]:
         command += ["--other", str(Path(folders[OTHER]).resolve())]
+    if section.before:
+        command += ["--before", str(Path(folders[BEFORE]).resolve())]
     files = files_of(section, folders)
     if section.folder == PAIRS:
         for single, deep in files:

@@ -29,12 +29,14 @@ def results(monkeypatch, tmp_path, toy_model_path):
         "broken": module.Section((str(script), "broken"), written=""),
         "images": module.Section((str(script),), written="", folder=module.IMAGES),
         "level": module.Section((str(script),), written="", other=True),
+        "versions": module.Section((str(script),), written="", before=True),
     }
     monkeypatch.setattr(module, "SECTIONS", sections)
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.delenv("IMAGES", raising=False)
     monkeypatch.delenv("PAIRS", raising=False)
     monkeypatch.delenv("OTHER", raising=False)
+    monkeypatch.delenv("BEFORE", raising=False)
 
     def run(*arguments):
         return module.main([*arguments, "--model", toy_model_path])
@@ -98,6 +100,14 @@ def test_another_checkout_is_given_and_not_shown(results, tmp_path):
     assert "--other" not in text.read_text()
     assert results("level", "--other", str(tmp_path / "old")) == 0
     assert text.read_text().splitlines()[0].endswith("--other OTHER")
+
+
+def test_an_older_model_is_needed_and_not_shown(results, tmp_path, capsys):
+    assert results("versions") == 0
+    text = tmp_path / "docs/results/versions.txt"
+    assert not text.exists() and "left out, no --before" in capsys.readouterr().err
+    assert results("versions", "--before", str(tmp_path / "old.onnx")) == 0
+    assert text.read_text().splitlines()[0].endswith("--before BEFORE")
 
 
 def test_images_may_be_missing(results, tmp_path, monkeypatch):

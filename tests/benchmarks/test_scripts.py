@@ -14,6 +14,7 @@ pytest.importorskip("galsim")
 from bgrem.detection.peaks import detection_table
 from bgrem.evaluate.froc import froc
 from bgrem.evaluate.injection_report import InjectionReport
+from bgrem.evaluate.methods import simulated_frame
 from bgrem.evaluate.tables import text_table, write_json
 from bgrem.evaluate.truth import truth_of_catalogue
 from bgrem.inference.calibration import Calibration
@@ -725,3 +726,51 @@ def test_weights_of_the_snr_are_judged_by_what_they_find(command):
     rows = {(r["w"], r["k"]): r for r in weights._rows(found, np.array([True, False]))}
     assert rows[0.0, 0.0]["gain"] == 0 < rows[0.25, 0.0]["gain"] < rows[0.75, 4.0]["gain"]
     assert rows[0.0, 4.0]["gain"] == rows[0.0, 4.0]["correlated"] == rows[0.0, 4.0]["others"] > 0
+
+
+# ---- versions --------------------------------------------------------------------------
+
+
+def test_versions_are_compared_on_the_same_frames(command):
+    versions = command("versions")
+    scene = Scene(shape=(400, 400), stars=2000.0, cosmic_rays=0.0, satellite_trails=0.0)
+    frame = simulated_frame(scene, np.random.default_rng(4))
+    truth = frame.truth
+    table = detection_table(truth.x, truth.y, truth.snr)[truth.counted]
+    blind = table[::2]
+    chosen = {"matched filter": table, "before": blind, "after": table}
+    methods = {name: lambda frame, table=table: table for name, table in chosen.items()}
+    curves = versions._curves([frame], methods)
+    row = versions._rows("stars", curves)[0]
+    assert row["after"] == row["matched filter"] > 1.8 * row["before"]
+    assert row["after / matched filter"] == "1.000 (1.000-1.000)"
+    spread = versions._spread(
+        [
+            {"before": 10, "matched filter": 20, "after": 20},
+            {"before": 10, "matched filter": 10, "after": 5},
+        ]
+    )
+    assert (spread["least / before"], spread["greatest / before"]) == (0.5, 2.0)
+    assert (spread["least / matched filter"], spread["greatest / matched filter"]) == (0.5, 1.0)
+
+
+# ---- streaks ---------------------------------------------------------------------------
+
+
+def test_streaks_are_judged_by_their_own_light(command):
+    streaks = command("streaks")
+    for kind in streaks.KINDS[:-1]:
+        light, judged = streaks._light(kind, 10.0, np.random.default_rng(1))
+        assert light.shape == judged.shape == (streaks.SIDE, streaks.SIDE)
+        assert 0 <= judged.min() and np.all(judged <= light + 1e-9)
+        long = np.count_nonzero(judged > 1.0)
+        assert long > 35, f"a {kind} of {long} pixels"
+    whole = [(0.1, 0.0, False, 3.0), (0.3, 0.2, True, 9.0)]
+    row = streaks._row(whole)
+    assert (row["least"], row["most"], row["warned"]) == (0.1, 0.3, 0.5)
+    assert row["height"] == "3.0-9"
+
+
+def test_streaks_print_their_table(command, toy_model_path, tmp_path):
+    rows = run(command("streaks"), toy_model_path, tmp_path, "--frames", "1")["tables"]
+    assert len(rows["where the light goes"]) == 9

@@ -95,6 +95,11 @@ SECTIONS = {
         (quality_of("fine_tuning"), "--quiet"),
         ("--minutes", "0.1", "--models", "results/quick/fine_tuning"), folder=PAIRS,
     ),
+    "camera_training": Section(
+        (quality_of("camera_training"), "--quiet"),
+        ("--side", "384", "--seeing", "2.4", "--frames", "2", "--minutes", "0.1",
+         "--models", "results/quick/camera_training"),
+    ),
     "grid": Section(
         (quality_of("grid"), "--quiet"), ("--side", "320", "--fwhm", "3", "--sky", "white", "empty"),
         "folder",

@@ -87,9 +87,9 @@ def main(argv=None):
 
 
 class Night:
-    """Frames of one detector and one field, with their truth."""
+    """Frames of one detector and one field, with their truth; ``like`` is another night of the detector."""
 
-    def __init__(self, fwhm, options, rng):
+    def __init__(self, fwhm, options, rng, like=None):
         self.rng = rng
         margin = int(4 * options.dither) + 8
         self.shape = (options.side, options.side)
@@ -100,7 +100,11 @@ class Night:
         self.psf = psf_of(scene)
         sources, catalogue = draw_sources(scene, self.psf, rng)
         self.scene = replace(scene, shape=self.shape)
-        self.draw_detector()
+        if like is None:
+            self.draw_detector()
+        else:
+            self.added, self.sensitivity, self.places = like.added, like.sensitivity, like.places
+            self.lines, self.true = like.lines, like.true
         self.frames, self.truths, self.stars = [], [], []
         for _ in range(options.frames):
             y, x = (

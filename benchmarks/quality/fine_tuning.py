@@ -14,16 +14,13 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
-from report_card import finish, make_parser, model_of, show_progress
+from report_card import finish, make_parser, model_of, show_progress, side_by_side
 
-from bgrem.evaluate.bootstrap import compare
 from bgrem.evaluate.comparison import evaluate_frames
 from bgrem.evaluate.methods import MATCHED_FILTER, SEXTRACTOR, comparison_methods, pair_frame
 from bgrem.inference.model import load_model
 
 BEFORE, AFTER = "before", "after"
-RESAMPLES = 1000
 
 
 def main(argv=None):
@@ -72,21 +69,7 @@ def before_and_after(single, deep, models):
     for name, model in models.items():
         chosen[name] = comparison_methods(model=model, program=False)["bgrem"]
     curves = evaluate_frames([pair_frame(single, deep)], chosen, title=single).curves
-    ratios = {name: _ratios(curves, name) for name in (BEFORE, MATCHED_FILTER, SEXTRACTOR)}
-    rows = []
-    for i, gain in enumerate(ratios[BEFORE]):
-        row = {"false/Mpix": gain.rate}
-        row |= {name: round(curve.true_positives(gain.rate)) for name, curve in curves.items()}
-        for name, entries in ratios.items():
-            low, high = entries[i].ratio_interval
-            row[f"after / {name}"] = f"{entries[i].ratio:.3f} ({low:.3f}-{high:.3f})"
-        rows.append(row)
-    return rows
-
-
-def _ratios(curves, reference):
-    rng = np.random.default_rng(0)  # the same blocks for all
-    return compare(curves[AFTER], curves[reference], rng=rng, resamples=RESAMPLES)
+    return side_by_side(curves, AFTER, (BEFORE, MATCHED_FILTER, SEXTRACTOR))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bgrem.evaluate.bootstrap import compare
 from bgrem.evaluate.tables import text_table, write_json
 from bgrem.simulate.scene_files import make_scene
 
@@ -23,6 +24,7 @@ __all__ = [
     "meerlicht_scene",
     "model_of",
     "show_progress",
+    "side_by_side",
     "stream",
     "threshold_of",
 ]
@@ -34,6 +36,7 @@ STREAM = 20_261_122
 ADVISED_RATE = 1.0
 #: ... and the significance that is taken for it where the model's card knows none.
 THRESHOLD = -1.0
+RESAMPLES = 1000  # of the bootstrap of `side_by_side`
 
 
 def make_parser(description):
@@ -88,6 +91,37 @@ def show_progress(options, text):
     """Progress."""
     if not options.quiet:
         print(text, file=sys.stderr, flush=True)
+
+
+def side_by_side(curves, of, others):
+    """Rows of true detections at each rate of false ones, and their ratios with intervals of 68 %.
+
+    Parameters
+    ----------
+    curves : dict of str to bgrem.evaluate.froc.Froc
+        Of the same frames, by method.
+    of : str
+        The method whose counts are divided by those of the others.
+    others : sequence of str
+
+    Returns
+    -------
+    list of dict
+    """
+    ratios = {
+        # The same blocks for all.
+        other: compare(curves[of], curves[other], rng=np.random.default_rng(0), resamples=RESAMPLES)
+        for other in others
+    }
+    rows = []
+    for i, entry in enumerate(ratios[others[0]]):
+        row = {"false/Mpix": entry.rate}
+        row |= {name: round(curve.true_positives(entry.rate)) for name, curve in curves.items()}
+        for other, entries in ratios.items():
+            low, high = entries[i].ratio_interval
+            row[f"{of} / {other}"] = f"{entries[i].ratio:.3f} ({low:.3f}-{high:.3f})"
+        rows.append(row)
+    return rows
 
 
 def finish(options, tables, *, model, began, plot=None, **facts):

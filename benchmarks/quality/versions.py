@@ -15,9 +15,8 @@ from time import perf_counter
 
 import numpy as np
 from grid import EMPTY, FROZEN, read_grid
-from report_card import MEERLICHT, finish, make_parser, model_of, show_progress
+from report_card import MEERLICHT, finish, make_parser, model_of, show_progress, side_by_side
 
-from bgrem.evaluate.bootstrap import compare
 from bgrem.evaluate.comparison import evaluate_frames
 from bgrem.evaluate.froc import FALSE_RATES, LEAST_FALSE
 from bgrem.evaluate.methods import (
@@ -31,7 +30,6 @@ from bgrem.inference.model import load_model
 
 BEFORE, AFTER = "before", "after"
 CONTROL = Path(__file__).with_name("control.toml")
-RESAMPLES = 500
 
 
 def main(argv=None):
@@ -77,22 +75,8 @@ def _curves(frames, methods):
 
 
 def _rows(name, curves):
-    """A row for each rate."""
-    ratios = {other: _ratios(curves, other) for other in (BEFORE, MATCHED_FILTER)}
-    rows = []
-    for i, entry in enumerate(ratios[BEFORE]):
-        row = {"frames": name, "false/Mpix": entry.rate}
-        row |= {name: round(curve.true_positives(entry.rate)) for name, curve in curves.items()}
-        for other, entries in ratios.items():
-            low, high = entries[i].ratio_interval
-            row[f"after / {other}"] = f"{entries[i].ratio:.3f} ({low:.3f}-{high:.3f})"
-        rows.append(row)
-    return rows
-
-
-def _ratios(curves, other):
-    rng = np.random.default_rng(0)  # the same blocks for both
-    return compare(curves[AFTER], curves[other], rng=rng, resamples=RESAMPLES)
+    rows = side_by_side(curves, AFTER, (BEFORE, MATCHED_FILTER))
+    return [{"frames": name} | row for row in rows]
 
 
 def _grid(methods, options):

@@ -18,6 +18,7 @@ from bgrem.evaluate.methods import simulated_frame
 from bgrem.evaluate.tables import text_table, write_json
 from bgrem.evaluate.truth import truth_of_catalogue
 from bgrem.inference.calibration import Calibration
+from bgrem.inference.model import load_model
 from bgrem.simulate import Scene, draw
 
 QUALITY = Path(__file__).resolve().parents[2] / "benchmarks" / "quality"
@@ -774,3 +775,27 @@ def test_streaks_are_judged_by_their_own_light(command):
 def test_streaks_print_their_table(command, toy_model_path, tmp_path):
     rows = run(command("streaks"), toy_model_path, tmp_path, "--frames", "1")["tables"]
     assert len(rows["where the light goes"]) == 9
+
+
+# ---- training on one night of a camera -------------------------------------------------
+
+
+def test_nights_of_a_camera_share_its_detector(command):
+    night = command("camera_defects").Night
+    options = SimpleNamespace(side=160, dither=3.0, rays=0.0, frames=2)
+    first = night(2.0, options, np.random.default_rng(1))
+    second = night(2.2, options, np.random.default_rng(2), like=first)
+    assert second.added is first.added and second.lines is first.lines
+    assert np.corrcoef(first.frames[0][first.true], second.frames[0][first.true])[0, 1] > 0.9
+    assert np.corrcoef(first.frames[0][~first.true], second.frames[0][~first.true])[0, 1] < 0.5
+
+
+def test_the_night_after_has_a_row_for_each_rate(command, toy_model_path, tmp_path):
+    """A model that was not written leaves that of the package in use."""
+    training = command("camera_training")
+    options = SimpleNamespace(side=224, dither=3.0, rays=20.0, frames=2)
+    night = training.Night(2.4, options, np.random.default_rng(3))
+    model = load_model(toy_model_path, threads=1)
+    rows = training._rows(2.4, night, model, None)
+    assert [row["written"] for row in rows] == ["no"] * len(rows)
+    assert all(row["after"] == row["before"] for row in rows) and rows

@@ -24,6 +24,7 @@ from time import perf_counter
 
 import numpy as np
 from astropy.io import fits
+from frames import CAMERA
 from report_card import add_seed, finish, make_parser, model_of, show_progress, stream
 
 from bgrem.background import separate
@@ -37,10 +38,6 @@ from bgrem.simulate.drawing import draw_sources, observe, psf_of
 from bgrem.simulate.scene import STAR, Scene
 
 SEEING = (1.6, 2.2, 3.0, 4.5)  # FWHM, px
-CAMERA = dict.fromkeys(
-    ("hot_pixels", "warm_pixels", "dead_pixels", "bad_columns", "satellite_trails", "large_galaxies",
-     "discs", "gradient", "ghosts", "vignetting", "edge_strips", "gaps"), 0.0
-)  # fmt: skip
 PER_MPIX = {"warm": 50, "hot": 20, "dark": 20}
 HEIGHTS = {"warm": (3.0, 10.0), "hot": (10.0, 1000.0)}
 BINS = (3.0, 5.0, 7.0, 10.0)  # sky rms

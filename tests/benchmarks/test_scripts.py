@@ -513,6 +513,133 @@ def test_sharp_stars_print_their_tables(command, toy_model_path, tmp_path):
     assert len(tables["Bayer"]) == 6
 
 
+# ---- wide and sharp stars, light curves ------------------------------------------------
+
+
+def test_small_hits_are_a_few_pixels(command):
+    image = np.zeros((40, 400))
+    columns = np.arange(5, 395, 10)
+    rows = np.full(columns.size, 20)
+    command("frames").add_hits(image, np.random.default_rng(1), rows, columns, np.full(39, 50.0))
+    assert (image[rows, columns] >= 50).all()
+    pixels = (image[:, :390].reshape(40, 39, 10) > 0).sum(axis=(0, 2))
+    assert set(pixels) == {1, 2, 3} and image[(image > 0) & (image < 50)].min() >= 10
+    assert not image[:18].any() and not image[23:].any()
+    edge = np.zeros((3, 3))
+    command("frames").add_hits(edge, np.random.default_rng(1), [0, 9], [0, 9], [1.0, 1.0])
+    assert edge[0, 0] >= 1
+
+
+def test_means_of_widths(command):
+    wide = command("wide_seeing")
+    names = [f"{name} {rate:g}" for rate in wide.FALSE_PER_MPIX for name in ("at", "68 % at")]
+    rows = [
+        {"stars": field, "noise": noise, **dict(zip(names, 3 * [ratio, (0.9, 1.1)], strict=True))}
+        for field, noise, ratio in (("few", "white", 0.8), ("few", "white", 1.0),
+                                    ("few", "resampled", 1.1), ("usual", "white", 1.0),
+                                    ("usual", "resampled", 1.0))
+    ]  # fmt: skip
+    lines = wide.means(rows)
+    assert [line["at 10"] for line in lines] == pytest.approx([0.9, 1.1, 1.0, 1.0, 0.98])
+    assert lines[0]["error at 30"] == pytest.approx(0.1 / 2**0.5)
+
+
+def test_wide_seeing(command, toy_model_path, tmp_path):
+    arguments = ["--frames", "1", "--side", "352", "--fwhm", "5"]
+    tables = run(command("wide_seeing"), toy_model_path, tmp_path, *arguments)["tables"]
+    rows = tables["true detections over the matched filter's"]
+    assert [(row["stars"], row["noise"]) for row in rows] == [
+        ("few", "white"), ("few", "resampled"), ("usual", "white"), ("usual", "resampled")
+    ]  # fmt: skip
+    assert rows[0]["Mpix"] == pytest.approx(2 * rows[2]["Mpix"], rel=0.05)
+    assert rows[2]["sources"] > rows[0]["sources"]
+    for row in rows:
+        low, high = row["68 % at 100"]
+        assert row["FWHM"] == pytest.approx(5, rel=0.03) and row["at 10"] is None
+        assert low <= row["at 100"] <= high
+
+
+def test_cameras_have_their_defects(command):
+    cameras = command("sharp_cameras")
+    scene = Scene(shape=(512, 512), fwhm=2.0, **cameras.FIELD)
+    clean, frame, where = cameras.camera_frame(scene, np.random.default_rng(3))
+    added = (frame.data - clean.data) * scene.gain / scene.sky_rms
+    assert 1 <= where["warm pixels"].sum() <= 12 and 8 <= where["hits"].sum() <= 50
+    assert np.array_equal(added > 0.2, where["warm pixels"] | where["hits"])
+    warm = added[where["warm pixels"] & ~where["hits"]]
+    assert warm.min() > 2.9 and warm.max() < 10.1
+
+
+def test_sharp_cameras(command, toy_model_path, tmp_path):
+    arguments = ["--frames", "1", "--side", "352", "--fwhm", "2"]
+    tables = run(command("sharp_cameras"), toy_model_path, tmp_path, *arguments)["tables"]
+    (row,) = tables["true detections over the matched filter's"]
+    ours, theirs, clean = tables["by method, per Mpix"]
+    assert row["at 100"] == pytest.approx(ours["true at 100"] / theirs["true at 100"])
+    assert clean["method"] == "matched filter, no defects"
+    assert clean["true at 100"] >= theirs["true at 100"]
+    for method in (ours, theirs, clean):
+        false = [method[f"false on {kind}"] for kind in ("warm pixels", "hits")]
+        assert sum(false) + method["on neither"] <= 10 + 1 / row["Mpix"]
+
+
+def curve_field(command, side=300):
+    """The command, a field, and three of its exposures."""
+    curve = command("light_curve")
+    field = curve.Field(3.0, side, np.random.default_rng(1))
+    return curve, field, [field.exposed(np.random.default_rng([2, i])) for i in range(3)]
+
+
+def test_stars_of_a_light_curve_are_constant(command):
+    curve, field, _ = curve_field(command)
+    fluxes = [
+        curve.aperture_fluxes(field._light(dx, dy), field.x + dx, field.y + dy, 3.0)
+        for dx, dy in ((0, 0), (-9.6, 3.4), (7.2, -10))
+    ]
+    assert fluxes[0].min() > 0 and set(field.around) == {*curve.AROUND, curve.GLOW}
+    assert fluxes[1:] == pytest.approx(np.stack(2 * fluxes[:1]), rel=0.02)
+
+
+def test_the_scatter_of_a_light_curve_is_that_of_its_sky(command, monkeypatch):
+    curve, field, exposures = curve_field(command)
+    wrong = iter([0.0, 0.0, 0.0, 0.0, 3.0, 1.0])
+
+    def separate(data, **_):
+        (sky,) = (one.sky for one in exposures if one.data is data)
+        return SimpleNamespace(background=sky + next(wrong), sources=data - sky)
+
+    monkeypatch.setattr(curve, "separate", separate)
+    right, off = (
+        curve.Scatter(field, [curve.measured(one, 3.0, None) for one in exposures])
+        for _ in range(2)
+    )
+    known = right.known
+    assert known.any() and known[field.around != "column"].all()
+    assert right.ratios["data - background"][known] == pytest.approx(1)
+    assert right.ratios["sources"][known] == pytest.approx(1)
+    assert np.median(off.ratios["data - background"][known]) > 1.1
+    assert off.ratios["sources"][known] == pytest.approx(1)
+    rows = list(curve.by_surroundings([right]))
+    assert sum(row["stars"] for row in rows) == known.sum()
+
+
+def test_too_few_exposures_have_no_scatter(command):
+    curve = command("light_curve")
+    flux = np.arange(16.0).reshape(8, 2) % 5
+    flux[:3, 1] = np.nan
+    first, second = curve.deviations(list(flux))
+    assert first == pytest.approx(np.std(flux[:, 0], ddof=1)) and np.isnan(second)
+
+
+def test_light_curve(command, toy_model_path, tmp_path):
+    arguments = ["--exposures", "3", "--side", "256", "--fwhm", "3"]
+    tables = run(command("light_curve"), toy_model_path, tmp_path, *arguments)["tables"]
+    by_brightness, beside = tables.values()
+    assert [row["S/N"] for row in by_brightness] == ["10-20", "20-50", "50-100", "100-300"]
+    assert sum(row["stars"] for row in by_brightness) == sum(row["stars"] for row in beside) > 5
+    assert all(row["data - background"] > 0.5 for row in by_brightness if row["stars"])
+
+
 # ---- wide light ------------------------------------------------------------------------
 
 

@@ -114,6 +114,15 @@ SECTIONS = {
     ),
     "holes": Section((quality_of("holes"), "--quiet"), ("--side", "256", "--grid", "2")),
     "sharp_stars": Section((quality_of("sharp_stars"), "--quiet"), ("--widths", "1.5")),
+    "sharp_cameras": Section(
+        (quality_of("sharp_cameras"), "--quiet"), ("--frames", "1", "--side", "384")
+    ),
+    "wide_seeing": Section(
+        (quality_of("wide_seeing"), "--quiet"), ("--frames", "1", "--side", "384")
+    ),
+    "light_curve": Section(
+        (quality_of("light_curve"), "--quiet"), ("--exposures", "3", "--side", "320")
+    ),
     "streaks": Section((quality_of("streaks"), "--quiet"), ("--frames", "1")),
     "mosaics": Section((quality_of("mosaics"), "--quiet"), ("--side", "120")),
     "few_counts": Section((quality_of("few_counts"), "--quiet"), ("--side", "128", "--stars", "5")),

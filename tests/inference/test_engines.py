@@ -290,7 +290,7 @@ def test_torch_runs_a_network_of_any_size(small):
 
 
 def test_the_card_sets_the_significance(write_small):
-    changed = SignificanceConstants(snr_weight=1.5, least_chance=1e-6)
+    changed = SignificanceConstants(gathering_sigma=0.6, least_chance=1e-6)
     inputs = inputs_of(8, 64)
     found = {}
     for name, entries in (("default", {}), ("changed", {"significance": changed})):

@@ -109,7 +109,7 @@ def test_files_that_are_no_model_are_refused(tmp_path):
         ({"channels": '["centre"]'}, "not the residual"),
         ({"box": "0"}, "out of range"),
         ({"memory_per_pixel": "0"}, "memory per pixel is out of range"),
-        ({"significance": '{"snr_weight": "much"}'}, "cannot be read"),
+        ({"significance": '{"centre_radius": "much"}'}, "cannot be read"),
         ({"significance": "[]"}, "cannot be read"),
     ],
 )

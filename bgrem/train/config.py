@@ -29,7 +29,7 @@ FINE_TUNING = {
     "box": 96,
     "window": 64,
     "reuse": 8.0,
-    "inference": {"tile": 1152, "overlap": 128, "box": 96, "calibration": 24},
+    "inference": {"tile": 1232, "overlap": 64, "box": 96, "calibration": 24},
 }
 
 

@@ -54,7 +54,9 @@ def main(argv=None):
 def _measured(kind, heights, rng, model):
     """Parts of the light in the sources and in the background, and whether trails were warned of."""
     drawn_out = {"trail": 8.0, "spike_angle": 0.3} if kind == "trailed stars" else {}
-    scene = Scene(shape=(SIDE, SIDE), fwhm=FWHM, stars=1200.0, galaxies=300.0, **CLEAN | drawn_out)
+    scene = Scene(
+        shape=(SIDE, SIDE), fwhm=FWHM, stars=1200.0, galaxies=300.0, gain=1.0, bias=0.0, **CLEAN | drawn_out
+    )  # fmt: skip
     sources, _ = draw_sources(scene, psf_of(scene), rng)
     rms = scene.sky_rms
     height = rms * np.exp(rng.uniform(*np.log(heights)))

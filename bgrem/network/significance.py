@@ -1,12 +1,17 @@
 r"""The significance (SIGNIF): the plane on which sources are detected.
 
-With :math:`z` the network's logit that a source is centred in a pixel, :math:`p = 1 / (1 + e^{-z})` its chance and
-:math:`G` a Gaussian of unit sum with sigma :math:`\sigma_g` FWHM, the significance is
+With :math:`z` the network's logit that a source is centred in a pixel, :math:`p = 1 / (1 + e^{-z})` its chance,
+:math:`S` the S/N of a star in a pixel, from the matched filter (Irwin 1985, MNRAS 214, 575) on the image without
+artefacts, and :math:`G` a Gaussian of unit sum with sigma :math:`\sigma_g` FWHM, the significance is
 
 .. math::
 
-    \mathrm{SIGNIF} = \ln P + \ln(1 + e^z), \qquad
-    P = \max\left(\frac{G * p}{1 - \exp(-r_c^2 / 2 \sigma_g^2)}, \, P_{min}\right)
+    \mathrm{SIGNIF} &= \ln P + \ln(1 + e^z) + w \, s
+
+    P &= \max\left(\frac{G * p}{1 - \exp(-r_c^2 / 2 \sigma_g^2)}, \, P_{min}\right)
+
+    s &= \begin{cases} \max(S, S_{min}) & S \le S_b \\
+        S_b \, (1 + \ln(S / S_b)) & S > S_b \end{cases}
 
 The first term is the chance of a source whose centre may be in any of many pixels. The second continues it where the
 chance is near 1: for a source in a single pixel the sum of both is the logit :math:`z`. The network is trained so that
@@ -22,11 +27,11 @@ from torch.nn import functional
 
 from bgrem.arrays.statistics import FWHM_PER_SIGMA
 from bgrem.network.significance_constants import SignificanceConstants
-from bgrem.network.star_filter import filter_stars, fwhm_of, matched_kernel
+from bgrem.network.star_filter import StarFilter, filter_stars, fwhm_of, matched_kernel
 from bgrem.network.unet import CHANNELS
 
 __all__ = [
-    "MODEL_CHANNELS", "WithSignificance", "gathered_chance", "log_odds",
+    "MODEL_CHANNELS", "WithSignificance", "compressed_snr", "gathered_chance", "log_odds",
 ]  # fmt: skip
 
 #: Channels of `WithSignificance`: those of the network, with the significance instead of the centre.
@@ -65,7 +70,12 @@ class WithSignificance(nn.Module):
             Together the channels of `MODEL_CHANNELS`.
         """
         residual, log_variance, artefact, centre = self.network.channels(x, rate, frame)
-        significance = log_odds(centre, fwhm_of(frame), self.constants)
+        # Charge that leaks from a hit pixel into its neighbours is an artefact, too.
+        hit = functional.max_pool2d(artefact, 3, stride=1, padding=1) > 0
+        cleaned = torch.where(hit, x - rate[:, None, None, None] * residual, x)
+        c = self.constants
+        snr = compressed_snr(StarFilter(frame).snr(cleaned), c)
+        significance = log_odds(centre, fwhm_of(frame), c) + c.snr_weight * snr
         return torch.cat([residual, log_variance, artefact], dim=1), significance
 
 
@@ -82,7 +92,7 @@ def log_odds(centre, fwhm, constants):
     Returns
     -------
     Tensor, (n, 1, y, x) float32
-        The significance, see the equation of `bgrem.network.significance`.
+        The first two terms of the equation of `bgrem.network.significance`.
     """
     chance = gathered_chance(torch.sigmoid(centre), fwhm, constants)
     return torch.log(chance) + functional.softplus(centre)
@@ -112,3 +122,22 @@ def gathered_chance(chance, fwhm, constants):
     radius = constants.centre_radius / constants.gathering_sigma
     whole = 1 - math.exp(-0.5 * radius**2)
     return (filter_stars(chance, kernel) / whole).clamp(min=constants.least_chance)
+
+
+def compressed_snr(snr, constants):
+    """The S/N up to ``bright_snr``, and above it a logarithmic continuation.
+
+    Parameters
+    ----------
+    snr : Tensor, float32
+        Of any shape.
+    constants : SignificanceConstants
+
+    Returns
+    -------
+    Tensor, float32
+        Of that shape, at least ``lowest_snr``.
+    """
+    bright = constants.bright_snr
+    above = bright * (1 + torch.log(snr.clamp(min=bright) / bright))
+    return torch.where(snr > bright, above, snr.clamp(min=constants.lowest_snr))

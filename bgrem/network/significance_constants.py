@@ -21,13 +21,23 @@ class SignificanceConstants:
     centre_radius : float
         :math:`r_c`: radius, in FWHM, of what the network is taught to call a centre
         (`bgrem.train.parents`).
+    snr_weight : float
+        :math:`w`: weight of the S/N, chosen with ``benchmarks/quality/significance.py``.
     least_chance : float
         :math:`P_{min}`: a limit of safety, so that the logarithm stays finite.
+    bright_snr : float
+        :math:`S_b`: above it the S/N counts by its logarithm. A limit of safety: brighter sources
+        are certain and only their order matters.
+    lowest_snr : float
+        :math:`S_{min}`: a lower S/N counts as this one. A limit of safety.
     """
 
     gathering_sigma: float = 0.4
     centre_radius: float = 0.25
+    snr_weight: float = 0.5
     least_chance: float = 1e-12
+    bright_snr: float = 8.0
+    lowest_snr: float = -6.0
 
     @classmethod
     def from_json(cls, text: str) -> "SignificanceConstants":

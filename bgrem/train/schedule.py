@@ -40,8 +40,8 @@ def load_weights(network, *paths):
 
 def _of_a_level(name, own):
     """Whether a parameter belongs to one of the levels of which the network has others, ``down.3.weight``."""
-    layers, number = name.split(".")[:2]
-    return number.isdigit() and any(other.startswith(f"{layers}.") for other in own)
+    layers, _, rest = name.partition(".")
+    return rest.split(".")[0].isdigit() and any(other.startswith(f"{layers}.") for other in own)
 
 
 def plateau_end(entries):

@@ -1,6 +1,7 @@
 """The significance of sources, from the chances of pixels and the matched filter."""
 
 from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,13 @@ torch = pytest.importorskip("torch")
 
 from bgrem.arrays.statistics import FWHM_PER_SIGMA
 from bgrem.detection.frame import FRAME_NAMES, TYPICAL_FWHM
-from bgrem.network.significance import MODEL_CHANNELS, WithSignificance, gathered_chance, log_odds
+from bgrem.network.significance import (
+    MODEL_CHANNELS,
+    WithSignificance,
+    compressed_snr,
+    gathered_chance,
+    log_odds,
+)
 from bgrem.network.significance_constants import SignificanceConstants
 
 SIDE = 96
@@ -52,6 +59,48 @@ def place_of_highest(plane):
     return np.unravel_index(plane.argmax().item(), plane.shape)
 
 
+@pytest.mark.parametrize("snr", [5.0, 30.0, 1e4])
+def test_a_star_peaks_by_its_snr(snr):
+    x = star(snr)
+    sure = torch.full_like(x, 0.0)
+    sure[0, 0, 45:52, 45:52] = 30.0
+    flat = significance(torch.zeros_like(x), Scripted(torch.zeros_like(x), centre=sure))
+    plane = significance(x, Scripted(torch.zeros_like(x), centre=sure))
+    assert place_of_highest(plane) == (48, 48)
+    expected = C.snr_weight * compressed_snr(torch.tensor(snr), C).item()
+    assert (plane - flat)[48, 48].item() == pytest.approx(expected, rel=0.03)
+
+
+def test_brighter_is_more_significant():
+    likely = partial(Scripted, star(0), centre=0.0)
+    peaks = [significance(star(snr), likely()).max() for snr in (3, 7.9, 8.1, 20, 1e3, 1e5)]
+    assert np.all(np.diff(peaks) > 0)
+
+
+def test_artefacts_do_not_count():
+    x = torch.zeros(1, 1, SIDE, SIDE)
+    x[0, 0, 48, 48] = 1e4
+    x[0, 0, 48, 49] = 10.0  # charge that leaks into the neighbour
+    hit = torch.full_like(x, -5.0)
+    hit[0, 0, 48, 48] = 5.0
+    none = torch.zeros_like(x)
+    unhit = significance(x, Scripted(none, centre=0.0)).max()
+    assert unhit > significance(none, Scripted(none, centre=0.0)).max() + 10
+    assert torch.allclose(
+        significance(x, Scripted(none, hit)), significance(none, Scripted(none)), atol=0.05
+    )
+
+
+def test_star_under_an_artefact_is_the_networks():
+    x = star(50.0)
+    x[0, 0, 48, 48] = 1e4
+    hit = torch.full_like(x, -5.0)
+    hit[0, 0, 48, 48] = 5.0
+    plane = significance(x, Scripted(star(50.0), hit))
+    whole = significance(star(50.0), Scripted(star(50.0)))
+    assert plane[48, 48].item() == pytest.approx(whole[48, 48].item(), abs=0.05)
+
+
 @pytest.mark.parametrize("logit", [-12.0, -5.0, 0.0, 5.0, 40.0])
 def test_a_single_pixel_has_the_odds_of_its_logit(logit):
     """Where one pixel alone may be a centre, of a source whose image is a pixel wide."""
@@ -92,22 +141,20 @@ def test_a_certain_centre_is_one_source():
 
 @pytest.mark.parametrize("name", [field.name for field in fields(C)])
 def test_every_constant_changes_the_significance(name):
-    """With likely and unlikely centres."""
-    x = torch.zeros(1, 1, SIDE, SIDE)
+    """On pixels from the lowest to a high S/N, with likely and unlikely centres."""
+    x = 4 * torch.linspace(-9, 30, SIDE).expand(1, 1, SIDE, SIDE)
     script = Scripted(x, centre=torch.linspace(-40, 9, SIDE)[:, None].expand(1, 1, SIDE, SIDE))
     changed = replace(C, **{name: 1.1 * getattr(C, name)})
     assert not torch.equal(significance(x, script, changed), significance(x, script, C))
 
 
 def test_constants_survive_json():
-    changed = replace(C, gathering_sigma=0.5, least_chance=1e-9)
+    changed = replace(C, snr_weight=0.6, lowest_snr=-3.0)
     assert SignificanceConstants.from_json(changed.to_json()) == changed
-    assert SignificanceConstants.from_json('{"centre_radius": 0.3}') == replace(
-        C, centre_radius=0.3
-    )
+    assert SignificanceConstants.from_json('{"snr_weight": 0.6}') == replace(C, snr_weight=0.6)
     assert SignificanceConstants.from_json('{"of_another_version": 1}') == SignificanceConstants()
     with pytest.raises(ValueError):
-        SignificanceConstants.from_json('{"centre_radius": "much"}')
+        SignificanceConstants.from_json('{"snr_weight": "much"}')
 
 
 def test_small_chances_add_up():

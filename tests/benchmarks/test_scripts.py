@@ -850,10 +850,10 @@ def test_weights_of_the_snr_are_judged_by_what_they_find(command):
     scored = truth_of_catalogue(
         places[:, 1], places[:, 0], np.full(40, 9.0), usable=np.ones(truth.shape, bool), fwhm=2.0
     )
-    found = np.array([weights._found(odds, snr, 0.3, scored)] * 2)
-    rows = {(r["w"], r["k"]): r for r in weights._rows(found, np.array([True, False]))}
-    assert rows[0.0, 0.0]["gain"] == 0 < rows[0.25, 0.0]["gain"] < rows[0.75, 4.0]["gain"]
-    assert rows[0.0, 4.0]["gain"] == rows[0.0, 4.0]["correlated"] == rows[0.0, 4.0]["others"] > 0
+    found = np.array([weights._found(odds, snr, scored)] * 2)
+    rows = {row["w"]: row for row in weights._rows(found)}
+    assert rows[0.0]["mean"] == 0 < rows[0.25]["mean"] < rows[1.0]["mean"]
+    assert rows[1.0]["error"] == 0 and rows[1.0]["median"] == rows[1.0]["least tenth"] > 0
 
 
 # ---- versions --------------------------------------------------------------------------
@@ -909,13 +909,14 @@ def test_streaks_print_their_table(command, toy_model_path, tmp_path):
 
 def test_nights_of_a_camera_share_its_detector(command):
     night = command("camera_defects").Night
-    options = SimpleNamespace(side=160, dither=3.0, rays=0.0, frames=2)
+    options = SimpleNamespace(side=400, dither=3.0, rays=0.0, frames=1)
     first = night(2.0, options, np.random.default_rng(1))
     second = night(2.2, options, np.random.default_rng(2), like=first)
     assert second.added is first.added and second.lines is first.lines
-    hot = first.places["hot"]
-    frames = [np.log(night.frames[0][hot]) for night in (first, second)]
-    assert np.corrcoef(*frames)[0, 1] > 0.9
+    hot, rms = first.places["hot"], first.scene.sky_rms / first.scene.gain
+    assert len(hot[0]) == 3
+    for one in (first, second):
+        assert np.all(one.frames[0][hot] > np.median(one.frames[0]) + 5 * rms)
     assert not np.array_equal(first.stars[0], second.stars[0])
 
 

@@ -21,12 +21,12 @@ def test_factors_are_found_again():
 
 @pytest.fixture(scope="module")
 def tables(toy_model):
-    return calibrate(toy_model, seed=3, scenes=6, size=384)
+    return calibrate(toy_model, seed=3, scenes=8, size=384)
 
 
 def test_calibration_is_reproducible(toy_model, tables):
-    assert calibrate(toy_model, seed=3, scenes=6, size=384) == tables
-    assert calibrate(toy_model, seed=2, scenes=6, size=384) != tables
+    assert calibrate(toy_model, seed=3, scenes=8, size=384) == tables
+    assert calibrate(toy_model, seed=2, scenes=8, size=384) != tables
 
 
 def test_tables_rise_and_fall(tables):

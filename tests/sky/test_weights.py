@@ -164,7 +164,8 @@ def test_rows_of_low_weight_cut_no_star(weight):
     weights = np.ones(SHAPE)
     weights[82:86] = weight
     parts = separate(flat_sky(SHAPE, 300, 17, dtype=float) + light, weight=weights, maps=())
-    good = weights == 1
+    y, x = np.indices(SHAPE)
+    good = (weights == 1) & (np.hypot(x - 100, y - 80) < 30)  # the noise of the frame's sum is 0.06
     assert parts.sources[good].sum() / light[good].sum() == pytest.approx(1, abs=0.05)
     assert (parts.mask[82:86] & NO_DATA > 0).mean() > 0.98
 

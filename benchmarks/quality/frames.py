@@ -4,13 +4,16 @@ import numpy as np
 
 from bgrem.background import separate
 from bgrem.detection.point_sources import detect_matched_filter
+from bgrem.detection.psf import psf_fwhm
 from bgrem.evaluate.bootstrap import compare
 from bgrem.evaluate.froc import froc
 from bgrem.evaluate.methods import BGREM, MATCHED_FILTER, detections_of
+from bgrem.simulate.drawing import psf_of
+from bgrem.train.parents import true_width
 
 __all__ = [
     "CAMERA", "FALSE_PER_MPIX", "PLAIN", "Judged", "add_hits", "add_sizes", "between", "judged",
-    "ratios_of",
+    "ratios_of", "widths_of",
 ]  # fmt: skip
 
 #: Fields of a scene without the defects of a detector and without light that is wider than stars ...
@@ -133,3 +136,10 @@ def ratios_of(seen):
         columns[f"at {rate:g}"] = row.ratio if row else np.nan
         columns[f"68 % at {rate:g}"] = row.ratio_interval if row else (np.nan, np.nan)
     return columns
+
+
+def widths_of(scene, seen):
+    """Columns: the FWHM of the drawn PSF, what bgrem's measure gives for it without noise, and what it gave."""
+    psf = psf_of(scene)
+    widths = {"FWHM": psf_fwhm(psf.image), "equivalent": float(true_width(psf))}
+    return widths | {"measured": seen.fwhm}

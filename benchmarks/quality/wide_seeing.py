@@ -6,19 +6,18 @@ Moffat stars (beta 3) of 5 to 8 pixels FWHM and small galaxies, in white noise a
 it (an interpolation kernel with a standard deviation of 0.4 pixels); in *few* fields, 60 stars per Mpix have S/N 10
 or more, in *usual* ones three times as many. The columns `at 10`, `at 30` and `at 100` are the true detections on
 bgrem's significance over those of the matched filter with the true PSF, each at that number of false detections per
-Mpix, with an interval of 68 %. `FWHM` is that of the drawn PSF, `measured` the median of what bgrem measures. *Means*
-are over the widths; their errors are the half widths of the intervals, added in quadrature. There are twice as many
-frames of few stars as of usual fields.
+Mpix, with an interval of 68 %. `FWHM` is that of the drawn PSF, `measured` the median of what bgrem measures: an
+equivalent width, which is `equivalent` for this PSF without noise. *Means* are over the widths; their errors are the
+half widths of the intervals, added in quadrature. There are twice as many frames of few stars as of usual fields.
 """
 
 from itertools import product
 from time import perf_counter
 
 import numpy as np
-from frames import FALSE_PER_MPIX, PLAIN, add_sizes, judged, ratios_of
+from frames import FALSE_PER_MPIX, PLAIN, add_sizes, judged, ratios_of, widths_of
 from report_card import add_seed, finish, make_parser, model_of, show_progress, stream
 
-from bgrem.detection.psf import psf_fwhm
 from bgrem.evaluate.methods import simulated_frame
 from bgrem.simulate import Scene
 
@@ -42,26 +41,26 @@ def main(argv=None):
     rows = []
     for (field, noise), fwhm in product(product(FIELDS, NOISES), options.fwhm):
         show_progress(options, f"{field} stars, {noise} noise, FWHM {fwhm:g}")
-        drawn = frames_of(options, fwhm, noise, field)
-        seen = judged(drawn, model)
-        row = {"stars": field, "noise": noise, "FWHM": psf_fwhm(drawn[0].psf)}
-        rows.append(row | {"measured": seen.fwhm} | ratios_of(seen))
+        scene, numbers = scene_of(options.side, fwhm, noise, field)
+        rngs = [
+            stream(options.seed, STREAM, *numbers, i)
+            for i in range(FIELDS[field][-1] * options.frames)
+        ]
+        seen = judged((simulated_frame(scene, rng) for rng in rngs), model)
+        row = {"stars": field, "noise": noise}
+        rows.append(row | widths_of(scene, seen) | ratios_of(seen))
     tables = {"true detections over the matched filter's": rows, "means": means(rows)}
     finish(options, tables, model=model, began=began)
 
 
-def frames_of(options, fwhm, noise, field):
-    """The frames of one row of the table."""
-    bright, galaxies, times = FIELDS[field]
+def scene_of(side, fwhm, noise, field):
+    """The scene of one row of the table, and the numbers of its stream."""
+    bright, galaxies, _ = FIELDS[field]
     scene = Scene(
-        shape=(options.side, options.side), fwhm=fwhm, correlation=NOISES[noise], star_slope=SLOPE,
+        shape=(side, side), fwhm=fwhm, correlation=NOISES[noise], star_slope=SLOPE,
         stars=bright * BRIGHT**SLOPE, galaxies=galaxies, galaxy_radius=GALAXY_RADIUS * fwhm, **PLAIN,
     )  # fmt: skip
-    numbers = list(FIELDS).index(field), list(NOISES).index(noise), int(10 * fwhm)
-    return [
-        simulated_frame(scene, stream(options.seed, STREAM, *numbers, i))
-        for i in range(times * options.frames)
-    ]
+    return scene, (list(FIELDS).index(field), list(NOISES).index(noise), int(10 * fwhm))
 
 
 def means(rows):

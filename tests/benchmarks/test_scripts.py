@@ -556,6 +556,7 @@ def test_wide_seeing(command, toy_model_path, tmp_path):
     for row in rows:
         low, high = row["68 % at 100"]
         assert row["FWHM"] == pytest.approx(5, rel=0.03) and row["at 10"] is None
+        assert row["measured"] == pytest.approx(row["equivalent"], rel=0.1)
         assert low <= row["at 100"] <= high
 
 

@@ -28,6 +28,7 @@ from bgrem.inference.model import load_model
 
 SEEING = (1.8, 2.4, 3.2)  # FWHM in pixels, one for each camera
 WIDER = 1.1  # seeing of the second night over that of the first
+NOT_BETTER = "it is not better"  # what the command says where it writes no model
 
 
 def main(argv=None):
@@ -70,6 +71,8 @@ def _trained(frames, folder, options):
         command += ["--output-dir", folder]
         command += ["--stop-after", options.minutes] if options.minutes else []
         done = subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True)
+        if done.returncode and NOT_BETTER not in done.stderr:
+            raise RuntimeError(f"the training failed: {done.stderr.strip()}")
         show_progress(options, done.stderr.splitlines()[-1] if done.stderr else "")
     return path if path.exists() else None
 

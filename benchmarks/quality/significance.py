@@ -17,14 +17,11 @@ import numpy as np
 import torch
 from grid import EMPTY, FROZEN, read_grid
 from report_card import add_seed, finish, make_parser, model_of, show_progress, stream
-from torch.nn import functional
 
 from bgrem.detection.detect import detect_peaks
 from bgrem.evaluate.froc import froc
 from bgrem.evaluate.truth import truth_of_sky
-from bgrem.network.significance import compressed_snr, log_odds
-from bgrem.network.significance_constants import SignificanceConstants
-from bgrem.network.star_filter import StarFilter, fwhm_of
+from bgrem.network.significance import WithSignificance
 from bgrem.network.unet import AttentionUNet, NetworkConfig
 from bgrem.simulate import draw
 from bgrem.train.parents import make_parent, simulated_sky
@@ -79,15 +76,9 @@ def _scene(network, sky, rng):
 
 def _planes(network, parent):
     """Logarithm of the odds, and S/N as it counts, (ny, nx) float32 each."""
-    constants = SignificanceConstants()
     x, vector = (torch.from_numpy(a)[None] for a in (parent.x[None], parent.frame.vector()))
     with torch.no_grad():
-        residual, _, artefact, centre = network.channels(x, torch.ones(1), vector)
-        # Charge that leaks from a hit pixel into its neighbours is an artefact, too.
-        hit = functional.max_pool2d(artefact, 3, stride=1, padding=1) > 0
-        snr = StarFilter(vector).snr(torch.where(hit, x - residual, x))
-        odds = log_odds(centre, fwhm_of(vector), constants)
-    snr = compressed_snr(snr, constants)
+        _, odds, snr = WithSignificance(network).terms(x, torch.ones(1), vector)
     return odds[0, 0].numpy(), snr[0, 0].numpy()
 
 

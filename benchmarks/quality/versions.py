@@ -1,9 +1,10 @@
 """Two models side by side: true detections at equal false ones, of the same frames.
 
-    python benchmarks/quality/versions.py --before OLD.onnx --pair single.fits deep.fits --json results/versions.json
+    git show 444c375:bgrem/models/optical.onnx > version-1.onnx
+    python benchmarks/quality/versions.py --before version-1.onnx --pair single.fits deep.fits --json results/versions.json
 
-`--before` is the model of an earlier version, `--model` the one that is judged. Frames: the simulated MeerLICHT frames
-of `meerlicht.toml`, the cells of `grid.toml` (all FWHM of a sky together, each cell at its own threshold), the control
+`--before` is the model of an earlier version, here version 1, `--model` the one that is judged. Frames: the simulated
+MeerLICHT frames of `meerlicht.toml`, the cells of `grid.toml` (all FWHM of a sky together, each cell at its own threshold), the control
 field, and the pairs of an exposure and a deep stack that are given. `after / before` and `after / matched filter` have
 68 % intervals of a bootstrap that draws the same blocks of a frame for both; `least` and `greatest` are those of the
 cells of a sky, at the lowest rate that its area allows. The matched filter knows the PSF and works after astroscrappy.
@@ -62,12 +63,11 @@ def main(argv=None):
 
 def _methods(before, after):
     """Functions of a frame, by name."""
-    chosen = {
+    return {
         MATCHED_FILTER: comparison_methods(program=False)[MATCHED_FILTER],
         BEFORE: lambda frame: detect_with_bgrem(frame, model=before),
         AFTER: lambda frame: detect_with_bgrem(frame, model=after),
     }
-    return chosen
 
 
 def _curves(frames, methods):

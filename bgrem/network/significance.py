@@ -14,9 +14,9 @@ artefacts, and :math:`G` a Gaussian of unit sum with sigma :math:`\sigma_g` FWHM
         S_b \, (1 + \ln(S / S_b)) & S > S_b \end{cases}
 
 The first term is the chance of a source whose centre may be in any of many pixels. The second continues it where the
-chance is near 1: for a source in a single pixel the sum of both is the logit :math:`z`. The network is trained so that
-this sum ranks sources above the highest false peaks (`bgrem.train.losses`). The constants are those of the model's
-card, `SignificanceConstants`.
+chance is near 1: for a source in a single pixel the sum of both is the logit :math:`z`, up to a constant. The network is
+trained so that SIGNIF ranks sources above the highest false peaks (`bgrem.train.losses`). The constants are those of the
+model's card, `SignificanceConstants`.
 """
 
 import math
@@ -32,6 +32,7 @@ from bgrem.network.unet import CHANNELS
 
 __all__ = [
     "MODEL_CHANNELS", "WithSignificance", "compressed_snr", "gathered_chance", "log_odds",
+    "snr_without_artefacts",
 ]  # fmt: skip
 
 #: Channels of `WithSignificance`: those of the network, with the significance instead of the centre.
@@ -69,14 +70,47 @@ class WithSignificance(nn.Module):
         significance : Tensor, (n, 1, y, x) float32
             Together the channels of `MODEL_CHANNELS`.
         """
+        channels, odds, snr = self.terms(x, rate, frame)
+        return channels, odds + self.constants.snr_weight * snr
+
+    def terms(self, x, rate, frame):
+        """What the significance is put together from.
+
+        Parameters
+        ----------
+        x, rate, frame : Tensor
+            As for the network.
+
+        Returns
+        -------
+        channels : Tensor, (n, 3, y, x) float32
+        odds, snr : Tensor, (n, 1, y, x) float32
+            Logarithm of the odds of a source (`log_odds`), and the S/N as it counts (`compressed_snr`).
+        """
         residual, log_variance, artefact, centre = self.network.channels(x, rate, frame)
-        # Charge that leaks from a hit pixel into its neighbours is an artefact, too.
-        hit = functional.max_pool2d(artefact, 3, stride=1, padding=1) > 0
-        cleaned = torch.where(hit, x - rate[:, None, None, None] * residual, x)
-        c = self.constants
-        snr = compressed_snr(StarFilter(frame).snr(cleaned), c)
-        significance = log_odds(centre, fwhm_of(frame), c) + c.snr_weight * snr
-        return torch.cat([residual, log_variance, artefact], dim=1), significance
+        sources = x - rate[:, None, None, None] * residual
+        odds = log_odds(centre, fwhm_of(frame), self.constants)
+        snr = snr_without_artefacts(x, sources, artefact, frame, self.constants)
+        return torch.cat([residual, log_variance, artefact], dim=1), odds, snr
+
+
+def snr_without_artefacts(x, sources, artefact, frame, constants):
+    """S/N of a star in each pixel, as it counts: the matched filter on the image without artefacts.
+
+    Parameters
+    ----------
+    x, sources, artefact : Tensor, (n, 1, y, x) float32
+        The image, the sources in it, which take its place where it was hit, and the logit that a pixel was.
+    frame : Tensor, (n, k) float32
+    constants : SignificanceConstants
+
+    Returns
+    -------
+    Tensor, (n, 1, y, x) float32
+    """
+    # Charge that leaks from a hit pixel into its neighbours is an artefact, too.
+    hit = functional.max_pool2d(artefact, 3, stride=1, padding=1) > 0
+    return compressed_snr(StarFilter(frame).snr(torch.where(hit, sources, x)), constants)
 
 
 def log_odds(centre, fwhm, constants):

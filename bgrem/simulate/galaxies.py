@@ -20,6 +20,8 @@ FINER = 4
 FAINTEST = 2e-3  # sky rms: surface brightness at which the image of a wide galaxy ends
 PROFILE_REACH = 5.0  # half-light radii at which a profile ends
 LARGEST_STAMP = 400  # px: half width of the largest galaxies' stamps
+LARGEST_DISC_INDEX = 2.0  # Sersic index above which a galaxy is a spheroid
+LARGEST_RATIO_OF_LANE = 0.3  # axis ratio above which the dust of a disc does not lie on a line
 LARGEST_SMALL_RADIUS = 8.0  # px: half-light radius above which a galaxy is drawn on its own
 
 
@@ -205,28 +207,61 @@ def _binned(seen):
 def draw_extended(psf, rng, *, radius, texture=0.0, index=None):
     """One large galaxy or faint disc, of unit flux, (n, n) float32.
 
+    Discs are seen from any direction, as thin as a trail where edge-on, and half of them have a bulge.
+
     Parameters
     ----------
     psf : PointSpread
     rng : numpy.random.Generator
     radius : float
-        Half-light radius in pixels.
+        Half-light radius in pixels, of a circle with the area of the ellipse.
     texture : float
         Amplitude of arms and knots relative to the smooth light.
     index : float, optional
         Sersic index; random if not given.
     """
-    shape = _shape(rng) if index is None else (index, rng.uniform(0.3, 1.0), rng.uniform(0, np.pi))
+    if index is None:
+        index = float(np.exp(rng.uniform(np.log(0.5), np.log(5.0))))
+    disc = index < LARGEST_DISC_INDEX
+    ratio = _ratio_of_disc(rng) if disc else float(rng.uniform(0.3, 1.0))
+    shape = index, ratio, float(rng.uniform(0.0, np.pi))
     profile = _sersic(radius, *shape)
-    size = 2 * int(np.clip(PROFILE_REACH * radius / np.sqrt(shape[1]), 24, LARGEST_STAMP)) + 1
+    if disc and rng.random() < 0.5:
+        profile = profile + rng.uniform(0.05, 1.0) * _bulge(rng, radius, shape)
+    size = 2 * int(np.clip(PROFILE_REACH * radius / np.sqrt(ratio), 24, LARGEST_STAMP)) + 1
     image = profile.drawImage(nx=size, ny=size, scale=1.0, method="no_pixel", dtype=float).array
     image = image * _fading(size, radius, shape)
+    if ratio < LARGEST_RATIO_OF_LANE and rng.random() < 0.5:
+        image = image * _dust_lane(rng, size, radius, shape)
     if texture > 0:
         image = image * _arms(rng, size, radius, texture)
     image = np.clip(image, 0.0, None)
     kernel = psf.image / psf.image.sum()
     image = _same_convolve(image, kernel)
     return (image / image.sum()).astype(np.float32)
+
+
+def _ratio_of_disc(rng):
+    """Axis ratio of a thick disc seen from a random direction (Hubble 1926, ApJ 64, 321)."""
+    thickness = np.exp(rng.uniform(np.log(0.04), np.log(0.25)))
+    cosine = rng.uniform(0.0, 1.0)
+    return float(np.hypot(cosine, thickness * np.sqrt(1 - cosine**2)))
+
+
+def _bulge(rng, radius, shape):
+    """A rounder, smaller and denser profile at the centre of a disc, of unit flux."""
+    _, ratio, angle = shape
+    width = radius * rng.uniform(0.1, 0.4)
+    return _sersic(width, rng.uniform(1.0, 4.0), max(ratio, rng.uniform(0.5, 1.0)), angle)
+
+
+def _dust_lane(rng, size, radius, shape):
+    """What the dust in the plane of a disc lets through, (size, size) float64."""
+    _, ratio, angle = shape
+    y, x = np.indices((size, size), dtype=np.float64) - size // 2
+    thickness = radius * np.sqrt(ratio)
+    across = (y * np.cos(angle) - x * np.sin(angle)) / thickness - rng.uniform(-0.5, 0.5)
+    return 1.0 - rng.uniform(0.2, 0.9) * np.exp(-0.5 * (across / rng.uniform(0.1, 0.4)) ** 2)
 
 
 def _arms(rng, size, radius, texture):

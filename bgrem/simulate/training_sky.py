@@ -43,6 +43,8 @@ def random_scene(rng, *, shape=(768, 768)):
         chosen |= _sharp_stars(rng)
     elif kind < 0.42:
         chosen |= _sharp_camera(rng)
+    elif kind < 0.49:
+        chosen |= _nearby_galaxies(rng)
     # Stacks are sampled well enough that noise stays sharper than stars.
     width = np.hypot(chosen["fwhm"], chosen.get("diffraction", 0.0))
     share = 0.25 if width < 5.0 else 0.35
@@ -132,9 +134,7 @@ def _optics(rng):
     aperture = _aperture(rng, 0.4, 3.0) if rng.random() < 0.2 else {"fwhm": fwhm}
     return aperture | {
         # A quarter is nearly Gaussian: lenses, focal reducers, and other people's simulations.
-        "beta": log_uniform(rng, 8.0, 100.0)
-        if rng.random() < 0.25
-        else float(rng.uniform(2.2, 5.0)),
+        "beta": _nearly_gaussian(rng) if rng.random() < 0.25 else float(rng.uniform(2.2, 5.0)),
         "ellipticity": float(np.clip(abs(rng.normal(0, 0.1)), 0, 0.4)),
         "angle": float(rng.uniform(0, np.pi)),
         "trail": sometimes(rng, 0.07, 0.5 * fwhm, 3.0 * fwhm),
@@ -144,6 +144,11 @@ def _optics(rng):
         "spikes": sometimes(rng, 0.3, 0.001, 0.02),
         "spike_angle": float(rng.uniform(0, np.pi)),
     }
+
+
+def _nearly_gaussian(rng):
+    """Exponent of a Moffat profile without wings to speak of."""
+    return log_uniform(rng, 8.0, 100.0)
 
 
 def _aperture(rng, finest, coarsest):
@@ -201,8 +206,9 @@ def _sharp_stars(rng):
     """
     gaussian = rng.random() < 0.5
     return {
-        "fwhm": log_uniform(rng, 1.0, 2.0),
-        "beta": log_uniform(rng, 8.0, 100.0) if gaussian else float(rng.uniform(2.2, 5.0)),
+        # The sharpest have most of their light in one pixel, as defects have.
+        "fwhm": log_uniform(rng, 1.0, 1.35 if rng.random() < 0.4 else 2.0),
+        "beta": _nearly_gaussian(rng) if gaussian else float(rng.uniform(2.2, 5.0)),
         "diffraction": 0.0,
         "trail": sometimes(rng, 0.1, 0.3, 2.0),
         "coma": 0.0 if gaussian else sometimes(rng, 0.2, 0.05, 0.3),
@@ -233,6 +239,17 @@ def _sharp_camera(rng):
         "hot_pixels": log_uniform(rng, 3.0, 100.0),
         "cosmic_rays": log_uniform(rng, 20.0, 500.0),
         "charge_diffusion": float(rng.uniform(0.0, 0.6)),
+    }
+
+
+def _nearby_galaxies(rng):
+    """Groups and clusters of galaxies: many wide ones, some of them edge-on, among few stars."""
+    return {
+        "stars": log_uniform(rng, 3.0, 1e3),
+        "large_galaxies": log_uniform(rng, 5.0, 40.0),
+        "discs": sometimes(rng, 0.5, 2.0, 20.0),
+        "nebula": 0.0,
+        "satellite_trails": sometimes(rng, 0.3, 0.5, 3.0),
     }
 
 

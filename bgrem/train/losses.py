@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-from bgrem.network.significance import log_odds
+from bgrem.network.significance import log_odds, snr_without_artefacts
 from bgrem.network.significance_constants import SignificanceConstants
 from bgrem.network.star_filter import fwhm_of
 from bgrem.network.unet import KNEE
@@ -17,8 +17,8 @@ ROBUST = 6.0
 # The logarithm of 1 + error / TEMPER is taken of every tile: a crowded or nebulous tile, whose
 # error is a hundred times that of a sparse one, would otherwise set the gradient of its batch.
 TEMPER = 0.05
-# Peaks of the significance this near to the centre of a source belong to it; false peaks of a tile (192 pixels: 100 per
-# Mpix) and of a batch (590 000 pixels: 20 per Mpix) that sources are ranked against.
+# Peaks of the significance within MATCHED pixels of the centre of a source belong to it. Sources are ranked against the
+# highest false peaks of their tile (at a side of 192 pixels 100 per Mpix) and of the batch (16 tiles: 20 per Mpix).
 MATCHED, HIGHEST_OF_TILE, HIGHEST_OF_BATCH = 2, 4, 12
 # Of a sky network: wide light above LEAST_WIDE_LIGHT, in sky rms, is what it is asked for, an error of a frame's
 # level below LEAST_ERROR is as good as none, and errors of the level have FREEDOM degrees of freedom: those
@@ -36,7 +36,7 @@ def losses(channels, x, rate, batch):
     (beta-NLL, beta 0.5; Seitzer et al. 2022, arXiv:2203.09168);
     ``artefact``, ``centre``: cross entropies;
     ``ranking``: the share of the pairs of a true source and one of the highest false peaks that the
-    significance puts in the wrong order.
+    significance (`bgrem.network.significance`) puts in the wrong order.
 
     Parameters
     ----------
@@ -79,9 +79,16 @@ def losses(channels, x, rate, batch):
         functional.binary_cross_entropy_with_logits(centre, label.clamp(min=0), reduction="none"),
         scored,
     )
-    score = log_odds(centre, fwhm_of(batch["frame"]), SignificanceConstants())
-    parts["ranking"] = _misranked(score, label, observed)
+    parts["ranking"] = _misranked(_significance(channels, x, sources, batch), label, observed)
     return parts
+
+
+def _significance(channels, x, sources, batch):
+    """SIGNIF of observed images; it gives the network a gradient by the odds alone, not by the S/N."""
+    constants = SignificanceConstants()
+    _, _, artefact, centre = channels.split(1, dim=1)
+    snr = snr_without_artefacts(x, sources, artefact, batch["frame"], constants).detach()
+    return log_odds(centre, fwhm_of(batch["frame"]), constants) + constants.snr_weight * snr
 
 
 def _misranked(score, label, observed):

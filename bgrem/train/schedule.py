@@ -27,7 +27,7 @@ def load_weights(network, *paths):
     mean = {name: torch.zeros_like(values) for name, values in own.items()}
     for path in paths:
         weights = load_file(path)
-        unknown = {name for name in weights.keys() - own.keys() if not _of_a_level(name, own)}
+        unknown = {name for name in weights.keys() - own.keys() if not _of_other_level(name, own)}
         if unknown:
             raise ValueError(f"{path} holds weights of another network: {min(unknown)}")
         for name in own:
@@ -38,8 +38,8 @@ def load_weights(network, *paths):
     network.load_state_dict(mean)
 
 
-def _of_a_level(name, own):
-    """Whether a parameter belongs to one of the levels of which the network has others, ``down.3.weight``."""
+def _of_other_level(name, own):
+    """Whether a parameter, as ``down.3.weight``, belongs to a list of levels that the network has, too."""
     layers, _, rest = name.partition(".")
     return rest.split(".")[0].isdigit() and any(other.startswith(f"{layers}.") for other in own)
 

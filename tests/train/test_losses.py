@@ -87,9 +87,15 @@ def test_the_best_variance_is_the_squared_error():
     assert values[1] < values[0] and values[1] < values[2]
 
 
+def flat_example():
+    """A batch of two tiles without light: no place has a higher S/N than another."""
+    batch, rate = example(side=64)
+    return batch | {name: torch.zeros(2, 1, 64, 64) for name in ("x", "sources")}, rate
+
+
 def ranked(true, false, *, batch=None):
     """The loss of the ranking of one source and one other place, with these logits, on the first tile."""
-    batch, rate = batch or example(side=64)
+    batch, rate = batch or flat_example()
     batch["centre"][0, 0, 11, 11] = 1
     channels = torch.zeros(2, 4, 64, 64)
     channels[:, 3] = -20.0
@@ -109,7 +115,7 @@ def test_a_false_peak_above_a_source_costs():
 
 
 def test_peaks_of_a_source_are_not_false():
-    batch, rate = example(side=64)
+    batch, rate = flat_example()
     beside = batch["centre"].clone()
     beside[0, 0, 40, 38] = 1
     other = (batch | {"centre": beside}, rate)
@@ -117,6 +123,12 @@ def test_peaks_of_a_source_are_not_false():
     unscored = batch | {"centre": batch["centre"].clone()}
     unscored["centre"][0, 0, 38:43, 38:43] = -1
     assert ranked(2.0, 9.0, batch=(unscored, rate))[0] < 0.5 * ranked(2.0, 9.0)[0]
+
+
+def test_the_snr_counts_in_the_ranking():
+    batch, rate = flat_example()
+    batch["x"][0, 0, 10:13, 10:13] = 5.0
+    assert ranked(4.0, 6.0, batch=(batch, rate))[0] < 0.5 * ranked(4.0, 6.0)[0]
 
 
 def test_tiles_without_sources_have_no_ranking():

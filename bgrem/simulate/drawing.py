@@ -8,7 +8,7 @@ from scipy.ndimage import convolve
 
 from bgrem.arrays.stamps import add_stamp
 from bgrem.simulate import detector
-from bgrem.simulate.galaxies import SAMPLING, draw_extended, draw_galaxies
+from bgrem.simulate.galaxies import SAMPLING, draw_extended, draw_galaxies, same_convolve
 from bgrem.simulate.optics import PHASES, draw_psf
 from bgrem.simulate.scene import (
     DEFECT_BIT,
@@ -20,7 +20,7 @@ from bgrem.simulate.scene import (
     TRUTH_DTYPE,
     Sky,
 )  # fmt: skip
-from bgrem.simulate.skies import background_structure, smooth_field, texture_field
+from bgrem.simulate.skies import background_structure, draw_threads, smooth_field, texture_field
 
 __all__ = ["Exposure", "draw", "draw_sources", "filtered_rms", "observe", "psf_of"]
 
@@ -128,7 +128,11 @@ def draw_sources(scene, psf, rng):
         _stars(image, scene, psf, filtered, rng),
         _galaxies(image, scene, psf, filtered, rng),
         *_extended(image, scene, psf, rng),
+        *_moving(image, scene, psf, rng),
     ]
+    if number := rng.poisson(scene.threads * image.size / 1e6):
+        threads = draw_threads(scene.shape, rng, number, scene.fwhm)
+        image += np.float32(scene.sky_rms) * np.clip(same_convolve(threads, psf.image), 0, None)
     if scene.nebula:
         image += np.float32(scene.nebula * scene.sky_rms) * _nebula(scene, rng)
     return image, np.concatenate(tables)
@@ -228,6 +232,26 @@ def _extended(image, scene, psf, rng):
             add_stamp(image, stamp * np.float32(flux), x - middle, y - middle)
             snr = flux * np.sqrt((stamp.astype(np.float64) ** 2).sum()) / scene.sky_rms
             yield _table([x], [y], [flux], [snr], EXTENDED, radius)
+
+
+def _moving(image, scene, psf, rng):
+    """Place bodies that moved by 1 to 12 FWHM during the exposure; yields their truth tables."""
+    ny, nx = scene.shape
+    for _ in range(rng.poisson(scene.moving * ny * nx / 1e6)):
+        length = scene.fwhm * np.exp(rng.uniform(0.0, np.log(12.0)))
+        angle, (y, x) = rng.uniform(0, 2 * np.pi), rng.uniform(0, (ny, nx))
+        steps = np.linspace(-0.5, 0.5, int(2 * length) + 2) * length
+        places = x + steps * np.cos(angle), y + steps * np.sin(angle)
+        height = np.exp(rng.uniform(np.log(0.5), np.log(300.0))) * scene.sky_rms
+        across = (
+            float(psf.image.max()) ** 0.5
+        )  # of a Gaussian star: height of its profile along one axis
+        flux = height * length / across
+        columns, rows = (np.rint(place * PHASES).astype(np.int64) for place in places)
+        parts = np.full(steps.size, flux / steps.size)
+        psf.place(image, columns, rows, parts, faint=0.02 * scene.sky_rms)
+        snr = flux * np.sqrt(across / np.sqrt(2) / length) / scene.sky_rms
+        yield _table([x], [y], [flux], [snr], EXTENDED, length / 3)
 
 
 def _nebula(scene, rng):

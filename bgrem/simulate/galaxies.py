@@ -12,7 +12,7 @@ from scipy.special import gammaincinv
 from bgrem.arrays.stamps import add_stamp
 from bgrem.simulate.optics import PHASES
 
-__all__ = ["GalaxyStamps", "SersicGalaxy", "draw_extended", "draw_galaxies"]
+__all__ = ["GalaxyStamps", "SersicGalaxy", "draw_extended", "draw_galaxies", "same_convolve"]
 
 SAMPLING = 2  # samples per pixel of the small galaxies' stamps
 SIZE = 128  # samples per side of the small galaxies' stamps
@@ -237,7 +237,7 @@ def draw_extended(psf, rng, *, radius, texture=0.0, index=None):
         image = image * _arms(rng, size, radius, texture)
     image = np.clip(image, 0.0, None)
     kernel = psf.image / psf.image.sum()
-    image = _same_convolve(image, kernel)
+    image = same_convolve(image, kernel)
     return (image / image.sum()).astype(np.float32)
 
 
@@ -275,8 +275,8 @@ def _arms(rng, size, radius, texture):
     return np.clip(arms, 0.05, None) + strength
 
 
-def _same_convolve(image, kernel):
-    """Linear convolution by FFT, cut to the image's size."""
+def same_convolve(image, kernel):
+    """Linear convolution of an image (ny, nx) with an odd square kernel by FFT, cut to the image's size."""
     sides = zip(image.shape, kernel.shape, strict=True)
     shape = [fft.next_fast_len(a + b, real=True) for a, b in sides]
     product = fft.rfft2(image, shape) * fft.rfft2(kernel, shape)

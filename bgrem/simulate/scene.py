@@ -92,6 +92,10 @@ obscuration, defocus, astigmatism, trefoil, lens_coma
     large_galaxies, discs : float
         Galaxies of 8 to 60 px half-light radius, and exponential discs of low surface
         brightness, per Mpix.
+    threads : float
+        Filaments, rings, arcs and tails per Mpix, see `draw_threads`.
+    moving : float
+        Bodies of the solar system per Mpix, which the exposure draws out to up to 12 FWHM.
     nebula, nebula_scale : float
         Height and smallest scale (px) of nebulosity narrower than a box of a sky mesh.
     sky : float
@@ -186,6 +190,8 @@ obscuration, defocus, astigmatism, trefoil, lens_coma
     brightest: float = 1e5
     large_galaxies: float = 0.5
     discs: float = 0.3
+    threads: float = 0.0
+    moving: float = 0.0
     nebula: float = 0.0
     nebula_scale: float = 12.0
     sky: float = 300.0

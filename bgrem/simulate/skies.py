@@ -1,14 +1,20 @@
-"""The smooth sky: what lies behind the sources and belongs to the background."""
+"""Light without a centre: the smooth sky, which belongs to the background, and threads, which are sources."""
 
 from functools import lru_cache
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
+from bgrem.arrays.stamps import add_stamp
+from bgrem.arrays.statistics import FWHM_PER_SIGMA
 from bgrem.simulate.training_sky import log_uniform, sometimes
 
-__all__ = ["background_structure", "draw_sky", "enlarged", "smooth_field", "texture_field"]
+__all__ = [
+    "background_structure", "draw_sky", "draw_threads", "enlarged", "smooth_field", "texture_field",
+]  # fmt: skip
 
 NO_STRUCTURE = 0.15  # chance of a sky that is flat over the whole frame
+THREAD_STEP = 0.5  # px between the places of a thread
 LUMP_GRID = 16  # px between the samples of lumps
 
 
@@ -130,6 +136,75 @@ def _ghost(shape, rng):
     outer = 0.5 * (1.0 - np.tanh((r - radius) / width))
     inner = 0.5 * (1.0 + np.tanh((r - hole) / width)) if hole > 0 else 1.0
     return outer * inner
+
+
+def draw_threads(shape, rng, number, fwhm):
+    """Filaments, rings, arcs and tails before the seeing, in units of the sky's rms, (ny, nx) float32.
+
+    What tells them from the trail of a satellite: they bend, or they fade along their length.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    rng : numpy.random.Generator
+    number : int
+    fwhm : float
+        Of the seeing in pixels: after it their brightest places have 0.5 to 100 times the sky's rms.
+    """
+    out = np.zeros(shape, np.float32)
+    for _ in range(number):
+        width = log_uniform(rng, 0.3, 6.0)
+        seen = np.hypot(width, fwhm / FWHM_PER_SIGMA)
+        y, x, light = _curve(rng)
+        places = rng.uniform(0, shape, 2)
+        # Some are side by side, as the filaments of a remnant.
+        for offset in rng.normal(0, log_uniform(rng, 4.0, 30.0), (rng.choice([1, 1, 1, 3, 6]), 2)):
+            peak = log_uniform(rng, 0.5, 100.0)
+            line = THREAD_STEP * peak * np.sqrt(2 * np.pi) * seen
+            top, left = places + offset
+            _add_thread(out, y + top, x + left, line * light, width)
+    return out
+
+
+def _curve(rng):
+    """Places along a curve, THREAD_STEP px apart, about its middle, and the light there, at most 1."""
+    length = log_uniform(rng, 20.0, 600.0)
+    along = np.arange(0.0, length, THREAD_STEP)
+    part = along / length
+    kind = rng.choice(["ring", "arc", "filament", "tail"])
+    if kind == "ring":
+        angle = 2 * np.pi * part
+    elif kind == "filament":
+        waves = length / log_uniform(rng, 40.0, 300.0, 2)[:, None]
+        phase = 2 * np.pi * (waves * part + rng.random((2, 1)))
+        angle = (rng.uniform(0.2, 0.8, (2, 1)) * np.sin(phase)).sum(axis=0)
+    else:
+        angle = part * rng.uniform(0.5, 3.0) if kind == "arc" else part * rng.uniform(0.0, 0.5)
+    angle = angle + rng.uniform(0, 2 * np.pi)
+    y, x = (THREAD_STEP * np.cumsum(turned(angle)) for turned in (np.sin, np.cos))
+    light = 1 + rng.uniform(0, 0.9) * np.cos(2 * np.pi * (part * rng.integers(1, 6) + rng.random()))
+    if kind == "tail":
+        light = light * np.exp(-part * rng.uniform(2.0, 5.0))
+    if kind != "ring":
+        light = light * np.clip(np.minimum(part, 1 - part) / rng.uniform(0.02, 0.4), 0, 1)
+    return y - y.mean(), x - x.mean(), light / light.max()
+
+
+def _add_thread(image, y, x, light, width):
+    """Add light at some places, smoothed by a Gaussian of a deviation, in place."""
+    reach = int(np.ceil(4 * width)) + 1
+    low = [int(np.floor(place.min())) - reach for place in (y, x)]
+    sides = [
+        int(np.ceil(place.max())) + reach + 2 - start
+        for place, start in zip((y, x), low, strict=True)
+    ]
+    stamp = np.zeros(sides, np.float32)
+    row, column = np.floor(y).astype(int), np.floor(x).astype(int)
+    for down in (0, 1):
+        for right in (0, 1):
+            share = np.abs(1 - down - (y - row)) * np.abs(1 - right - (x - column))
+            np.add.at(stamp, (row + down - low[0], column + right - low[1]), share * light)
+    add_stamp(image, gaussian_filter(stamp, width), low[1], low[0])
 
 
 def draw_sky(rng, shape):

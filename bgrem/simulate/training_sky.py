@@ -43,7 +43,7 @@ def random_scene(rng, *, shape=(768, 768)):
         chosen |= _sharp_stars(rng)
     elif kind < 0.42:
         chosen |= _sharp_camera(rng)
-    elif kind < 0.49:
+    elif kind < 0.5:
         chosen |= _nearby_galaxies(rng)
     # Stacks are sampled well enough that noise stays sharper than stars.
     width = np.hypot(chosen["fwhm"], chosen.get("diffraction", 0.0))
@@ -85,6 +85,8 @@ def random_whole_scene(rng, shape):
         "large_galaxies": 0.0,
         "discs": 0.0,
         "nebula": 0.0,
+        "threads": 0.0,
+        "moving": 0.0,
         "quantisation": 1.0 / rms if few else sometimes(rng, 0.3, 1e-3, 1.0),
         "rms_variation": sometimes(rng, 0.2, 0.02, 0.4),
         "full_well": sky + rms * log_uniform(rng, 30.0, 1e5) if rng.random() < 0.6 else 0.0,
@@ -99,9 +101,10 @@ def random_whole_scene(rng, shape):
     return replace(scene, **changed)
 
 
-def log_uniform(rng, low, high):
-    """A number even in its logarithm."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+def log_uniform(rng, low, high, size=None):
+    """A number, or some, even in their logarithm."""
+    drawn = np.exp(rng.uniform(np.log(low), np.log(high), size))
+    return float(drawn) if size is None else drawn
 
 
 def sometimes(rng, chance, low, high):
@@ -185,6 +188,8 @@ def _population(rng):
         "discs": sometimes(rng, 0.3, 0.5, 5.0),
         "nebula": sometimes(rng, 0.15, 0.3, 30.0),
         "nebula_scale": log_uniform(rng, 8.0, 60.0),
+        "threads": sometimes(rng, 0.15, 1.0, 20.0),
+        "moving": sometimes(rng, 0.15, 1.0, 10.0),
     }
 
 
@@ -261,6 +266,7 @@ def _empty_sky(rng):
         "large_galaxies": 0.0,
         "discs": 0.0,
         "nebula": 0.0,
+        "threads": 0.0,
     }
 
 
@@ -332,7 +338,7 @@ def _detector(rng):
         "gaps": sometimes(rng, 0.08, 0.5, 5.0),
         "edge_strips": sometimes(rng, 0.2, 0.5, 3.0),
         "flat_residual": sometimes(rng, 0.5, 5e-4, 0.01),
-        "satellite_trails": sometimes(rng, 0.15, 0.5, 3.0),
+        "satellite_trails": sometimes(rng, 0.2, 0.5, 3.0),
     }
 
 

@@ -138,7 +138,8 @@ def separate(
     keep_saturated(parts.sources, data, sky_map.background, flags)
     parts.blank(bad)
     provenance = _provenance(
-        model, sky_map, options, minpix=image.minpix, fwhm=frame.fwhm, warnings=noticed,
+        model, sky_map, options, minpix=image.minpix, warnings=noticed,
+        fwhm=frame.fwhm_or_typical, fwhm_from=frame.fwhm_from,
         weight=None if weight is None else weight_type, saturate=saturate,
         lost_light=lost_light.fraction,
     )  # fmt: skip

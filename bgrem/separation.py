@@ -44,7 +44,10 @@ class Provenance(Mapping):
     minpix : float or None
         The level to which lower pixels were raised.
     fwhm : float
-        Of the stars, in pixels; NaN where unknown.
+        Of the stars, in pixels; NaN where nothing was separated.
+    fwhm_from : str or None
+        Where it is from: "given", measured on "stars" or on "faint stars", estimated from the
+        correlation of the "noise", or "assumed".
     signif_1, signif_10 : float or None
         Significances above which 1 and 10 false detections per Mpix are expected; None where the
         model's card has no such number.
@@ -76,6 +79,7 @@ class Provenance(Mapping):
     fwhm: float
     signif_1: float | None
     signif_10: float | None
+    fwhm_from: str | None = None
     weight: str | None = None
     saturate: float | None = None
     lost_light: float = 0.0

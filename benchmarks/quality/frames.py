@@ -113,7 +113,8 @@ def judged(frames, model):
             detect_matched_filter(frame.data, frame.psf, mask=frame.mask, gain=frame.gain)
         )
         truths.append(frame.truth)
-        fwhm.append(parts.provenance["fwhm"])
+        known = parts.provenance["fwhm_from"] != "assumed"
+        fwhm.append(parts.provenance["fwhm"] if known else np.nan)
     seen = Judged(truths, fwhm)
     seen.add(BGREM, ours)
     seen.add(MATCHED_FILTER, theirs)

@@ -117,7 +117,8 @@ class Frame:
             if not self.defects[near].any():
                 kept.append(parts.sources[near].sum() / self.light[near].sum())
         line = {"kept": float(np.median(kept)), "a tenth below": float(np.quantile(kept, 0.1))}
-        line["FWHM"] = float(parts.provenance["fwhm"])
+        known = parts.provenance.get("fwhm_from") != "assumed"
+        line["FWHM"] = float(parts.provenance["fwhm"]) if known else np.nan
         left = [parts.sources[hit].sum() / self.defects[hit].sum() for hit in self.hits]
         return line | {"defects left": float(np.median(left)) if left else np.nan}
 

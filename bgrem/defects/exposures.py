@@ -84,7 +84,7 @@ def read_exposure(
         except ValueError as error:
             raise FitsError(f"{image.label}: {error}") from None
         time = _time_of(image.header, image.primary)
-    fwhm = measure_frame(Derived(pixels, _single, np.float32)).fwhm
+    fwhm = measure_frame(Derived(pixels, _single, np.float32)).measured_fwhm
     return DetectorFrame(os.fspath(image.path), pixels, float(np.median(rms)), time, fwhm, cell)
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from bgrem.arrays.filters import maximum_filter
-from bgrem.arrays.statistics import median_and_deviation
+from bgrem.arrays.statistics import FWHM_PER_SIGMA, median_and_deviation
 from bgrem.detection.trailed import StarTrails, star_trails
 from bgrem.detection.widths import APERTURE, SAMPLED_STARS, shared_width, star_widths, stellar_width
 from bgrem.masks.filling import filled
 
-__all__ = ["FRAME_NAMES", "Frame", "measure_frame"]
+__all__ = ["FRAME_NAMES", "SUREST_FIRST", "Frame", "measure_frame"]
 
 FRAME_NAMES = (
     "log2_fwhm",
@@ -46,6 +46,12 @@ FAINT, SQUARES = 8.0, (1, 2, 4)
 IN_SQUARES = {"sharpest": 1.4, "alike": 0.25}
 # The area of a square of n pixels adds 0.88 (n^2 - 1) to the square of an equivalent width: 4 ln 2 / (2 pi) 2
 AREA_OF_SQUARE = 4 * np.log(2) / np.pi
+# Where the FWHM is from.
+SUREST_FIRST = ("given", "stars", "faint stars", "noise", "assumed")
+# Linear or cubic resampling to n times as many pixels along an axis makes the noise that of a Gaussian kernel of n / 1.1
+# pixels FWHM (n = 1.3 to 4). Stars of 1.5 to 4 pixels before are 1.7 to 4.5 times as wide as it: this many are assumed.
+# Only a width within FROM_NOISE, in pixels, is better than none.
+STARS_PER_KERNEL, FROM_NOISE = 2.5, (3.0, 10.0)
 # A step adds its square over 12 to the variance: at a quarter of the rms, half a percent.
 # Whether there is a finer one, or none, hardly changes what the network is given.
 NOTICEABLE_STEP = 0.25
@@ -70,6 +76,9 @@ class Frame:
         Peaks above 5 times the sky's rms per Mpix.
     trails : StarTrails or None
         What the stars are, if the exposure drew them out.
+    fwhm_from : str
+        Where the FWHM is from, of `SUREST_FIRST`: "given", measured on bright "stars" or on "faint stars", estimated
+        from the correlation of the "noise", or "assumed" where it is unknown.
     """
 
     fwhm: float
@@ -80,6 +89,17 @@ class Frame:
     faint_fraction: float
     crowding: float
     trails: StarTrails | None = None
+    fwhm_from: str = "assumed"
+
+    @property
+    def fwhm_or_typical(self):
+        """The FWHM in pixels, 3 where it is unknown."""
+        return self.fwhm if np.isfinite(self.fwhm) else TYPICAL_FWHM
+
+    @property
+    def measured_fwhm(self):
+        """The FWHM in pixels, nan where it is unknown or a rough number from the noise."""
+        return np.nan if self.fwhm_from == "noise" else self.fwhm
 
     def vector(self):
         """The numbers as a network takes them in training, (k,) float32: `FRAME_NAMES`.
@@ -133,12 +153,18 @@ def measure_frame(x, mask=None, *, step=None, fwhm=None):
         block = block if good.all() else filled(block, ~good)
         tallies.append(_tally(block, good, _peaks(block)))
         blocks.append((block, good))
-    pixels, bright, faint, crowd, xx, xy, xn = np.sum(tallies, axis=0)
+    pixels, bright, faint, crowd, variance, *products = np.sum(tallies, axis=0)
     pixels = max(pixels, 1.0)
+    x1, y1, x2, y2 = (float(product / max(variance, 1e-9)) for product in products)
+    width, origin = (float(fwhm), "given") if fwhm else _seeing(blocks)
+    if origin == "assumed":
+        width = width_from_noise((x1 + y1) / 2, (x2 + y2) / 2)
+        origin = "noise" if np.isfinite(width) else origin
     return Frame(
-        fwhm=float(fwhm) if fwhm else _seeing(blocks),
-        correlation_x=float(xx / max(xn, 1e-9)),
-        correlation_y=float(xy / max(xn, 1e-9)),
+        fwhm=width,
+        fwhm_from=origin,
+        correlation_x=x1,
+        correlation_y=y1,
         quantisation=float(step or 0.0),
         bright_fraction=float(bright / pixels),
         faint_fraction=float(faint / pixels),
@@ -175,12 +201,10 @@ def _peaks(block):
 
 
 def _tally(block, good, peaks):
-    """Counts that are summed over blocks: pixels, bright, faint, peaks, products of neighbours."""
+    """Sums over blocks: pixels, bright, faint, peaks, variance, products with the pixels 1 and 2 further on."""
     quiet = good & (np.abs(block) < 2.5)
     sky = np.where(quiet, block, np.float32(0))
     sky = np.where(quiet, sky - sky.sum() / max(quiet.sum(), 1), np.float32(0))
-    both_x = quiet[:, 1:] & quiet[:, :-1]
-    both_y = quiet[1:] & quiet[:-1]
     variance = float((sky.astype(np.float64) ** 2).sum()) / max(quiet.sum(), 1)
     return np.array(
         [
@@ -188,26 +212,45 @@ def _tally(block, good, peaks):
             (good & (block > 4)).sum(),
             (good & (block < -4)).sum(),
             len(peaks[0]),
-            float((sky[:, 1:] * sky[:, :-1]).sum()) / max(both_x.sum(), 1) * quiet.sum(),
-            float((sky[1:] * sky[:-1]).sum()) / max(both_y.sum(), 1) * quiet.sum(),
             variance * quiet.sum(),
+            *(_product(*each, lag) for lag in (1, 2) for each in ((sky.T, quiet.T), (sky, quiet))),
         ]
     )
 
 
+def _product(sky, quiet, lag):
+    """Sum over pixels of the product with the pixel some rows further on."""
+    both = quiet[lag:] & quiet[:-lag]
+    return float((sky[lag:] * sky[:-lag]).sum()) / max(both.sum(), 1) * quiet.sum()
+
+
+def width_from_noise(next_pixel, second_pixel):
+    """A rough FWHM of the stars in a resampled image from the correlations of its noise, nan where it tells nothing.
+
+    Noise that a Gaussian kernel of a deviation s made of white noise has a correlation of exp(-1 / 4 s^2) with the next
+    pixel. That of nebulae and crowds falls more slowly: the second pixel shows it.
+    """
+    if not 0 < next_pixel < 1 or second_pixel > next_pixel**2:
+        return np.nan
+    kernel = FWHM_PER_SIGMA * np.sqrt(-0.25 / np.log(next_pixel))
+    width = STARS_PER_KERNEL * float(kernel)
+    return width if FROM_NOISE[0] < width < FROM_NOISE[1] else np.nan
+
+
 def _seeing(blocks):
-    """FWHM that the stars of pairs of a block and its good pixels share, nan where none is found."""
+    """FWHM of the stars in pairs of a block and its good pixels, nan where none is found, and where it is from."""
     widths, whole = _widths_in(blocks, BRIGHT_STAR)
     if np.count_nonzero(whole) >= SAMPLED_STARS:
         widths = widths[whole]  # a star whose core is bad is filled too wide
     fwhm = stellar_width(widths)
+    if np.isfinite(fwhm):
+        return fwhm, "stars"
     for side in SQUARES:
-        if np.isfinite(fwhm):
-            return fwhm
         widths, _ = _widths_in([_in_squares(*block, side) for block in blocks], FAINT)
         fwhm = shared_width(widths) if side == 1 else side * shared_width(widths, **IN_SQUARES)
-        fwhm = float(np.sqrt(np.maximum(fwhm**2 - AREA_OF_SQUARE * (side**2 - 1), 1)))
-    return fwhm
+        if np.isfinite(fwhm):
+            return float(np.sqrt(max(fwhm**2 - AREA_OF_SQUARE * (side**2 - 1), 1))), "faint stars"
+    return np.nan, "assumed"
 
 
 def _in_squares(block, good, side):

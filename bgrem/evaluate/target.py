@@ -238,7 +238,7 @@ def _psf_of(subtracted, bad, fwhm):
     try:
         return measure_psf(subtracted.residual, subtracted.rms, mask=bad), "stars"
     except ValueError:
-        width = measure_frame(subtracted.residual / subtracted.rms, bad).fwhm
+        width = measure_frame(subtracted.residual / subtracted.rms, bad).measured_fwhm
         if not np.isfinite(width):
             raise
     # The width is that of the image; the Gaussian is integrated over pixels once more.

@@ -366,7 +366,8 @@ class _Work:
         medians = {
             key: statistics.median(plane[key] for plane in self._done) for key in ("level", "rms")
         }
-        return {"model": first.model, "norm": first.norm, **medians}
+        same = {key: first[key] for key in ("model", "norm", "fwhm", "fwhm_from")}
+        return same | medians
 
 
 def _check_memory(image: FitsImage, store: Memory, model: Model, maps: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ their planes give the light that is wider than the pixels of a plane, and the re
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from bgrem.arrays.filters import median_filter
 from bgrem.arrays.rows import Derived, Rows, as_rows
 from bgrem.arrays.tiling import row_strips
-from bgrem.detection.frame import measure_frame
+from bgrem.detection.frame import SUREST_FIRST, Frame, measure_frame
 from bgrem.masks.flags import MASKED, NO_DATA, SATURATED, UNSEEN, flag_pixels, unseen_pixels
 from bgrem.masks.saturation import flag_saturated
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
@@ -51,7 +52,7 @@ def separate_mosaic(
     mosaic; ``maps`` are its mask, weight, weight_type and saturate. The sky of the result is a `MosaicSky`.
     """
     levelled = _Levelled(cell, data, network, options, run, maps)
-    if cell == BAYER_CELL and not levelled.dead and not levelled.fwhm < RESOLVED:
+    if cell == BAYER_CELL and not levelled.dead and not levelled.frame.measured_fwhm < RESOLVED:
         if levelled.doubts:
             maps["saturate"] = None
         parts = _as_planes(separate, cell, data, options, run, maps)
@@ -142,13 +143,14 @@ class _Levelled:
             pixels[rows] = (strip - level[rows]) / noise[rows]
         return pixels
 
-    @property
-    def fwhm(self) -> float:
-        """Full width at half maximum of the stars in pixels; NaN where unknown."""
-        return measure_frame(self._pixels, self._unseen, fwhm=self._options.fwhm).fwhm
+    @cached_property
+    def frame(self) -> Frame:
+        """What the mosaic is, measured before its wide light is taken away, which makes the stars sharper."""
+        return measure_frame(self._pixels, self._unseen, fwhm=self._options.fwhm)
 
     def separated(self, separate: Callable[..., Separation]) -> Separation:
         """The parts of the mosaic, in data units."""
+        frame = self.frame
         small = min(n // side for n, side in zip(self._data.shape, self._cell, strict=True))
         turns = 1 if small < SMALLEST_IMAGE else 2
         wide = self._wide_light(separate) if turns == 2 else None
@@ -164,7 +166,7 @@ class _Levelled:
             options=self._in_units_of_noise(),
             run=replace(self._run, progress=self._run.share(turns - 1, turns)),
         )
-        return self._in_data_units(parts, wide)
+        return self._in_data_units(parts, wide, frame)
 
     def _where(self, bits: int) -> np.ndarray | None:
         """Where any of the flags is set, None if nowhere."""
@@ -214,7 +216,9 @@ class _Levelled:
                 light[_in_the_mosaic(rows, phase)] = _wide(plane.sources, rows)
         return light
 
-    def _in_data_units(self, parts: Separation, wide: np.ndarray | None) -> Separation:
+    def _in_data_units(
+        self, parts: Separation, wide: np.ndarray | None, frame: Frame
+    ) -> Separation:
         noise = self._sky.rms
         for rows in row_strips(self._data.shape):
             unit = noise[rows]
@@ -233,6 +237,7 @@ class _Levelled:
             parts.provenance,
             level=sky.median_level, rms=sky.median_rms * parts.sky.median_rms, minpix=self._minpix,
             norm=float(self._options.norm or 0.0),
+            fwhm=frame.fwhm_or_typical, fwhm_from=frame.fwhm_from,
             weight=None if self._maps["weight"] is None else self._maps["weight_type"],
             saturate=None if saturate is None or np.ndim(saturate) else float(saturate),
             warnings=[
@@ -357,11 +362,14 @@ def _provenance(planes: list[Provenance], sky: MosaicSky, phases: list[Phase]) -
     for plane, (y, x) in zip(planes, phases, strict=True):
         name = f"plane of the pixels [{y.start}::{y.step}, {x.start}::{x.step}]"
         noticed += [f"{name}: {line}" for line in plane.warnings if line not in common]
+    surest = min((plane.fwhm_from for plane in planes), key=SUREST_FIRST.index)
+    widths = [plane.fwhm for plane in planes if plane.fwhm_from == surest]
     return replace(
         planes[0],
         level=sky.median_level,
         rms=sky.median_rms,
-        fwhm=2 * float(np.median([plane.fwhm for plane in planes])),
+        fwhm=2 * float(np.median(widths)),
+        fwhm_from=surest,
         lost_light=float(np.mean([plane.lost_light for plane in planes])),
         warnings=["a Bayer mosaic: done as four planes", *noticed],
     )

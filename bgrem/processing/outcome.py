@@ -25,6 +25,10 @@ class Result:
         Median sky level and its rms in data units; the median over the planes of a cube.
     norm : float
         Normalisation factor as given; 0 where the rms map was estimated.
+    fwhm : float
+        Of the stars, in pixels; that of the first plane of a cube.
+    fwhm_from : str or None
+        Where it is from, see `~bgrem.separation.Provenance`.
     seconds : float
         Time from opening the input to renaming the output.
     warnings : tuple of str
@@ -41,6 +45,8 @@ class Result:
     level: float
     rms: float
     norm: float
+    fwhm: float
+    fwhm_from: str | None
     seconds: float
     warnings: tuple[str, ...] = ()
     report: Path | None = None
@@ -97,13 +103,13 @@ def record(outcome: Result | Failure) -> dict:
     """The outcome of an image as values that JSON can hold; None for those that do not exist.
 
     They are file, output, status ("done", "failed", or "skipped" if an earlier run did it), seconds, model,
-    sky, rms, norm, warnings, error and report.
+    sky, rms, norm, fwhm, fwhm_from, warnings, error and report.
     """
     if isinstance(outcome, Failure):
         return {
             "file": str(outcome.input), "output": None, "status": "failed", "seconds": None,
-            "model": None, "sky": None, "rms": None, "norm": None, "warnings": [],
-            "error": outcome.message, "report": None,
+            "model": None, "sky": None, "rms": None, "norm": None, "fwhm": None, "fwhm_from": None,
+            "warnings": [], "error": outcome.message, "report": None,
         }  # fmt: skip
     return {
         "file": str(outcome.input),
@@ -114,6 +120,8 @@ def record(outcome: Result | Failure) -> dict:
         "sky": _number(outcome.level),
         "rms": _number(outcome.rms),
         "norm": _number(outcome.norm),
+        "fwhm": _number(outcome.fwhm),
+        "fwhm_from": outcome.fwhm_from,
         "warnings": list(outcome.warnings),
         "error": None,
         "report": None if outcome.report is None else str(outcome.report),
@@ -129,6 +137,8 @@ def restored(entry: dict) -> Result:
         level=_or_nan(entry["sky"]),
         rms=_or_nan(entry["rms"]),
         norm=_or_nan(entry["norm"]),
+        fwhm=_or_nan(entry.get("fwhm")),
+        fwhm_from=entry.get("fwhm_from"),
         seconds=entry["seconds"],
         warnings=tuple(entry["warnings"]),
         report=None if entry["report"] is None else Path(entry["report"]),

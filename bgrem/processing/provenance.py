@@ -29,6 +29,7 @@ PROVENANCE_CARDS = {
     "saturate": ("BGR_SATU", "saturation level"),
     "weight": ("BGR_WGHT", "type of the weight map"),
     "fwhm": ("BGR_FWHM", "[pix] FWHM of the point-spread function"),
+    "fwhm_from": ("BGR_FWSR", "where BGR_FWHM is from"),
     "lost_light": ("BGR_LOST", "part of the light above 5 rms in the noise"),
     "signif_1": ("BGR_SIG1", "SIGNIF of 1 false detection per Mpix"),
     "signif_10": ("BGR_SG10", "SIGNIF of 10 false detections per Mpix"),

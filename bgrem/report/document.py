@@ -171,7 +171,7 @@ def _line(parts: Separation, numbers: dict[str, int], warnings: Sequence[str]) -
     """One line of numbers for the index."""
     ny, nx = parts.data.shape
     facts = parts.provenance
-    seeing = f", FWHM {facts['fwhm']:.1f} px" if np.isfinite(facts["fwhm"]) else ""
+    seeing = f", FWHM {facts.fwhm:.1f} px ({facts.fwhm_from})" if facts.fwhm_from else ""
     warned = f", {len(warnings)} warning{'s'[: len(warnings) > 1]}" if warnings else ""
     return (
         f"{nx} × {ny} px, sky {facts['level']:.6g} ± {facts['rms']:.3g}{seeing}; "

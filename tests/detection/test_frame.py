@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter
 
 from bgrem.detection.frame import FRAME_NAMES, HIGHEST_ENTRIES, LOWEST_ENTRIES, Frame, measure_frame
 from bgrem.simulate import Scene, draw
@@ -70,7 +70,36 @@ def test_the_seeing_of_faint_wide_stars(fwhm):
     """None of them has a pixel above 15 rms."""
     sky, x = normalised(fwhm=fwhm, stars=2000.0, star_slope=0.8, brightest=8.0 * fwhm)
     assert x.max() < 15
-    assert measure_frame(x).fwhm == pytest.approx(true_width(sky.psf), rel=0.15)
+    frame = measure_frame(x)
+    assert frame.fwhm == pytest.approx(true_width(sky.psf), rel=0.15)
+    assert frame.fwhm_from == "faint stars"
+
+
+@pytest.mark.parametrize("larger", [1.6, 2.0, 3.0])
+@pytest.mark.parametrize("order", [1, 3])
+def test_the_noise_of_a_resampled_image_gives_a_rough_width(larger, order):
+    x = affine_transform(
+        noise(), [1 / larger] * 2, offset=20.3, output_shape=(300, 400), order=order
+    )
+    frame = measure_frame(x / x.std())
+    assert frame.fwhm_from == "noise" and np.isnan(frame.measured_fwhm)
+    assert 1.5 * larger < frame.fwhm_or_typical == frame.fwhm < 4.0 * larger
+
+
+def test_structure_is_not_taken_for_resampled_noise():
+    """Noise plus something wider is correlated over more pixels than a kernel is."""
+    x = noise() + 7 * gaussian_filter(noise(1), 3.0)
+    frame = measure_frame(x / x.std())
+    assert frame.correlation_x > 0.2 and frame.fwhm_from == "assumed"
+
+
+def test_it_is_known_where_the_width_is_from():
+    _, stars = normalised(fwhm=3.0, stars=600.0, star_slope=0.5, brightest=3e3)
+    assert measure_frame(stars).fwhm_from == "stars"
+    empty = measure_frame(noise())
+    assert empty.fwhm_from == "assumed" and np.isnan(empty.measured_fwhm)
+    assert empty.fwhm_or_typical == 3.0
+    assert measure_frame(noise(), fwhm=2.2).fwhm_from == "given"
 
 
 @pytest.mark.parametrize("sigma", [(0.0, 0.0), (0.0, 0.5), (0.7, 0.4)])

@@ -96,6 +96,9 @@ def test_workers_give_what_one_process_gives(night, toy_model, toy_model_path, t
     assert entry["output"] == str(tmp_path / "clean" / "BGRem_f0.fits")
     assert entry["sky"] == pytest.approx(200, abs=1)
     assert entry["rms"] == pytest.approx(3, rel=0.1)
+    header = fits.getheader(entry["output"])
+    assert (entry["fwhm"], entry["fwhm_from"]) == (header["BGR_FWHM"], header["BGR_FWSR"])
+    assert entries["page.fits"]["fwhm"] is entries["page.fits"]["fwhm_from"] is None
     assert entry["seconds"] > 0
     assert isinstance(entry["warnings"], list)
 

@@ -73,7 +73,7 @@ def test_provenance(frame, run, toy_model):
     assert header["BGR_HASH"] == toy_model.sha256[:16]
     assert header["BGR_ENGN"] == "onnxruntime cpu float32"
     assert header["BGR_STEP"] == 2
-    assert header["BGR_FWHM"] == 3.5
+    assert (header["BGR_FWHM"], header["BGR_FWSR"]) == (3.5, "given")
     assert header["BGR_MINP"] == -4.0
     assert header["BGR_LEVL"] == pytest.approx(500, abs=2)
     assert header["BGR_RMS"] == pytest.approx(5, rel=0.2)
@@ -85,6 +85,16 @@ def test_provenance(frame, run, toy_model):
     assert all(len(keyword) <= 8 for keyword in header["BGR_*"])
     assert result.level == header["BGR_LEVL"]
     assert result.rms == header["BGR_RMS"]
+
+
+def test_an_assumed_fwhm_is_reported(tmp_path, run):
+    path = tmp_path / "empty.fits"
+    empty = np.random.default_rng(1).normal(500, 5, SHAPE).astype(np.float32)
+    fits.PrimaryHDU(empty).writeto(path)
+    result = run(path)
+    header = fits.getheader(result.output)
+    assert (header["BGR_FWHM"], header["BGR_FWSR"]) == (3.0, "assumed")
+    assert (result.fwhm, result.fwhm_from) == (3.0, "assumed")
 
 
 def test_norm_replaces_the_rms_map(frame, run):

@@ -183,6 +183,18 @@ def test_sharp_stars_of_a_mosaic_keep_light(optical, pattern):
     assert parts.uncertainty.shape == parts.significance.shape == data.shape
 
 
+@pytest.mark.parametrize(
+    ("pattern", "fwhm", "planes"), [(BAYER, 3.5, False), (BAYER, 4.6, True), (X_TRANS, 4.5, False)]
+)
+def test_the_fwhm_is_that_of_whole_stars(toy_model, pattern, fwhm, planes):
+    data, _ = starry((300, 300), pattern, fwhm=fwhm)
+    cell = len(pattern), len(pattern[0])
+    facts = separate_mosaic(partial(separate, model=toy_model), cell, data).provenance
+    assert facts.fwhm == pytest.approx(fwhm, rel=0.05)
+    assert facts.fwhm_from in ("stars", "faint stars")
+    assert ("a Bayer mosaic: done as four planes" in facts.warnings) == planes
+
+
 def test_light_of_one_colour_is_kept(optical):
     data, _ = starry((300, 300), X_TRANS)
     y, x = np.indices(data.shape)

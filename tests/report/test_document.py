@@ -119,6 +119,14 @@ def test_a_page_without_detections(toy_model):
     assert "<svg" in page
 
 
+@pytest.mark.parametrize(("fwhm", "said"), [(None, "assumed"), (2.5, "given")])
+def test_the_page_says_where_the_fwhm_is_from(toy_model, fwhm, said):
+    flat = flat_sky((64, 64), 0, 1, dtype=float)
+    page = image_page(separate(flat, model=toy_model, fwhm=fwhm), name="empty")
+    assert f"<dd>{fwhm or 3.0}</dd><dt>FWHM, pixels ({said})</dt>" in page
+    assert f"FWHM {fwhm or 3.0} px ({said})" in page
+
+
 # --- charts
 
 

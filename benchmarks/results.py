@@ -123,6 +123,7 @@ SECTIONS = {
     "light_curve": Section(
         (quality_of("light_curve"), "--quiet"), ("--exposures", "3", "--side", "320")
     ),
+    "shapes": Section((quality_of("shapes"), "--quiet"), ("--frames", "1")),
     "streaks": Section((quality_of("streaks"), "--quiet"), ("--frames", "1")),
     "mosaics": Section((quality_of("mosaics"), "--quiet"), ("--side", "120")),
     "few_counts": Section((quality_of("few_counts"), "--quiet"), ("--side", "128", "--stars", "5")),

@@ -14,6 +14,9 @@ __all__ = ["LostLight"]
 BRIGHT = 5.0
 # Part of the bright light, or of the bright peaks, from which on a user is warned; and the number of peaks.
 NOTABLE_PART, NOTABLE_PEAKS = 0.1, 10
+# Bright pixels of one cell with most of their light in the noise, from which on a user is warned: a bad column has fewer,
+# and so have hits of particles on a hundredth of all pixels.
+NOTABLE_PIXELS = 200
 # A peak is the highest of 3 x 3 pixels and above BRIGHT_PEAK rms. At least NEIGHBOURS_LIT of the four pixels beside
 # it hold NEIGHBOUR_PART of its light: in a hot pixel none does, in a track two.
 BRIGHT_PEAK, NEIGHBOURS_LIT, NEIGHBOUR_PART = 25.0, 3, 0.03
@@ -37,6 +40,7 @@ class LostLight:
         self._down, self._across = mesh.edges
         self._bright = 0.0
         self._lost = np.zeros(mesh.rms_mesh.shape, np.float64)
+        self._pixels = np.zeros(mesh.rms_mesh.shape, np.int64)
         self._peaks = self._artefacts = 0
         self._every, self._strips = 2 if mesh.shape[0] * mesh.shape[1] >= LARGE_IMAGE else 1, 0
 
@@ -71,6 +75,8 @@ class LostLight:
         row = np.searchsorted(self._down, middle, side="right") - 1
         cell = np.searchsorted(self._across, x[lost], side="right") - 1
         self._lost[row] += np.bincount(cell, noise[lost], self._lost.shape[1])
+        mostly = noise[lost] > 0.5 * here[lost]
+        self._pixels[row] += np.bincount(cell[mostly], minlength=self._pixels.shape[1])
         self._count_peaks(light, rms, flags, y, x)
 
     def _count_peaks(self, light, rms, flags, y, x) -> None:
@@ -96,7 +102,10 @@ class LostLight:
     @property
     def place(self) -> tuple[int, int]:
         """Centre (x, y), from 0, of the cell of the mesh in whose noise most of the light is."""
-        row, column = np.unravel_index(np.argmax(self._lost), self._lost.shape)
+        return self._centre_of_largest(self._lost)
+
+    def _centre_of_largest(self, values) -> tuple[int, int]:
+        row, column = np.unravel_index(np.argmax(values), values.shape)
         down, across = self._mesh.nodes
         return round(float(across[column])), round(float(down[row]))
 
@@ -107,6 +116,13 @@ class LostLight:
             x, y = self.place
             noticed.append(
                 f"{self.fraction:.0%} of the light above {BRIGHT:g} rms is in the noise, most near x={x}, y={y}"
+            )
+        number = self._every * int(self._pixels.max())
+        if number >= NOTABLE_PIXELS:
+            x, y = self._centre_of_largest(self._pixels)
+            noticed.append(
+                f"{number} bright pixels near x={x}, y={y} are in the noise: a trail, "
+                "or a galaxy or a nebula that looks like one"
             )
         if self._artefacts >= max(NOTABLE_PEAKS, NOTABLE_PART * self._peaks):
             noticed.append(

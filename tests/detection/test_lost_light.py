@@ -58,6 +58,17 @@ def test_the_place_is_where_most_is_lost():
     assert "near x=150, y=48" in gathered.warnings()[0]
 
 
+@pytest.mark.parametrize(("width", "warned"), [(1, False), (5, True)])
+def test_a_lost_trail_is_reported_with_its_place(width, warned):
+    light = stars(count=200, sigma=2.0)
+    trail = np.zeros(SHAPE, np.float32)
+    trail[30 : 30 + width] = 12.0
+    gathered = lost_light(light + trail, light)
+    assert gathered.fraction < 0.1
+    (found,) = gathered.warnings() or [""]
+    assert ("bright pixels near x=" in found and "y=48 are in the noise" in found) == warned
+
+
 @pytest.mark.parametrize("bit", [MASKED, SATURATED])
 def test_masked_and_saturated_pixels_do_not_count(bit):
     flags = np.full(SHAPE, bit, np.uint8)
@@ -67,7 +78,7 @@ def test_masked_and_saturated_pixels_do_not_count(bit):
 def test_stars_among_the_artefacts_are_counted():
     light = stars(sigma=0.6)
     flags = np.where(light > 20, np.uint8(ARTEFACT), np.uint8(0))
-    warning = lost_light(light, np.zeros(SHAPE, np.float32), flags).warnings()[1]
+    warning = lost_light(light, np.zeros(SHAPE, np.float32), flags).warnings()[-1]
     assert "bright peaks are in the noise as artefacts" in warning
 
 

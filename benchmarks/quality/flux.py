@@ -279,7 +279,9 @@ def galaxy_fluxes(side, radius, model, rng):
     snr = np.exp(rng.uniform(np.log(GALAXY_SNR[0][0]), np.log(GALAXY_SNR[-1][1]), x.size))
     light, flux = np.zeros(sky.data.shape), np.zeros(x.size)
     for i in range(x.size):
-        stamp = draw_extended(sky.psf, rng, radius=radius, index=1.0)
+        stamp = draw_extended(
+            sky.psf, rng, radius=radius, index=1.0, ratio=float(rng.uniform(0.3, 1.0))
+        )
         flux[i] = snr[i] * scene.sky_rms / scene.gain / np.sqrt(np.square(stamp).sum())
         add_stamp(light, flux[i] * stamp, x[i] - stamp.shape[1] // 2, y[i] - stamp.shape[0] // 2)
     data = observed(sky, light, rng)

@@ -204,7 +204,7 @@ def _binned(seen):
     return out
 
 
-def draw_extended(psf, rng, *, radius, texture=0.0, index=None):
+def draw_extended(psf, rng, *, radius, texture=0.0, index=None, ratio=None):
     """One large galaxy or faint disc, of unit flux, (n, n) float32.
 
     Discs are seen from any direction, as thin as a trail where edge-on, and half of them have a bulge.
@@ -219,11 +219,14 @@ def draw_extended(psf, rng, *, radius, texture=0.0, index=None):
         Amplitude of arms and knots relative to the smooth light.
     index : float, optional
         Sersic index; random if not given.
+    ratio : float, optional
+        Axis ratio, of a galaxy without bulge and dust; random if not given.
     """
     if index is None:
         index = float(np.exp(rng.uniform(np.log(0.5), np.log(5.0))))
-    disc = index < LARGEST_DISC_INDEX
-    ratio = _ratio_of_disc(rng) if disc else float(rng.uniform(0.3, 1.0))
+    disc = ratio is None and index < LARGEST_DISC_INDEX
+    if ratio is None:
+        ratio = _ratio_of_disc(rng) if disc else float(rng.uniform(0.3, 1.0))
     shape = index, ratio, float(rng.uniform(0.0, np.pi))
     profile = _sersic(radius, *shape)
     if disc and rng.random() < 0.5:
@@ -231,7 +234,7 @@ def draw_extended(psf, rng, *, radius, texture=0.0, index=None):
     size = 2 * int(np.clip(PROFILE_REACH * radius / np.sqrt(ratio), 24, LARGEST_STAMP)) + 1
     image = profile.drawImage(nx=size, ny=size, scale=1.0, method="no_pixel", dtype=float).array
     image = image * _fading(size, radius, shape)
-    if ratio < LARGEST_RATIO_OF_LANE and rng.random() < 0.5:
+    if disc and ratio < LARGEST_RATIO_OF_LANE and rng.random() < 0.5:
         image = image * _dust_lane(rng, size, radius, shape)
     if texture > 0:
         image = image * _arms(rng, size, radius, texture)

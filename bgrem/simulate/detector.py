@@ -257,7 +257,7 @@ def trails(scene, rng):
         angle = rng.uniform(0, np.pi)
         across = (x - rng.uniform(0, nx)) * np.sin(angle) - (y - rng.uniform(0, ny)) * np.cos(angle)
         width = rng.uniform(0.45, 1.2) * scene.fwhm
-        height = 10 ** rng.uniform(-0.3, 1.5)
+        height = 10 ** rng.uniform(-0.3, 2.0)
         profile = np.exp(-0.5 * (across / width) ** 2)
         if rng.random() < 0.3:
             along = x * np.cos(angle) + y * np.sin(angle)

@@ -338,7 +338,7 @@ def _detector(rng):
         "gaps": sometimes(rng, 0.08, 0.5, 5.0),
         "edge_strips": sometimes(rng, 0.2, 0.5, 3.0),
         "flat_residual": sometimes(rng, 0.5, 5e-4, 0.01),
-        "satellite_trails": sometimes(rng, 0.4, 0.5, 3.0),
+        "satellite_trails": sometimes(rng, 0.1, 0.5, 3.0),
     }
 
 

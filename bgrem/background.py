@@ -13,6 +13,7 @@ from bgrem.arrays.containers import unwrap
 from bgrem.arrays.rows import Computed, Derived
 from bgrem.detection.frame import Frame, measure_frame
 from bgrem.detection.lost_light import LostLight
+from bgrem.detection.satellites import move_trails
 from bgrem.inference.denoiser import Denoiser, frame_vector
 from bgrem.inference.model import Model, ModelCard, load_model
 from bgrem.masks.filling import fill_bad_pixels
@@ -135,6 +136,7 @@ def separate(
     in_background = options.extended == "background"
     sky_map = SkyMap(sky, image.center, image.scale, wide, in_background=in_background)
     parts.add(None if in_background else wide, sky_map)
+    noticed += move_trails(parts.sources, parts.mask, data, sky_map.background, sky_map.rms)
     keep_saturated(parts.sources, data, sky_map.background, flags)
     parts.blank(bad)
     provenance = _provenance(

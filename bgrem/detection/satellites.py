@@ -1,0 +1,296 @@
+"""Trails of satellites and aircraft: straight light of about one brightness, from one edge of a frame to another.
+
+A network sees a part of a frame, in which a galaxy seen edge-on, a filament or a spike looks like a trail. It marks such
+pixels as artefacts, or leaves their light in the sources. Lines of such pixels across the whole frame are looked for with
+a Hough transform (Duda & Hart 1972, Comm. ACM 15, 11). Where their profile is that of a trail, it becomes noise.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from scipy.ndimage import label, map_coordinates, median
+
+from bgrem.arrays.statistics import SIGMA_PER_MAD
+from bgrem.arrays.tiling import row_strips
+from bgrem.masks.flags import ARTEFACT, UNSEEN
+
+__all__ = ["Trail", "find_trails", "move_trails"]
+
+# The frame is looked at in cells: this many along an axis at most, of SMALLEST_CELL pixels at least. A cell counts if as
+# many of its pixels as a line through it has are artefacts or hold sources above LIT rms. Where more than CROWDED of the
+# cells count, as in crowds, only artefacts do.
+MOST_CELLS, SMALLEST_CELL, LIT, CROWDED = 256, 8, 2.0, 0.25
+ANGLES = 800
+# A line must be as long as this in pixels, and this part of its cells must count.
+SHORTEST, COVERED = 256.0, 0.7
+MOST_TRAILS, CANDIDATES = 20, 30
+# The profile across a trail is the median along SEGMENT pixels, as far as REACH to both sides of the line, above the
+# median of the outermost SKY_BINS; it ends where that of the whole trail falls below FAINTEST of the rms.
+SEGMENT, REACH, SKY_BINS, FAINTEST = 64, 30, 8, 0.25
+FIRST, LAST = slice(0, SKY_BINS), slice(-SKY_BINS, None)
+WIDEST = np.r_[
+    : SKY_BINS + 4, 2 * REACH - SKY_BINS - 3 : 2 * REACH + 1
+]  # where a trail has no light
+# The sources hold a trail or not in pieces of PIECE pixels. Above STAR times the noise what else they hold there stays.
+PIECE, STAR = 16, 2.5
+# The brightness of a trail changes along it by less than the inverse of this, between its lower and its upper tenth; the
+# sky on one side of it differs from that on the other by less than ONE_SIDED of its brightness.
+CONSTANT, ONE_SIDED = 0.2, 0.3
+
+
+@dataclass(frozen=True)
+class Trail:
+    """A line ``x cos(angle) + y sin(angle) = distance`` across a frame.
+
+    Attributes
+    ----------
+    angle : float
+        Of its normal, in radians from the x axis.
+    distance : float
+        From the centre of the first pixel, in pixels.
+    start, end : tuple of float
+        Where it enters and leaves the frame, (x, y) from 0.
+    """
+
+    angle: float
+    distance: float
+    start: tuple[float, float]
+    end: tuple[float, float]
+
+    @property
+    def length(self) -> float:
+        """In pixels."""
+        return float(np.hypot(*np.subtract(self.end, self.start)))
+
+    def coordinates(self, y, x):
+        """Distances of places across the line, and along it from its start."""
+        cosine, sine = np.cos(self.angle), np.sin(self.angle)
+        across = x * cosine + y * sine - self.distance
+        return across, (y - self.start[1]) * cosine - (x - self.start[0]) * sine
+
+
+def find_trails(mask, sources, rms) -> list[Trail]:
+    """The lines of artefacts and light from edge to edge of an image: those that may be trails.
+
+    Parameters
+    ----------
+    mask : `~bgrem.arrays.rows.Rows`
+        uint8 of shape (ny, nx), `bgrem.masks.flags`.
+    sources, rms : `~bgrem.arrays.rows.Rows`
+        In the same unit, of that shape.
+
+    Returns
+    -------
+    list of Trail
+        At most `MOST_TRAILS`; none in frames narrower than a profile.
+    """
+    if min(mask.shape) <= 2 * REACH:
+        return []
+    cells, side = _cells_of_lines(mask, sources, rms)
+    y, x = np.nonzero(cells)
+    found: list[Trail] = []
+    for _ in range(MOST_TRAILS):
+        rough = _best_line(y, x, cells.shape, SHORTEST / side)
+        if rough is None:
+            break
+        rest = np.abs(rough.coordinates(y, x)[0]) > 2
+        y, x = y[rest], x[rest]
+        found.append(_fitted(partial(_hits, mask, sources, rms), rough, mask.shape, side))
+    return found
+
+
+def _hits(mask, sources, rms, rows):
+    """Artefacts, and where the sources hold light, in some rows, bool each."""
+    level = LIT * rms[rows.start : rows.start + 1]
+    return (mask[rows] & ARTEFACT) > 0, np.asarray(sources[rows]) > level
+
+
+def _cells_of_lines(mask, sources, rms):
+    """Which cells of the frame have as many artefacts or lit pixels as a line through them, and their side in pixels."""
+    ny, nx = mask.shape
+    side = max(SMALLEST_CELL, -(-max(ny, nx) // MOST_CELLS))
+    counts = np.zeros((2, -(-ny // side), -(-nx // side)), np.int64)
+    edges = np.arange(0, nx, side)
+    for rows in row_strips(mask.shape):
+        row = np.arange(rows.start, rows.stop) // side
+        artefact, lit = _hits(mask, sources, rms, rows)
+        for count, hit in zip(counts, (artefact, artefact | lit), strict=True):
+            if hit.any():
+                np.add.at(count, row, np.add.reduceat(hit.astype(np.int64), edges, axis=1))
+    artefacts, all_hits = counts >= side
+    return artefacts if all_hits.mean() > CROWDED else all_hits, side
+
+
+def _best_line(y, x, shape, shortest) -> Trail | None:
+    """The line that the largest part of some cells covers, in cells; None where none is covered enough."""
+    candidates = []
+    for angle in np.pi * np.arange(ANGLES) / ANGLES if y.size else ():
+        distance = np.rint(x * np.cos(angle) + y * np.sin(angle)).astype(int)
+        low = distance.min() - 1
+        votes = np.convolve(np.bincount(distance - low, minlength=3), np.ones(3), mode="same")
+        best = int(votes.argmax())
+        candidates.append((votes[best], angle, float(best + low)))
+    for _, angle, distance in sorted(candidates, reverse=True)[:CANDIDATES]:
+        line = _across(angle, distance, shape)
+        if line is not None and line.length >= shortest:
+            across, along = line.coordinates(y, x)
+            covered = np.unique(np.rint(along[np.abs(across) <= 1.5]))
+            if covered.size >= COVERED * line.length:
+                return line
+    return None
+
+
+def _across(angle, distance, shape) -> Trail | None:
+    """The line of an angle and a distance from edge to edge of a frame of some shape."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    low, high = -np.inf, np.inf
+    for place, step, size in (
+        (distance * cosine, -sine, shape[1]),
+        (distance * sine, cosine, shape[0]),
+    ):
+        if abs(step) < 1e-9:
+            if not 0 <= place <= size - 1:
+                return None
+            continue
+        ends = sorted(((0 - place) / step, (size - 1 - place) / step))
+        low, high = max(low, ends[0]), min(high, ends[1])
+    if low >= high:
+        return None
+    start, end = ((distance * cosine - t * sine, distance * sine + t * cosine) for t in (low, high))
+    return Trail(float(angle), float(distance), start, end)
+
+
+def _fitted(hits, rough, shape, side) -> Trail:
+    """The line through the artefacts and lit pixels near a line that is known in cells."""
+    offset = (side - 1) / 2 * (np.cos(rough.angle) + np.sin(rough.angle))
+    trail = _across(rough.angle, side * rough.distance + offset, shape)
+    for reach in (2.0 * side, side, 0.5 * side):
+        places = []
+        for rows, y, x, *_ in _near(trail, shape, max(reach, 6.0)):
+            artefact, lit = (one[y - rows.start, x] for one in hits(rows))
+            hit = artefact | lit
+            places.append(np.stack([x[hit], y[hit]]))
+        places = np.concatenate(places, axis=1).astype(np.float64)
+        middle = np.median(places, axis=1)
+        _, axes = np.linalg.eigh(np.cov(places))
+        angle = np.arctan2(axes[1, 0], axes[0, 0])
+        better = _across(angle, middle @ axes[:, 0], shape)
+        trail = better if better is not None and better.length >= SHORTEST / 2 else trail
+    return trail
+
+
+def _near(trail, shape, reach):
+    """Rows, and in them y, x, and the distances across and along of the pixels within reach of a line."""
+    nx = shape[1]
+    cosine, sine = np.cos(trail.angle), np.sin(trail.angle)
+    for rows in row_strips(shape):
+        columns = slice(0, nx)
+        if abs(cosine) > 1e-6:
+            at = (trail.distance - np.array([rows.start, rows.stop - 1]) * sine) / cosine
+            beyond = reach / abs(cosine) + 1
+            columns = slice(
+                int(np.clip(at.min() - beyond, 0, nx)), int(np.clip(at.max() + beyond, 0, nx))
+            )
+        y, x = np.mgrid[rows, columns]
+        across, along = trail.coordinates(y, x)
+        inside = np.abs(across) <= reach
+        if inside.any():
+            yield rows, y[inside], x[inside], across[inside], along[inside]
+
+
+def move_trails(sources, mask, data, background, rms) -> list[str]:
+    """Move the light of the trails of satellites from the sources to the noise, in place.
+
+    Where the sources hold the light of a trail, its median profile is taken off: stars on it stay. What is
+    brighter than the noise is an artefact in the mask.
+
+    Parameters
+    ----------
+    sources, mask : array_like, (ny, nx)
+        In data units, and uint8 `bgrem.masks.flags`.
+    data, background, rms : Rows
+        In data units.
+
+    Returns
+    -------
+    list of str
+        What a user must know: at most one short sentence.
+    """
+    moved = [
+        trail
+        for trail in find_trails(mask, sources, rms)
+        if _moved(trail, sources, mask, data, background, rms)
+    ]
+    if not moved:
+        return []
+    longest = max(moved, key=lambda trail: trail.length)
+    ends = (f"x={round(x)}, y={round(y)}" for x, y in (longest.start, longest.end))
+    number = "a trail crosses" if len(moved) == 1 else f"{len(moved)} trails cross"
+    return [f"{number} the frame, from {' to '.join(ends)}: in the noise"]
+
+
+def _moved(trail, sources, mask, data, background, rms) -> bool:
+    """Take one trail out of the sources; false, and nothing done, if it is none."""
+    light, kept, noise, tilt, unit = _profiles(trail, sources, mask, data, background, rms)
+    typical = np.median(light, axis=0)
+    low, high = np.quantile(light[:, typical.argmax()], (0.1, 0.9))
+    wide = typical[WIDEST].any()
+    if low < max(CONSTANT * high, FAINTEST * unit) or tilt > ONE_SIDED * high or wide:
+        return False
+    for rows, y, x, across, along in _near(trail, mask.shape, REACH):
+        y, bins = y - rows.start, across + REACH
+        there = map_coordinates(light, [along / SEGMENT - 0.5, bins], order=1, mode="nearest")
+        held = map_coordinates(kept, [along / PIECE - 0.5, bins], order=1, mode="nearest")
+        strip, bits = np.array(sources[rows]), np.array(mask[rows])
+        rest = strip[y, x] - np.clip(held, 0, there)
+        star = rest > STAR * np.interp(bins, np.arange(noise.size), noise)
+        mine = (there > 0) & (held > 0.2 * there)
+        strip[y, x] = np.where(mine, np.where(star, rest, 0), strip[y, x])
+        bits[y, x] |= np.where(there > unit, np.uint8(ARTEFACT), np.uint8(0))
+        sources[rows], mask[rows] = strip, bits
+    return True
+
+
+def _profiles(trail, sources, mask, data, background, rms):
+    """What a trail is, in data units.
+
+    Returns
+    -------
+    light, kept : ndarray, (segments, 2 REACH + 1) and (pieces, 2 REACH + 1) float64
+        Along and across the trail: its light above the sky beside it, and the sources there.
+    noise : ndarray, (2 REACH + 1,) float64
+        Deviation of the pixels from the light.
+    tilt, unit : float
+        How far the sky on its sides differs, and the rms of the sky.
+    """
+    signal, held, along, bins, unit = [], [], [], [], []
+    for rows, y, x, across, place in _near(trail, mask.shape, REACH):
+        y = y - rows.start
+        seen = (mask[rows][y, x] & UNSEEN) == 0
+        y, x = y[seen], x[seen]
+        signal.append(np.asarray(data[rows], np.float64)[y, x] - background[rows][y, x])
+        held.append(np.asarray(sources[rows])[y, x])
+        along.append(place[seen])
+        bins.append(np.rint(across[seen]).astype(int) + REACH)
+        unit.append(rms[rows][y, x])
+    signal, held, along, bins, unit = map(np.concatenate, (signal, held, along, bins, unit))
+    light = _medians(signal, along, bins, trail.length, SEGMENT)
+    left, right = (np.median(light[:, part], axis=1, keepdims=True) for part in (FIRST, LAST))
+    light, unit = light - (left + right) / 2, float(np.median(unit))
+    typical = np.median(light, axis=0)
+    regions, _ = label(typical > FAINTEST * unit)
+    light = np.where((regions > 0) & (regions == regions[typical.argmax()]), light, 0.0).clip(0)
+    off = np.abs(
+        signal - np.median(signal[np.abs(bins - REACH) > REACH - SKY_BINS]) - typical[bins]
+    )
+    noise = median(off, bins, np.arange(2 * REACH + 1)) * SIGMA_PER_MAD
+    kept = _medians(held, along, bins, trail.length, PIECE)
+    return light, kept, noise, np.median(abs(left - right)), unit
+
+
+def _medians(values, along, bins, length, step):
+    """Medians of values in pieces of a trail and in bins across it, 0 where there are none."""
+    size, pieces = 2 * REACH + 1, max(1, round(length / step))
+    labels = np.clip(along / step, 0, pieces - 1).astype(int) * size + bins
+    return np.nan_to_num(median(values, labels, np.arange(pieces * size))).reshape(pieces, size)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy.ndimage import label, map_coordinates, median
 
 from bgrem.arrays.statistics import SIGMA_PER_MAD
 from bgrem.arrays.tiling import row_strips
@@ -18,25 +17,23 @@ from bgrem.masks.flags import ARTEFACT, UNSEEN
 __all__ = ["Trail", "find_trails", "move_trails"]
 
 # The frame is looked at in cells: this many along an axis at most, of SMALLEST_CELL pixels at least. A cell counts if as
-# many of its pixels as a line through it has are artefacts or hold sources above LIT rms. Where more than CROWDED of the
-# cells count, as in crowds, only artefacts do.
-MOST_CELLS, SMALLEST_CELL, LIT, CROWDED = 256, 8, 2.0, 0.25
-ANGLES = 800
+# many of its pixels as a line through it has are artefacts or hold sources above LIT_PIXEL rms. Where more than
+# CROWDED_CELLS of the cells count only artefacts do.
+MOST_CELLS, SMALLEST_CELL, LIT_PIXEL, CROWDED_CELLS = 256, 8, 2.0, 0.25
 # A line must be as long as this in pixels, and this part of its cells must count.
-SHORTEST, COVERED = 256.0, 0.7
-MOST_TRAILS, CANDIDATES = 20, 30
-# The profile across a trail is the median along SEGMENT pixels, as far as REACH to both sides of the line, above the
-# median of the outermost SKY_BINS; it ends where that of the whole trail falls below FAINTEST of the rms.
-SEGMENT, REACH, SKY_BINS, FAINTEST = 64, 30, 8, 0.25
-FIRST, LAST = slice(0, SKY_BINS), slice(-SKY_BINS, None)
-WIDEST = np.r_[
-    : SKY_BINS + 4, 2 * REACH - SKY_BINS - 3 : 2 * REACH + 1
-]  # where a trail has no light
-# The sources hold a trail or not in pieces of PIECE pixels. Above STAR times the noise what else they hold there stays.
-PIECE, STAR = 16, 2.5
+SHORTEST_TRAIL, COVERED_PART = 256.0, 0.7
+HOUGH_ANGLES, MOST_SATELLITES, MOST_CANDIDATES = 800, 20, 30
+# The profile across a trail is the median along TRAIL_SEGMENT pixels, as far as TRAIL_REACH to both sides of the line,
+# above the median of the outermost SKY_BINS; it ends where that of the whole trail falls below FAINTEST_TRAIL of the rms.
+TRAIL_SEGMENT, TRAIL_REACH, SKY_BINS, FAINTEST_TRAIL = 64, 30, 8, 0.25
+ONE_SIDE, OTHER_SIDE = slice(0, SKY_BINS), slice(-SKY_BINS, None)
+WIDEST_TRAIL = TRAIL_REACH - SKY_BINS - 4  # px from the line: no trail has light beyond
+# The sources hold a trail or not in pieces of TRAIL_PIECE pixels. What else they hold there stays if it is above
+# STAR_ON_TRAIL times the noise.
+TRAIL_PIECE, STAR_ON_TRAIL = 16, 2.5
 # The brightness of a trail changes along it by less than the inverse of this, between its lower and its upper tenth; the
-# sky on one side of it differs from that on the other by less than ONE_SIDED of its brightness.
-CONSTANT, ONE_SIDED = 0.2, 0.3
+# sky on one side of it differs from that on the other by less than UNEVEN_SKY of its brightness.
+CONSTANT_LIGHT, UNEVEN_SKY = 0.2, 0.3
 
 
 @dataclass(frozen=True)
@@ -83,15 +80,15 @@ def find_trails(mask, sources, rms) -> list[Trail]:
     Returns
     -------
     list of Trail
-        At most `MOST_TRAILS`; none in frames narrower than a profile.
+        At most `MOST_SATELLITES`; none in frames narrower than a profile.
     """
-    if min(mask.shape) <= 2 * REACH:
+    if min(mask.shape) <= 2 * TRAIL_REACH:
         return []
     cells, side = _cells_of_lines(mask, sources, rms)
     y, x = np.nonzero(cells)
     found: list[Trail] = []
-    for _ in range(MOST_TRAILS):
-        rough = _best_line(y, x, cells.shape, SHORTEST / side)
+    for _ in range(MOST_SATELLITES):
+        rough = _best_line(y, x, cells.shape, SHORTEST_TRAIL / side)
         if rough is None:
             break
         rest = np.abs(rough.coordinates(y, x)[0]) > 2
@@ -102,7 +99,7 @@ def find_trails(mask, sources, rms) -> list[Trail]:
 
 def _hits(mask, sources, rms, rows):
     """Artefacts, and where the sources hold light, in some rows, bool each."""
-    level = LIT * rms[rows.start : rows.start + 1]
+    level = LIT_PIXEL * rms[rows.start : rows.start + 1]
     return (mask[rows] & ARTEFACT) > 0, np.asarray(sources[rows]) > level
 
 
@@ -119,24 +116,24 @@ def _cells_of_lines(mask, sources, rms):
             if hit.any():
                 np.add.at(count, row, np.add.reduceat(hit.astype(np.int64), edges, axis=1))
     artefacts, all_hits = counts >= side
-    return artefacts if all_hits.mean() > CROWDED else all_hits, side
+    return artefacts if all_hits.mean() > CROWDED_CELLS else all_hits, side
 
 
 def _best_line(y, x, shape, shortest) -> Trail | None:
     """The line that the largest part of some cells covers, in cells; None where none is covered enough."""
     candidates = []
-    for angle in np.pi * np.arange(ANGLES) / ANGLES if y.size else ():
+    for angle in np.pi * np.arange(HOUGH_ANGLES) / HOUGH_ANGLES if y.size else ():
         distance = np.rint(x * np.cos(angle) + y * np.sin(angle)).astype(int)
         low = distance.min() - 1
         votes = np.convolve(np.bincount(distance - low, minlength=3), np.ones(3), mode="same")
         best = int(votes.argmax())
         candidates.append((votes[best], angle, float(best + low)))
-    for _, angle, distance in sorted(candidates, reverse=True)[:CANDIDATES]:
+    for _, angle, distance in sorted(candidates, reverse=True)[:MOST_CANDIDATES]:
         line = _across(angle, distance, shape)
         if line is not None and line.length >= shortest:
             across, along = line.coordinates(y, x)
             covered = np.unique(np.rint(along[np.abs(across) <= 1.5]))
-            if covered.size >= COVERED * line.length:
+            if covered.size >= COVERED_PART * line.length:
                 return line
     return None
 
@@ -176,7 +173,7 @@ def _fitted(hits, rough, shape, side) -> Trail:
         _, axes = np.linalg.eigh(np.cov(places))
         angle = np.arctan2(axes[1, 0], axes[0, 0])
         better = _across(angle, middle @ axes[:, 0], shape)
-        trail = better if better is not None and better.length >= SHORTEST / 2 else trail
+        trail = better if better is not None and better.length >= SHORTEST_TRAIL / 2 else trail
     return trail
 
 
@@ -230,21 +227,27 @@ def move_trails(sources, mask, data, background, rms) -> list[str]:
     return [f"{number} the frame, from {' to '.join(ends)}: in the noise"]
 
 
+def _is_trail(light, tilt, unit) -> bool:
+    """Whether the light along and across a line is that of a trail; arguments as `_profiles` returns them."""
+    typical = np.median(light, axis=0)
+    low, high = np.quantile(light[:, typical.argmax()], (0.1, 0.9))
+    far = np.abs(np.arange(typical.size) - TRAIL_REACH) > WIDEST_TRAIL
+    constant = low >= max(CONSTANT_LIGHT * high, FAINTEST_TRAIL * unit)
+    return bool(constant and tilt <= UNEVEN_SKY * high and not typical[far].any())
+
+
 def _moved(trail, sources, mask, data, background, rms) -> bool:
     """Take one trail out of the sources; false, and nothing done, if it is none."""
     light, kept, noise, tilt, unit = _profiles(trail, sources, mask, data, background, rms)
-    typical = np.median(light, axis=0)
-    low, high = np.quantile(light[:, typical.argmax()], (0.1, 0.9))
-    wide = typical[WIDEST].any()
-    if low < max(CONSTANT * high, FAINTEST * unit) or tilt > ONE_SIDED * high or wide:
+    if not _is_trail(light, tilt, unit):
         return False
-    for rows, y, x, across, along in _near(trail, mask.shape, REACH):
-        y, bins = y - rows.start, across + REACH
-        there = map_coordinates(light, [along / SEGMENT - 0.5, bins], order=1, mode="nearest")
-        held = map_coordinates(kept, [along / PIECE - 0.5, bins], order=1, mode="nearest")
+    for rows, y, x, across, along in _near(trail, mask.shape, TRAIL_REACH):
+        y, bins = y - rows.start, across + TRAIL_REACH
+        there = _interpolated(light, along / TRAIL_SEGMENT - 0.5, bins)
+        held = _interpolated(kept, along / TRAIL_PIECE - 0.5, bins)
         strip, bits = np.array(sources[rows]), np.array(mask[rows])
         rest = strip[y, x] - np.clip(held, 0, there)
-        star = rest > STAR * np.interp(bins, np.arange(noise.size), noise)
+        star = rest > STAR_ON_TRAIL * np.interp(bins, np.arange(noise.size), noise)
         mine = (there > 0) & (held > 0.2 * there)
         strip[y, x] = np.where(mine, np.where(star, rest, 0), strip[y, x])
         bits[y, x] |= np.where(there > unit, np.uint8(ARTEFACT), np.uint8(0))
@@ -257,40 +260,62 @@ def _profiles(trail, sources, mask, data, background, rms):
 
     Returns
     -------
-    light, kept : ndarray, (segments, 2 REACH + 1) and (pieces, 2 REACH + 1) float64
+    light, kept : ndarray, (segments, 2 TRAIL_REACH + 1) and (pieces, 2 TRAIL_REACH + 1) float64
         Along and across the trail: its light above the sky beside it, and the sources there.
-    noise : ndarray, (2 REACH + 1,) float64
+    noise : ndarray, (2 TRAIL_REACH + 1,) float64
         Deviation of the pixels from the light.
     tilt, unit : float
         How far the sky on its sides differs, and the rms of the sky.
     """
     signal, held, along, bins, unit = [], [], [], [], []
-    for rows, y, x, across, place in _near(trail, mask.shape, REACH):
+    for rows, y, x, across, place in _near(trail, mask.shape, TRAIL_REACH):
         y = y - rows.start
         seen = (mask[rows][y, x] & UNSEEN) == 0
         y, x = y[seen], x[seen]
         signal.append(np.asarray(data[rows], np.float64)[y, x] - background[rows][y, x])
         held.append(np.asarray(sources[rows])[y, x])
         along.append(place[seen])
-        bins.append(np.rint(across[seen]).astype(int) + REACH)
+        bins.append(np.rint(across[seen]).astype(int) + TRAIL_REACH)
         unit.append(rms[rows][y, x])
     signal, held, along, bins, unit = map(np.concatenate, (signal, held, along, bins, unit))
-    light = _medians(signal, along, bins, trail.length, SEGMENT)
-    left, right = (np.median(light[:, part], axis=1, keepdims=True) for part in (FIRST, LAST))
-    light, unit = light - (left + right) / 2, float(np.median(unit))
+    unit = float(np.median(unit))
+    light = _medians(signal, along, bins, trail.length, TRAIL_SEGMENT)
+    sides = light[:, ONE_SIDE], light[:, OTHER_SIDE]
+    left, right = (np.median(side, axis=1, keepdims=True) for side in sides)
+    light = light - (left + right) / 2
     typical = np.median(light, axis=0)
-    regions, _ = label(typical > FAINTEST * unit)
-    light = np.where((regions > 0) & (regions == regions[typical.argmax()]), light, 0.0).clip(0)
-    off = np.abs(
-        signal - np.median(signal[np.abs(bins - REACH) > REACH - SKY_BINS]) - typical[bins]
-    )
-    noise = median(off, bins, np.arange(2 * REACH + 1)) * SIGMA_PER_MAD
-    kept = _medians(held, along, bins, trail.length, PIECE)
-    return light, kept, noise, np.median(abs(left - right)), unit
+    there = _around_peak(typical > FAINTEST_TRAIL * unit, typical.argmax())
+    off = np.abs(signal - np.median(left + right) / 2 - typical[bins])
+    noise = SIGMA_PER_MAD * _medians(off, along, bins, trail.length, np.inf)[0]
+    kept = _medians(held, along, bins, trail.length, TRAIL_PIECE)
+    return np.where(there, light, 0).clip(0), kept, noise, np.median(abs(left - right)), unit
+
+
+def _around_peak(seen, peak):
+    """Which of the places next to each other around a peak are seen."""
+    gaps = np.flatnonzero(~seen)
+    first, last = gaps[gaps <= peak].max(initial=-1), gaps[gaps >= peak].min(initial=seen.size)
+    place = np.arange(seen.size)
+    return (place > first) & (place < last)
 
 
 def _medians(values, along, bins, length, step):
     """Medians of values in pieces of a trail and in bins across it, 0 where there are none."""
-    size, pieces = 2 * REACH + 1, max(1, round(length / step))
+    size, pieces = 2 * TRAIL_REACH + 1, max(1, round(length / step))
     labels = np.clip(along / step, 0, pieces - 1).astype(int) * size + bins
-    return np.nan_to_num(median(values, labels, np.arange(pieces * size))).reshape(pieces, size)
+    values = values[np.lexsort((values, labels))]
+    number = np.bincount(labels, minlength=pieces * size)
+    start = np.cumsum(number) - number
+    middle = [values[np.clip(start + (number - 1 + k) // 2, 0, values.size - 1)] for k in (0, 1)]
+    return np.where(number > 0, np.mean(middle, axis=0), 0.0).reshape(pieces, size)
+
+
+def _interpolated(table, row, column):
+    """Values between the entries of a table, linearly; beyond it those of its edge."""
+    ny, nx = table.shape
+    row, column = np.clip(row, 0, ny - 1), np.clip(column, 0, nx - 1)
+    y, x = (np.minimum(place.astype(int), n - 1) for place, n in ((row, ny), (column, nx)))
+    below, right = np.minimum(y + 1, ny - 1), np.minimum(x + 1, nx - 1)
+    upper = table[y, x] + (column - x) * (table[y, right] - table[y, x])
+    lower = table[below, x] + (column - x) * (table[below, right] - table[below, x])
+    return upper + (row - y) * (lower - upper)

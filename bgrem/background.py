@@ -136,7 +136,9 @@ def separate(
     in_background = options.extended == "background"
     sky_map = SkyMap(sky, image.center, image.scale, wide, in_background=in_background)
     parts.add(None if in_background else wide, sky_map)
-    noticed += move_trails(parts.sources, parts.mask, data, sky_map.background, sky_map.rms)
+    noticed += move_trails(
+        parts.sources, parts.mask, data, sky_map.background, sky_map.rms, parts.maps.get("significance"),
+    )  # fmt: skip
     keep_saturated(parts.sources, data, sky_map.background, flags)
     parts.blank(bad)
     provenance = _provenance(

@@ -225,7 +225,7 @@ def _product(sky, quiet, lag):
 
 
 def width_from_noise(next_pixel, second_pixel):
-    """A rough FWHM of the stars in a resampled image from the correlations of its noise, nan where it tells nothing.
+    """A rough FWHM of the stars in a resampled image from the correlations of its noise; nan where they give none.
 
     Noise that a Gaussian kernel of a deviation s made of white noise has a correlation of exp(-1 / 4 s^2) with the next
     pixel. That of nebulae and crowds falls more slowly: the second pixel shows it.

@@ -1,5 +1,7 @@
 """Trails of satellites and aircraft: straight light of about one brightness, from one edge of a frame to another.
 
+Bad columns and rows that a network left in the sources are such lines, too.
+
 A network sees a part of a frame, in which a galaxy seen edge-on, a filament or a spike looks like a trail. It marks such
 pixels as artefacts, or leaves their light in the sources. Lines of such pixels across the whole frame are looked for with
 a Hough transform (Duda & Hart 1972, Comm. ACM 15, 11). Where their profile is that of a trail, it becomes noise.
@@ -30,10 +32,11 @@ ONE_SIDE, OTHER_SIDE = slice(0, SKY_BINS), slice(-SKY_BINS, None)
 WIDEST_TRAIL = TRAIL_REACH - SKY_BINS - 4  # px from the line: no trail has light beyond
 # The sources hold a trail or not in pieces of TRAIL_PIECE pixels. What else they hold there stays if it is above
 # STAR_ON_TRAIL times the noise.
-TRAIL_PIECE, STAR_ON_TRAIL = 16, 2.5
-# The brightness of a trail changes along it by less than the inverse of this, between its lower and its upper tenth; the
-# sky on one side of it differs from that on the other by less than UNEVEN_SKY of its brightness.
-CONSTANT_LIGHT, UNEVEN_SKY = 0.2, 0.3
+TRAIL_PIECE, STAR_ON_TRAIL = 16, 4.0
+# The lower tenth of a trail is brighter than this part of its upper tenth; that of a flashing one than FLASHING, if it
+# does not fade away from its brightest place, as a galaxy does, in FADING of the steps. The sky on one side of a trail
+# differs from that on the other by less than UNEVEN_SKY of its brightness.
+CONSTANT_LIGHT, FLASHING, FADING, UNEVEN_SKY = 0.5, 0.2, 0.8, 0.3
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,13 @@ def _near(trail, shape, reach):
     nx = shape[1]
     cosine, sine = np.cos(trail.angle), np.sin(trail.angle)
     for rows in row_strips(shape):
+        ends = [
+            y * sine - trail.distance + x * cosine
+            for y in (rows.start, rows.stop - 1)
+            for x in (0, nx)
+        ]
+        if min(ends) > reach or max(ends) < -reach:
+            continue
         columns = slice(0, nx)
         if abs(cosine) > 1e-6:
             at = (trail.distance - np.array([rows.start, rows.stop - 1]) * sine) / cosine
@@ -196,11 +206,11 @@ def _near(trail, shape, reach):
             yield rows, y[inside], x[inside], across[inside], along[inside]
 
 
-def move_trails(sources, mask, data, background, rms) -> list[str]:
+def move_trails(sources, mask, data, background, rms, significance=None) -> list[str]:
     """Move the light of the trails of satellites from the sources to the noise, in place.
 
     Where the sources hold the light of a trail, its median profile is taken off: stars on it stay. What is
-    brighter than the noise is an artefact in the mask.
+    brighter than the noise is an artefact in the mask, and no source is detected there but on such a star.
 
     Parameters
     ----------
@@ -208,6 +218,8 @@ def move_trails(sources, mask, data, background, rms) -> list[str]:
         In data units, and uint8 `bgrem.masks.flags`.
     data, background, rms : Rows
         In data units.
+    significance : array_like, (ny, nx), optional
+        SIGNIF.
 
     Returns
     -------
@@ -217,26 +229,38 @@ def move_trails(sources, mask, data, background, rms) -> list[str]:
     moved = [
         trail
         for trail in find_trails(mask, sources, rms)
-        if _moved(trail, sources, mask, data, background, rms)
+        if _moved(trail, sources, mask, data, background, rms, significance)
     ]
     if not moved:
         return []
     longest = max(moved, key=lambda trail: trail.length)
-    ends = (f"x={round(x)}, y={round(y)}" for x, y in (longest.start, longest.end))
-    number = "a trail crosses" if len(moved) == 1 else f"{len(moved)} trails cross"
-    return [f"{number} the frame, from {' to '.join(ends)}: in the noise"]
+    ends = " to ".join(f"x={round(x)}, y={round(y)}" for x, y in (longest.start, longest.end))
+    if len(moved) == 1:
+        return [f"a line of light from {ends} is in the noise, as a trail or a bad column"]
+    return [
+        f"{len(moved)} lines of light, the longest from {ends}, are in the noise, as trails or bad columns"
+    ]
 
 
 def _is_trail(light, tilt, unit) -> bool:
     """Whether the light along and across a line is that of a trail; arguments as `_profiles` returns them."""
     typical = np.median(light, axis=0)
-    low, high = np.quantile(light[:, typical.argmax()], (0.1, 0.9))
+    heights = light[:, typical.argmax()]
+    low, high = np.quantile(heights, (0.1, 0.9))
     far = np.abs(np.arange(typical.size) - TRAIL_REACH) > WIDEST_TRAIL
-    constant = low >= max(CONSTANT_LIGHT * high, FAINTEST_TRAIL * unit)
+    least = FLASHING if _fading(heights) < FADING else CONSTANT_LIGHT
+    constant = low >= max(least * high, FAINTEST_TRAIL * unit)
     return bool(constant and tilt <= UNEVEN_SKY * high and not typical[far].any())
 
 
-def _moved(trail, sources, mask, data, background, rms) -> bool:
+def _fading(heights):
+    """Part of the steps along a line, away from its brightest place, in which the light falls."""
+    brightest = int(heights.argmax())
+    steps = np.diff(heights[brightest:]), np.diff(heights[brightest::-1])
+    return float(np.mean(np.concatenate(steps) < 0))
+
+
+def _moved(trail, sources, mask, data, background, rms, significance) -> bool:
     """Take one trail out of the sources; false, and nothing done, if it is none."""
     light, kept, noise, tilt, unit = _profiles(trail, sources, mask, data, background, rms)
     if not _is_trail(light, tilt, unit):
@@ -252,7 +276,17 @@ def _moved(trail, sources, mask, data, background, rms) -> bool:
         strip[y, x] = np.where(mine, np.where(star, rest, 0), strip[y, x])
         bits[y, x] |= np.where(there > unit, np.uint8(ARTEFACT), np.uint8(0))
         sources[rows], mask[rows] = strip, bits
+        if significance is not None:
+            _lower(significance, rows, y, x, (there > unit) & ~star)
     return True
+
+
+def _lower(significance, rows, y, x, where) -> None:
+    """Give some pixels of a strip the significance of its sky, if theirs is higher."""
+    strip = np.array(significance[rows])
+    sky = np.nanmedian(strip)
+    strip[y, x] = np.where(where, np.minimum(strip[y, x], sky), strip[y, x])
+    significance[rows] = strip
 
 
 def _profiles(trail, sources, mask, data, background, rms):
@@ -267,7 +301,13 @@ def _profiles(trail, sources, mask, data, background, rms):
     tilt, unit : float
         How far the sky on its sides differs, and the rms of the sky.
     """
-    signal, held, along, bins, unit = [], [], [], [], []
+    signal, held, along, bins, unit = (
+        [],
+        [],
+        [],
+        [],
+        [],
+    )  # bins are not whole: the middle of bin k is k
     for rows, y, x, across, place in _near(trail, mask.shape, TRAIL_REACH):
         y = y - rows.start
         seen = (mask[rows][y, x] & UNSEEN) == 0
@@ -275,7 +315,7 @@ def _profiles(trail, sources, mask, data, background, rms):
         signal.append(np.asarray(data[rows], np.float64)[y, x] - background[rows][y, x])
         held.append(np.asarray(sources[rows])[y, x])
         along.append(place[seen])
-        bins.append(np.rint(across[seen]).astype(int) + TRAIL_REACH)
+        bins.append(across[seen] + TRAIL_REACH)
         unit.append(rms[rows][y, x])
     signal, held, along, bins, unit = map(np.concatenate, (signal, held, along, bins, unit))
     unit = float(np.median(unit))
@@ -285,7 +325,8 @@ def _profiles(trail, sources, mask, data, background, rms):
     light = light - (left + right) / 2
     typical = np.median(light, axis=0)
     there = _around_peak(typical > FAINTEST_TRAIL * unit, typical.argmax())
-    off = np.abs(signal - np.median(left + right) / 2 - typical[bins])
+    seen = _interpolated(light, along / TRAIL_SEGMENT - 0.5, bins)
+    off = np.abs(signal - np.median(left + right) / 2 - seen)
     noise = SIGMA_PER_MAD * _medians(off, along, bins, trail.length, np.inf)[0]
     kept = _medians(held, along, bins, trail.length, TRAIL_PIECE)
     return np.where(there, light, 0).clip(0), kept, noise, np.median(abs(left - right)), unit
@@ -302,7 +343,7 @@ def _around_peak(seen, peak):
 def _medians(values, along, bins, length, step):
     """Medians of values in pieces of a trail and in bins across it, 0 where there are none."""
     size, pieces = 2 * TRAIL_REACH + 1, max(1, round(length / step))
-    labels = np.clip(along / step, 0, pieces - 1).astype(int) * size + bins
+    labels = np.clip(along / step, 0, pieces - 1).astype(int) * size + np.rint(bins).astype(int)
     values = values[np.lexsort((values, labels))]
     number = np.bincount(labels, minlength=pieces * size)
     start = np.cumsum(number) - number

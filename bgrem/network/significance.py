@@ -57,24 +57,12 @@ class WithSignificance(nn.Module):
         self.constants = constants or SignificanceConstants()
 
     def forward(self, x, rate, frame):
-        """Run the network.
-
-        Parameters
-        ----------
-        x, rate, frame : Tensor
-            As for the network.
-
-        Returns
-        -------
-        channels : Tensor, (n, 3, y, x) float32
-        significance : Tensor, (n, 1, y, x) float32
-            Together the channels of `MODEL_CHANNELS`.
-        """
+        """The channels of `MODEL_CHANNELS`, (n, 3, y, x) and (n, 1, y, x), from the input of `terms`."""
         channels, odds, snr = self.terms(x, rate, frame)
         return channels, odds + self.constants.snr_weight * snr
 
     def terms(self, x, rate, frame):
-        """What the significance is put together from.
+        """Run the network: what the significance is put together from.
 
         Parameters
         ----------

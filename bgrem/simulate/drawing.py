@@ -243,9 +243,8 @@ def _moving(image, scene, psf, rng):
         steps = np.linspace(-0.5, 0.5, int(2 * length) + 2) * length
         places = x + steps * np.cos(angle), y + steps * np.sin(angle)
         height = np.exp(rng.uniform(np.log(0.5), np.log(300.0))) * scene.sky_rms
-        across = (
-            float(psf.image.max()) ** 0.5
-        )  # of a Gaussian star: height of its profile along one axis
+        # Of a Gaussian star this is the height of the profile along one axis.
+        across = float(psf.image.max()) ** 0.5
         flux = height * length / across
         columns, rows = (np.rint(place * PHASES).astype(np.int64) for place in places)
         parts = np.full(steps.size, flux / steps.size)

@@ -141,7 +141,7 @@ def _ghost(shape, rng):
 def draw_threads(shape, rng, number, fwhm):
     """Filaments, rings, arcs and tails before the seeing, in units of the sky's rms, (ny, nx) float32.
 
-    What tells them from the trail of a satellite: they bend, or they fade along their length.
+    Unlike the trail of a satellite they bend, or fade along their length.
 
     Parameters
     ----------

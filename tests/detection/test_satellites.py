@@ -39,11 +39,11 @@ def test_a_trail_goes_and_stars_on_it_stay(angle, height):
     few = stars(60)
     sources, mask, *rest = frame(trail, few)
     (said,) = move_trails(sources, mask, *rest)
-    assert said.startswith("a trail crosses the frame, from x=") and said.endswith("in the noise")
+    assert said.startswith("a line of light from x=") and "is in the noise" in said
     near = np.abs(across) < 6
     assert abs((sources - few)[near].sum()) < 0.08 * trail[near].sum()
     bright = near & (few > 20)
-    assert sources[bright].sum() == pytest.approx(few[bright].sum(), rel=0.2)
+    assert sources[bright].sum() == pytest.approx(few[bright].sum(), rel=0.1)
     assert (mask[np.abs(across) < 1] & ARTEFACT).all()
     assert np.array_equal(
         sources[~(np.abs(across) < 40)], few.astype(np.float32)[~(np.abs(across) < 40)]
@@ -89,9 +89,39 @@ def test_other_light_is_no_trail():
     ends = 20 * np.exp(-0.5 * (across / 2) ** 2) * (np.abs(along) < 100)
     edge = np.where(across > 0, 10.0, 0.0)
     wide = 10 * np.exp(-0.5 * (across / 60) ** 2)
-    for light in (wave, ends, edge, wide, stars(3000), stars(12000)):
+    crowd = np.kron(np.random.default_rng(3).random((105, 125)) < 0.2, np.full((4, 4), 20.0))
+    for light in (wave, ends, edge, wide, stars(1000), crowd):
         sources, mask, *rest = frame(light)
         assert move_trails(sources, mask, *rest) == []
+
+
+def test_a_galaxy_that_fills_a_small_frame_is_no_trail():
+    """Its light falls to a quarter on the way to the edges, which of a trail is possible, but falls all the way."""
+    across, along = distances(30, through=(150.0, 150.0), shape=(300, 300))
+    light = 60 * np.exp(-np.abs(along) / 110 - np.abs(across) / 3)
+    sources, mask, *rest = frame(light)
+    assert move_trails(sources, mask, *rest) == []
+
+
+def test_a_flashing_trail_goes():
+    across, along = distances(30)
+    light = 30 * np.exp(-0.5 * (across / 2) ** 2) * (1 + 0.5 * np.sin(along / 30))
+    sources, mask, *rest = frame(light)
+    assert move_trails(sources, mask, *rest)
+    assert abs(sources.sum()) < 0.1 * light.sum()
+
+
+@pytest.mark.parametrize("height", [5.0, 300.0])
+def test_nothing_is_detected_on_a_trail_but_stars(height):
+    across, _ = distances(30)
+    few = stars(60) * height / 10
+    sources, mask, *rest = frame(height * np.exp(-0.5 * (across / 1.8) ** 2), few)
+    significance = np.where(sources > 3, 20.0, -8.0).astype(np.float32)
+    assert move_trails(sources, mask, *rest, significance)
+    middle = np.abs(across) < 2
+    empty, bright = middle & (few < 0.01 * height), middle & (few > height)
+    assert (significance[empty] > 0).mean() < 0.002
+    assert (significance[bright] == 20).mean() > 0.9
 
 
 def test_two_trails():
@@ -99,7 +129,7 @@ def test_two_trails():
     light = sum(20 * np.exp(-0.5 * (across / 2) ** 2) for across in (one, other))
     sources, mask, *rest = frame(light)
     (said,) = move_trails(sources, mask, *rest)
-    assert said.startswith("2 trails cross the frame")
+    assert said.startswith("2 lines of light, the longest from x=")
     assert sources.sum() < 0.1 * light.sum()
 
 

@@ -21,11 +21,11 @@ def test_factors_are_found_again():
 
 @pytest.fixture(scope="module")
 def tables(toy_model):
-    return calibrate(toy_model, seed=4, scenes=8, size=384)
+    return calibrate(toy_model, seed=3, scenes=12, size=384)
 
 
 def test_calibration_is_reproducible(toy_model, tables):
-    assert calibrate(toy_model, seed=4, scenes=8, size=384) == tables
+    assert calibrate(toy_model, seed=3, scenes=12, size=384) == tables
     assert calibrate(toy_model, seed=2, scenes=8, size=384) != tables
 
 

@@ -96,14 +96,16 @@ def find_trails(mask, sources, rms) -> list[Trail]:
             break
         rest = np.abs(rough.coordinates(y, x)[0]) > 2
         y, x = y[rest], x[rest]
-        found.append(_fitted(partial(_hits, mask, sources, rms), rough, mask.shape, side))
+        trail = _fitted(partial(_hits, mask, sources, rms), rough, mask.shape, side)
+        found += [] if trail is None else [trail]
     return found
 
 
 def _hits(mask, sources, rms, rows):
-    """Artefacts, and where the sources hold light, in some rows, bool each."""
-    level = LIT_PIXEL * rms[rows.start : rows.start + 1]
-    return (mask[rows] & ARTEFACT) > 0, np.asarray(sources[rows]) > level
+    """Artefacts, and where the sources hold light, in the seen pixels of some rows, bool each."""
+    level, flags = LIT_PIXEL * rms[rows.start : rows.start + 1], mask[rows]
+    seen = (flags & UNSEEN) == 0
+    return seen & ((flags & ARTEFACT) > 0), seen & (np.asarray(sources[rows]) > level)
 
 
 def _cells_of_lines(mask, sources, rms):
@@ -161,23 +163,25 @@ def _across(angle, distance, shape) -> Trail | None:
     return Trail(float(angle), float(distance), start, end)
 
 
-def _fitted(hits, rough, shape, side) -> Trail:
-    """The line through the artefacts and lit pixels near a line that is known in cells."""
+def _fitted(hits, rough, shape, side) -> Trail | None:
+    """The line through the artefacts and lit pixels near a line that is known in cells; None beyond the frame."""
     offset = (side - 1) / 2 * (np.cos(rough.angle) + np.sin(rough.angle))
     trail = _across(rough.angle, side * rough.distance + offset, shape)
     for reach in (2.0 * side, side, 0.5 * side):
-        places = []
+        if trail is None:
+            return None
+        places = [np.zeros((2, 0))]
         for rows, y, x, *_ in _near(trail, shape, max(reach, 6.0)):
             artefact, lit = (one[y - rows.start, x] for one in hits(rows))
             hit = artefact | lit
             places.append(np.stack([x[hit], y[hit]]))
-        places = np.concatenate(places, axis=1).astype(np.float64)
-        middle = np.median(places, axis=1)
+        places = np.concatenate(places, axis=1)
+        if places.shape[1] < SHORTEST_TRAIL / 2:
+            return None
         _, axes = np.linalg.eigh(np.cov(places))
-        angle = np.arctan2(axes[1, 0], axes[0, 0])
-        better = _across(angle, middle @ axes[:, 0], shape)
-        trail = better if better is not None and better.length >= SHORTEST_TRAIL / 2 else trail
-    return trail
+        angle, middle = np.arctan2(axes[1, 0], axes[0, 0]), np.median(places, axis=1)
+        trail = _across(angle, middle @ axes[:, 0], shape)
+    return trail if trail is not None and trail.length >= SHORTEST_TRAIL / 2 else None
 
 
 def _near(trail, shape, reach):

@@ -1,11 +1,16 @@
 """Straight light of one brightness across a frame is a trail; all other thin light stays in the sources."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from astropy.io import fits
 from skies import gaussian_stars
 
+from bgrem.background import separate
 from bgrem.detection.satellites import find_trails, move_trails
-from bgrem.masks.flags import ARTEFACT
+from bgrem.masks.flags import ARTEFACT, MASKED
 
 SHAPE = (420, 500)
 
@@ -124,6 +129,28 @@ def test_nothing_is_detected_on_a_trail_but_stars(height):
     assert (significance[bright] == 20).mean() > 0.9
 
 
+@pytest.mark.parametrize("shape", [(257, 301), (300, 264), (70, 400)])
+@pytest.mark.parametrize("place", [-3.0, 0.0, 2.0, 9.0])
+@pytest.mark.parametrize("edge", ["left", "right", "bottom", "top", "corner"])
+def test_lines_at_the_edges(shape, place, edge):
+    """Beside an edge there is no sky on one side; whatever is found, only light of the line goes."""
+    y, x = np.indices(shape, dtype=float)
+    (ny, nx), root = shape, 2**-0.5
+    away = {
+        "left": x, "right": nx - 1 - x, "bottom": y, "top": ny - 1 - y, "corner": root * (x + y) - 40,
+    }[edge]  # fmt: skip
+    light = 20 * np.exp(-0.5 * ((away - place) / 1.5) ** 2)
+    sources, mask, *rest = frame(light)
+    move_trails(sources, mask, *rest)
+    assert np.isfinite(sources).all() and (sources <= light + 1e-4).all() and sources.min() > -1
+
+
+def test_unseen_pixels_are_no_line():
+    sources, mask, *rest = frame(np.zeros(SHAPE))
+    mask[:, 40:110] |= ARTEFACT | MASKED
+    assert move_trails(sources, mask, *rest) == []
+
+
 def test_two_trails():
     one, other = (distances(angle)[0] for angle in (30, 100))
     light = sum(20 * np.exp(-0.5 * (across / 2) ** 2) for across in (one, other))
@@ -139,3 +166,32 @@ def test_frames_without_trails(shape):
     assert move_trails(sources, mask, *rest) == []
     mask |= ARTEFACT
     assert move_trails(sources, mask, *rest) == []
+
+
+def test_the_command_moves_a_trail(tmp_path):
+    across, _ = distances(30, shape=(400, 420))
+    few = stars(60, shape=(400, 420))
+    trail = 25 * np.exp(-0.5 * (across / 1.8) ** 2)
+    data = frame(trail, few)[2]
+    fits.writeto(tmp_path / "night.fits", data)
+    command = [
+        sys.executable,
+        "-m",
+        "bgrem",
+        "-f",
+        tmp_path / "night.fits",
+        "--save",
+        "background,noise,significance",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "a line of light from x=" in done.stderr
+    with fits.open(tmp_path / "BGRem_night.fits") as hdus:
+        parts = {hdu.name: hdu.data for hdu in hdus[1:]}
+        sources = hdus[0].data
+    near = (np.abs(across) < 6) & (few < 0.05)
+    assert abs(sources[near].sum()) < 0.05 * trail[near].sum()
+    assert (parts["SIGNIF"][near] < 3).all()
+    total = sources + parts["BACKGROUND"] + parts["NOISE"]
+    np.testing.assert_allclose(total, data, rtol=1e-6)
+    again = separate(data, maps=("significance",))
+    np.testing.assert_array_equal(again.sources, sources)

@@ -12,7 +12,10 @@ from scipy.special import gammaincinv
 from bgrem.arrays.stamps import add_stamp
 from bgrem.simulate.optics import PHASES
 
-__all__ = ["GalaxyStamps", "SersicGalaxy", "draw_extended", "draw_galaxies", "same_convolve"]
+__all__ = [
+    "LARGEST_DISC_INDEX", "GalaxyStamps", "SersicGalaxy", "draw_extended", "draw_galaxies", "ratio_of_disc",
+    "same_convolve",
+]  # fmt: skip
 
 SAMPLING = 2  # samples per pixel of the small galaxies' stamps
 SIZE = 128  # samples per side of the small galaxies' stamps
@@ -226,7 +229,7 @@ def draw_extended(psf, rng, *, radius, texture=0.0, index=None, ratio=None):
         index = float(np.exp(rng.uniform(np.log(0.5), np.log(5.0))))
     disc = ratio is None and index < LARGEST_DISC_INDEX
     if ratio is None:
-        ratio = _ratio_of_disc(rng) if disc else float(rng.uniform(0.3, 1.0))
+        ratio = ratio_of_disc(rng) if disc else float(rng.uniform(0.3, 1.0))
     shape = index, ratio, float(rng.uniform(0.0, np.pi))
     profile = _sersic(radius, *shape)
     if disc and rng.random() < 0.5:
@@ -244,7 +247,7 @@ def draw_extended(psf, rng, *, radius, texture=0.0, index=None, ratio=None):
     return (image / image.sum()).astype(np.float32)
 
 
-def _ratio_of_disc(rng):
+def ratio_of_disc(rng):
     """Axis ratio of a thick disc seen from a random direction (Hubble 1926, ApJ 64, 321)."""
     thickness = np.exp(rng.uniform(np.log(0.04), np.log(0.25)))
     cosine = rng.uniform(0.0, 1.0)

@@ -14,6 +14,7 @@ __all__ = [
 ]  # fmt: skip
 
 NO_STRUCTURE = 0.15  # chance of a sky that is flat over the whole frame
+MANY_KINDS = 0.2  # chance of a frame in which each kind of sky is twice as likely
 THREAD_STEP = 0.5  # px between the places of a thread
 LUMP_GRID = 16  # px between the samples of lumps
 
@@ -222,8 +223,9 @@ def draw_sky(rng, shape):
     sky = np.zeros(shape, np.float32)
     if rng.random() < NO_STRUCTURE:
         return sky
+    likelier = 2.0 if rng.random() < MANY_KINDS else 1.0
     for kind, (chance, weakest, strongest) in SKIES.items():
-        strength = sometimes(rng, chance, weakest, strongest)
+        strength = sometimes(rng, likelier * chance, weakest, strongest)
         if strength:
             sky += np.float32(strength) * kind(shape, rng)
     return sky
@@ -354,11 +356,11 @@ def _star_outside(shape, rng):
 SKIES = {
     _gradient: (0.6, 0.02, 25.0),
     _bowl: (0.4, 0.02, 10.0),
-    smooth_field: (0.15, 0.02, 1.5),
+    smooth_field: (0.4, 0.02, 1.5),
     _lumps: (0.45, 0.02, 1.0),
-    _edge_glow: (0.15, 0.1, 10.0),
-    _glowing_sides: (0.08, 0.1, 10.0),
-    _corner_glow: (0.08, 0.1, 10.0),
+    _edge_glow: (0.15, 0.1, 30.0),
+    _glowing_sides: (0.08, 0.1, 30.0),
+    _corner_glow: (0.08, 0.1, 30.0),
     _amplifiers: (0.2, 0.02, 5.0),
     _random_fringes: (0.2, 0.05, 1.5),
     _dust_rings: (0.12, 0.02, 0.3),

@@ -6,17 +6,20 @@ import numpy as np
 from scipy import fft
 from scipy.ndimage import gaussian_filter
 
+from bgrem.arrays.statistics import FWHM_PER_SIGMA
 from bgrem.simulate.drawing import draw_sources, observe, psf_of
-from bgrem.simulate.galaxies import SersicGalaxy
+from bgrem.simulate.galaxies import LARGEST_DISC_INDEX, SersicGalaxy, ratio_of_disc
 from bgrem.simulate.known_bad import border
 from bgrem.simulate.optics import PHASES
-from bgrem.simulate.skies import draw_sky, enlarged, texture_field
+from bgrem.simulate.skies import draw_sky, draw_threads, enlarged, texture_field
 from bgrem.simulate.training_sky import log_uniform, random_whole_scene
 
 __all__ = ["WholeFrame", "draw_whole_frame"]
 
 UNEVEN_EXPOSURE = 0.12  # chance of a mosaic of exposures
 NO_WIDE_LIGHT = 0.3  # chance of a frame without any but small galaxies
+THREADS = 0.15  # chance of filaments, rings, arcs and tails, and the mean number of them then
+MANY_THREADS = 5.0
 GRID = 4  # px between the samples of halos and nebulae
 
 
@@ -131,6 +134,9 @@ def _draw_light(scene, rng):
             resolved, unresolved = _star_cluster(scene, psf, rng)
             light += resolved
             wide += unresolved
+    if rng.random() < THREADS:
+        threads = draw_threads(scene.shape, rng, 1 + rng.poisson(MANY_THREADS), scene.fwhm)
+        light += gaussian_filter(threads, scene.fwhm / FWHM_PER_SIGMA)
     if scene.galaxy_radius > 0.5 * scene.fwhm:
         wide += galaxies
     else:
@@ -138,10 +144,10 @@ def _draw_light(scene, rng):
     return light + wide, wide
 
 
-def _turned(rng, **fields):
+def _turned(rng, *, index, **fields):
     """A galaxy of random axis ratio and direction."""
-    ratio, angle = rng.uniform(0.1, 1.0), rng.uniform(0, np.pi)
-    return SersicGalaxy(ratio=ratio, angle=angle, **fields)
+    ratio = ratio_of_disc(rng) if index < LARGEST_DISC_INDEX else rng.uniform(0.3, 1.0)
+    return SersicGalaxy(ratio=ratio, angle=rng.uniform(0, np.pi), index=index, **fields)
 
 
 def _large_galaxies(shape, fwhm, rng):
@@ -343,7 +349,7 @@ def _star_cluster(scene, psf, rng):
     places = (np.rint(PHASES * place[seen]).astype(np.int64) for place in (x, y))
     psf.place(resolved, *places, flux[seen], faint=0.02)
     np.add.at(unresolved, *_inside(y[~seen], x[~seen], flux[~seen], scene.shape))
-    return resolved, gaussian_filter(unresolved, scene.fwhm / 2.355)
+    return resolved, gaussian_filter(unresolved, scene.fwhm / FWHM_PER_SIGMA)
 
 
 def _inside(y, x, flux, shape):

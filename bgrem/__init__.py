@@ -5,7 +5,7 @@ One image: `separate`, `remove_background`, `DiffusionBackground2D`. FITS files:
 What is measured on the parts: `detect_peaks`, `aperture_fluxes`, `sum_uncertainties`.
 
 The folders of the package, from the ground up: arrays, masks, sky, detection, io, network, simulate,
-inference, report, processing, evaluate, train, cli. `bgrem.background` is the path of one image.
+inference, catalogue, interfaces, report, processing, evaluate, train, cli. `bgrem.background` is the path of one image.
 
 The names below are loaded when they are first used: an import takes no time.
 """
@@ -16,23 +16,23 @@ from bgrem.arrays.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bgrem.background import separate
-    from bgrem.background2d import DiffusionBackground2D
     from bgrem.detection.detect import detect_peaks
     from bgrem.detection.photometry import aperture_fluxes, sum_uncertainties
     from bgrem.inference.model import Model, available_models, load_model
+    from bgrem.interfaces.background2d import DiffusionBackground2D
+    from bgrem.interfaces.removal import remove_background
     from bgrem.io.restore import undo
     from bgrem.options import Options, Run
     from bgrem.processing.batch import process_batch
     from bgrem.processing.cluster import map_blocks
     from bgrem.processing.files import process_file, process_files
     from bgrem.processing.outcome import Failure, Result
-    from bgrem.removal import remove_background
     from bgrem.separation import Provenance, Separation
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "DiffusionBackground2D": "background2d",
+    "DiffusionBackground2D": "interfaces.background2d",
     "Failure": "processing.outcome",
     "Model": "inference.model",
     "Options": "options",
@@ -48,7 +48,7 @@ _HOME = {
     "process_batch": "processing.batch",
     "process_file": "processing.files",
     "process_files": "processing.files",
-    "remove_background": "removal",
+    "remove_background": "interfaces.removal",
     "separate": "background",
     "sum_uncertainties": "detection.photometry",
     "undo": "io.restore",

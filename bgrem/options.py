@@ -9,7 +9,15 @@ import numpy as np
 from bgrem.arrays.rows import MEMORY, Memory
 
 __all__ = [
-    "DEFAULTS", "ERROR_SIDES", "IN_MEMORY", "MAPS", "SKY_METHODS", "SMALLEST_IMAGE", "WIDE_LIGHT_PARTS", "Options",
+    "DEFAULTS",
+    "ERROR_SIDES",
+    "IN_MEMORY",
+    "MAPS",
+    "SKY_METHODS",
+    "SMALLEST_IMAGE",
+    "WIDE_LIGHT_PARTS",
+    "CatalogueOptions",
+    "Options",
     "Run",
 ]  # fmt: skip
 
@@ -96,6 +104,38 @@ class Options:
             raise ValueError(f"box must be at least {SMALLEST_IMAGE} pixels, not {self.box}")
         if unknown := set(self.maps) - set(MAPS):
             raise ValueError(f"unknown maps {sorted(unknown)}; there are {', '.join(MAPS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueOptions:
+    """What is asked of a catalogue.
+
+    Parameters
+    ----------
+    false_rate : float
+        False detections per Mpix that the list may have.
+    gain : float, optional
+        Electrons per data unit. Default: that of the header.
+    zeropoint : float, optional
+        Magnitude of one data unit. Default: that of the header.
+
+    Raises
+    ------
+    ValueError
+        If one is out of range.
+    """
+
+    false_rate: float = 10.0
+    gain: float | None = None
+    zeropoint: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("false_rate", "gain"):
+            value = getattr(self, name)
+            if value is not None and not (np.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a positive number, not {value}")
+        if self.zeropoint is not None and not np.isfinite(self.zeropoint):
+            raise ValueError(f"zeropoint must be a finite number, not {self.zeropoint}")
 
 
 @dataclass(frozen=True, kw_only=True)

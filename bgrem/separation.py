@@ -168,6 +168,52 @@ class Separation:
                 noise[rows] = rest - self.sources[rows]
         return noise
 
+    def catalog(
+        self, *, threshold: float | None = None, gain: float | None = None, zeropoint: float | None = None,
+        wcs: Any = None, unit: str = "", detected: "Separation | None" = None,
+    ) -> Any:  # fmt: skip
+        """List the sources, measured on data - background.
+
+        Parameters
+        ----------
+        threshold : float, optional
+            Least SIGNIF. Default: that of 10 false detections per Mpix.
+        gain : float, optional
+            Electrons per data unit. Without it errors lack the photon noise of the sources.
+        zeropoint : float, optional
+            Magnitude of one data unit; without it there are no magnitudes.
+        wcs : `~astropy.wcs.WCS`, optional
+            Gives the places on the sky.
+        unit : str
+            Of the data.
+        detected : Separation, optional
+            Of another image on the same pixels, on which the sources are detected.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            The columns are those of the option ``--catalog``.
+
+        Raises
+        ------
+        ValueError
+            If there is no significance, or no threshold is known.
+        """
+        from bgrem.catalogue.header_facts import ZeroPoint
+        from bgrem.catalogue.source_measurement import measure_sources
+        from bgrem.catalogue.table import catalogue_table
+
+        if (detected or self).significance is None:
+            raise ValueError('a catalogue needs the map "significance", which was not asked for')
+        threshold = self.provenance.signif_10 if threshold is None else threshold
+        if threshold is None:
+            raise ValueError("the model is not calibrated: give a threshold of the significance")
+        columns, measuring = measure_sources(
+            self, threshold=threshold, gain=gain, detected=detected
+        )
+        zero_point = None if zeropoint is None else ZeroPoint(zeropoint, "given")
+        return catalogue_table(columns, measuring, unit=unit, wcs=wcs, zero_point=zero_point)
+
     @np.errstate(all="ignore")
     def _stored(self, rows_of: Rows) -> np.ndarray:
         part = self.store.empty(self.sources.shape, self.sources.dtype)

@@ -16,14 +16,14 @@ from toy_models import toy_card, toy_onnx
 
 import bgrem
 from bgrem.background import separate
-from bgrem.background2d import DiffusionBackground2D
 from bgrem.detection.frame import HIGHEST_ENTRIES, LOWEST_ENTRIES, Frame
 from bgrem.detection.photometry import uncertainty_of_model
 from bgrem.inference.calibration import Calibration
 from bgrem.inference.denoiser import frame_vector
 from bgrem.inference.model import load_model
+from bgrem.interfaces.background2d import DiffusionBackground2D
+from bgrem.interfaces.removal import remove_background
 from bgrem.options import Options
-from bgrem.removal import remove_background
 
 
 def field(shape=(200, 230), level=1000.0, rms=10.0, seed=0):

@@ -106,7 +106,7 @@ EXAMPLES = [
 ]
 
 
-@pytest.mark.parametrize("module", ["bgrem.removal", "bgrem.background2d"])
+@pytest.mark.parametrize("module", ["bgrem.interfaces.removal", "bgrem.interfaces.background2d"])
 def test_the_examples_of_the_api_are_tested(module):
     assert module in EXAMPLES
 

@@ -22,10 +22,10 @@ TIERS = (
     {"sky", "detection", "io"},
     {"network", "simulate"},
     {"inference"},
+    {"catalogue"},
     {"separation"},
     {"background"},
-    {"removal"},
-    {"background2d"},
+    {"interfaces"},
     {"report"},
     {"processing"},
     {"evaluate", "defects"},
@@ -33,14 +33,15 @@ TIERS = (
     {"cli"},
 )
 TIER = {name: number for number, names in enumerate(TIERS) for name in names}
-# Folders of people who train and measure: there the heavy packages may come at once.
-WORKSHOP = {"network", "simulate", "evaluate", "train"}
+# Folders of people who train and measure, and the catalogue, which is imported when it is asked for: there the heavy
+# packages may come at once.
+WORKSHOP = {"catalogue", "network", "simulate", "evaluate", "train"}
 MODULE_LINES, FOLDER_MODULES, TOP_ENTRIES = 400, 12, 24
 FUNCTION_LINES, PARAMETERS, BOUND = 60, 8, {"self", "cls"}
 # Functions that need more, and why.
 LONG = {
     "bgrem.background.separate": "the keywords of the public function",
-    "bgrem.background2d.__init__": "the keywords of photutils' Background2D",
+    "bgrem.interfaces.background2d.__init__": "the keywords of photutils' Background2D",
     "bgrem.simulate.optics.draw_psf": "the parameters of a point-spread function",
     "bgrem.train.loop.train": "the settings of a training, as the command has them",
     "bgrem.train.sky_loop.train_sky": "the same settings, for a sky network",

@@ -1,12 +1,13 @@
 """Types of arguments of ``bgrem``: each turns the text of an option into its value."""
 
 import argparse
+import os
 import re
 
 from bgrem.cli.arguments import number_from
 
 __all__ = [
-    "lowest_value", "mask_bits", "memory_limit", "name_prefix", "plane_names", "saturation", "shard_of",
+    "catalogue_name", "lowest_value", "mask_bits", "memory_limit", "name_prefix", "plane_names", "saturation", "shard_of",
 ]  # fmt: skip
 
 
@@ -25,6 +26,14 @@ def memory_limit(text: str) -> float:
     if not match or not float(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 2GB")
     return float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")
+
+
+def catalogue_name(text: str) -> str:
+    """An argparse type: the name of a catalogue, whose suffix is that of its format."""
+    suffixes = (".fits", ".fit", ".ecsv", ".vot", ".xml")
+    if not text.lower().endswith(suffixes):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in {', '.join(suffixes)}")
+    return os.path.expanduser(text)
 
 
 def lowest_value(text: str) -> float | str | None:

@@ -27,6 +27,7 @@ from bgrem.cli.arguments import (
     positive_number,
     run_command,
 )
+from bgrem.cli.catalogue_options import add_catalogue_options, gathered_catalogue
 from bgrem.storage.names import visible_text
 
 EXAMPLES = """\
@@ -36,6 +37,7 @@ examples:
   bgrem -f mosaic.fits -h SCI -s 4 --save background,noise,rms,mask
   bgrem -f night1/ --workers 4 --log night1.jsonl
   bgrem -f night1/ --workers 4 --defects auto
+  bgrem -f image.fits --catalog image.vot --zeropoint 25.3
   bgrem -f stack.fits --mask 'stack.mask.fits[1]' --overwrite
 
 Sources + background + noise equal the image, to rounding. One line is printed per image. Exit
@@ -61,6 +63,7 @@ def make_parser() -> Parser:
     )
     _add_image_options(parser.add_argument_group("image"))
     _add_output_options(parser.add_argument_group("output"))
+    add_catalogue_options(parser.add_argument_group("catalogue"))
     _add_path_options(parser.add_argument_group("model and sky"))
     _add_batch_options(parser.add_argument_group("many images"))
     other = parser.add_argument_group("other")
@@ -266,11 +269,12 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
             check_templates()
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    gathered = gathered_catalogue(options, parser)
     with (
         Log(options.log) if options.log else nullcontext() as log,
         closing(_outcomes(options, model)) as outcomes,
     ):
-        return _report(outcomes, options, log)
+        return _report(outcomes, options, log, gathered)
 
 
 def _loaded(options: argparse.Namespace):
@@ -331,13 +335,13 @@ def _processed(options: argparse.Namespace, files, defects, model) -> Iterator:
     return process_files(files, model=model, progress=progress, **arguments)
 
 
-def _report(outcomes: Iterator, options: argparse.Namespace, log) -> int:
+def _report(outcomes: Iterator, options: argparse.Namespace, log, gathered) -> int:
     """Print the outcome of each image; return the exit code."""
     from bgrem.processing.outcome import Failure
     from bgrem.report.pages import write_index
 
     began = time.perf_counter()
-    counts, pages = Counter(), []
+    counts, pages, catalogues = Counter(), [], {}
     for outcome in outcomes:
         if log:
             log.write(outcome)
@@ -347,12 +351,17 @@ def _report(outcomes: Iterator, options: argparse.Namespace, log) -> int:
             continue
         counts["done before" if outcome.resumed else "done"] += 1
         pages += [outcome.report] if outcome.report else []
+        catalogues |= {outcome.input: outcome.catalog} if outcome.catalog else {}
         if not options.quiet:
             for warning in outcome.warnings:
                 complain("bgrem", f"{outcome.input}: {warning}")
             print(outcome, flush=True)
     if len(pages) > 1:
         write_index(pages, options.prefix)
+    if gathered and catalogues:
+        from bgrem.catalogue.image_catalogue import gather_catalogues
+
+        gather_catalogues(catalogues, gathered)
     if _is_batch(options) and not options.quiet:
         complain("bgrem", _summary(counts, time.perf_counter() - began))
     return 1 if counts["failed"] else 0

@@ -13,12 +13,12 @@ from bgrem.defects.chance import LARGEST_HALF
 from bgrem.detection.frame import measure_frame
 from bgrem.inference.model import Model
 from bgrem.io.companions import with_companions
+from bgrem.io.filter_arrays import mosaic_cell
 from bgrem.io.maps import maps_for
 from bgrem.io.reading import FitsError, FitsImage, as_planes
 from bgrem.io.scales import check_linear
 from bgrem.masks.flags import flag_pixels, unseen_pixels
 from bgrem.options import DEFAULTS, Run
-from bgrem.processing.filter_arrays import mosaic_cell
 from bgrem.sky.mosaic_sky import Cell, phases_of
 from bgrem.sky.standard import measure_sky, standardise
 from bgrem.sky.weights import rms_of_weight

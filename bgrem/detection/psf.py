@@ -6,7 +6,7 @@ import sep
 from bgrem.arrays.statistics import half_sample_mode
 
 __all__ = [
-    "GAUSSIAN_FWHM", "gaussian_psf", "matched_filter", "measure_psf", "noise_pixels", "psf_fwhm",
+    "GAUSSIAN_FWHM", "centred_stamp", "gaussian_psf", "matched_filter", "measure_psf", "noise_pixels", "psf_fwhm",
 ]  # fmt: skip
 
 #: FWHM of a Gaussian in units of its standard deviation.
@@ -106,7 +106,7 @@ def matched_filter(data, weight, psf):
         return np.where(good, amount / information, 0.0), np.where(good, information**-0.5, np.inf)
 
 
-def measure_psf(data, rms, *, mask=None, saturation=None, radius=None, most=200):
+def measure_psf(data, rms, *, mask=None, saturation=None, radius=None, most=200, with_stars=False):
     """PSF of a frame: the median of its bright, isolated, unsaturated stars.
 
     Stars are distinguished from cosmic rays and galaxies by their size: the bright detections' half-light
@@ -128,11 +128,15 @@ def measure_psf(data, rms, *, mask=None, saturation=None, radius=None, most=200)
         than star.
     most : int
         Number of stars used, the brightest ones.
+    with_stars : bool
+        Whether these stars are returned, too.
 
     Returns
     -------
-    (n, n) float64
+    psf : (n, n) float64
         Unit sum, n odd.
+    stars : (m,) structured array, optional
+        Places, fluxes and half-light radii: x, y, flux, radius.
 
     Raises
     ------
@@ -151,7 +155,7 @@ def measure_psf(data, rms, *, mask=None, saturation=None, radius=None, most=200)
     stars = stars[np.argsort(-stars["flux"], kind="stable")][:most]
     fwhm = 2.0 * float(np.median(stars["radius"]))
     half = int(np.ceil(2.0 * fwhm)) if radius is None else radius
-    stamps = np.stack([_centred_stamp(data, star["x"], star["y"], half) for star in stars])
+    stamps = np.stack([centred_stamp(data, star["x"], star["y"], half) for star in stars])
     aperture = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
     edge = (aperture > half - 1) & (aperture <= half + 1)
     stamps -= np.median(stamps[:, edge], axis=1)[:, None, None]
@@ -160,7 +164,8 @@ def measure_psf(data, rms, *, mask=None, saturation=None, radius=None, most=200)
     psf = np.median(stamps[flux > 0] / flux[flux > 0, None, None], axis=0)
     # The far wings of a median of noisy stamps are noise.
     psf = np.where(aperture <= half, np.maximum(psf, 0.0), 0.0)
-    return psf / psf.sum()
+    psf /= psf.sum()
+    return (psf, stars) if with_stars else psf
 
 
 def _isolated_stars(data, noise, bad, objects, saturation):
@@ -204,7 +209,7 @@ def _is_clear(i, x, y, flux, bad, reach):
     return not bad[max(row - box, 0) : row + box + 1, max(column - box, 0) : column + box + 1].any()
 
 
-def _centred_stamp(data, x, y, half):
+def centred_stamp(data, x, y, half):
     """Square of 2 half + 1 pixels around (x, y), moved there by a cubic spline."""
     from scipy.ndimage import shift
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from bgrem.arrays.stamps import add_stamp
+from bgrem.catalogue.header_facts import gain_of_header
 from bgrem.detection.frame import measure_frame
 from bgrem.detection.point_sources import matched_filter_snr
 from bgrem.detection.psf import GAUSSIAN_FWHM, gaussian_psf, measure_psf, noise_pixels, psf_fwhm
@@ -27,7 +28,7 @@ from bgrem.simulate.scene import GALAXY, STAR
 
 __all__ = [
     "GALAXY", "INJECTED", "SEEN_SIGMA", "SNR_LIMITS", "STAR", "Injection", "Target",
-    "gain_of_header", "inject", "make_target", "middle_of", "read_target",
+    "inject", "make_target", "middle_of", "read_target",
 ]  # fmt: skip
 
 #: Longest side of what is looked at of a frame, pixels: the middle of larger ones.
@@ -44,9 +45,6 @@ SPACING, LEAST_SPACING = 8.0, 12.0
 MOST_AT_ONCE = 1500
 #: Something is there from this S/N of the matched filter on.
 SEEN_SIGMA = 3.5
-#: Keywords that observatories use for electrons per data unit; where there is EGAIN, GAIN is a
-#: setting of the camera.
-GAIN_KEYWORDS = ("EGAIN", "GAIN", "ATODGAIN", "CCDGAIN", "GAINA", "GAIN1")
 #: Sky level in units of its noise from which a frame is taken to hold all its photons.
 PHOTON_LEVEL = 5.0
 INJECTED = np.dtype(
@@ -170,15 +168,6 @@ def middle_of(image, largest=LONGEST_SIDE):
         for size in image.shape
     )
     return image[cut]
-
-
-def gain_of_header(header):
-    """Electrons per data unit that a header states, and the keyword; (None, "") where none does."""
-    for keyword in GAIN_KEYWORDS:
-        value = header.get(keyword)
-        if isinstance(value, int | float) and 0 < value < np.inf:
-            return float(value), keyword
-    return None, ""
 
 
 def make_target(data, *, name="frame", mask=None, fwhm=None, gain=None, gain_source="given"):

@@ -4,9 +4,9 @@ import logging
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from bgrem.inference.engine import is_out_of_memory
 from bgrem.inference.memory import check_limit
 from bgrem.inference.model import Model, load_model
 from bgrem.io.companions import with_companions
+from bgrem.io.filter_arrays import BAYER_CELL, mosaic_cell
 from bgrem.io.maps import GivenMaps, maps_for, with_defects
 from bgrem.io.reading import FitsError, FitsImage, as_planes, read_image, sibling
 from bgrem.io.scales import check_linear
 from bgrem.io.writing import Product, write_mosaic
-from bgrem.options import MAPS, Options, Run
-from bgrem.processing.filter_arrays import BAYER_CELL, mosaic_cell
-from bgrem.processing.mosaics import BAYER, separate_mosaic
+from bgrem.options import Run
+from bgrem.processing.file_options import FileOptions
+from bgrem.processing.mosaics import separate_mosaic
 from bgrem.processing.outcome import Failure, Result
 from bgrem.processing.paths import (
     check_output,
@@ -35,14 +36,14 @@ from bgrem.processing.paths import (
     output_path,
     pictures_of,
 )
-from bgrem.processing.products import SAVED_PLANES, product_of, separate_planes
+from bgrem.processing.products import product_of, separate_planes
 from bgrem.processing.provenance import warnings_of
 from bgrem.report.pages import Pages
 from bgrem.separation import Provenance, Separation
 from bgrem.storage.names import home_path, named_hdu, visible_text
 from bgrem.storage.opening import header_faults
 
-__all__ = ["FileOptions", "process_file", "process_files"]
+__all__ = ["process_file", "process_files"]
 
 _logger = logging.getLogger(__name__)
 
@@ -102,54 +103,6 @@ def process_files(
             yield Failure(
                 path, f"{path}: unexpected {type(error).__name__} ({error}); please report it"
             )
-
-
-AUTOMATIC_MINPIX = Options(minpix="auto")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileOptions:
-    """What is asked of the images of a file, as `process_file` describes it; the rest is in `image`."""
-
-    hdu: int | str | None = None
-    mask: str | os.PathLike | np.ndarray | None = None
-    mask_bits: int | None = None
-    defects: str | os.PathLike | np.ndarray | None = None
-    weight: str | os.PathLike | np.ndarray | None = None
-    weight_type: str = "inverse"
-    saturate: float | str | None = "header"
-    companions: bool = True
-    bayer: str = "auto"
-    save: Sequence[str] = ()
-    nonnegative: bool = False
-    keep_level: bool = False
-    report: bool = False
-    plot: bool = False
-    image: Options = AUTOMATIC_MINPIX
-
-    def __post_init__(self) -> None:
-        if unknown := [key for key in self.save if key not in SAVED_PLANES]:
-            raise ValueError(f"cannot save {unknown[0]!r}; there are {', '.join(SAVED_PLANES)}")
-        if self.bayer not in BAYER:
-            raise ValueError(f"bayer must be one of {', '.join(BAYER)}, not {self.bayer!r}")
-
-    @classmethod
-    def gathered(cls, **options: Any) -> "FileOptions":
-        """The options of `process_file`; those of `bgrem.options.Options` go to ``image``."""
-        names = {field.name for field in fields(Options)} - {"maps", "calibrated"}
-        known = names | {field.name for field in fields(cls)} - {"image"}
-        if unknown := options.keys() - known:
-            raise TypeError(f"process_file() has no option {min(unknown)!r}")
-        image = {name: options.pop(name) for name in names & options.keys()}
-        asked = cls(**options)
-        drawn = ("significance",) if asked.report else ()
-        maps = tuple(key for key in MAPS if key in (*asked.save, *drawn))
-        return replace(asked, image=replace(cls.image, maps=maps, **image))
-
-    @property
-    def every(self) -> bool:
-        """Whether every 2-D image of the file is asked for."""
-        return str(self.hdu).strip().lower() == "all"
 
 
 @np.errstate(all="ignore")
@@ -213,6 +166,13 @@ def process_file(
         cube, about its first plane.
     plot : bool
         Write also a picture of it before (left) and after, the output's name with ``.png`` added.
+    catalog : bool or path
+        Write also a catalogue of the sources: the output's name with ``.cat.fits``, or a path that ends in
+        ``.fits``, ``.ecsv`` or ``.vot``.
+    detect : path, optional
+        Another image on the same pixels, on which the sources of the catalogue are detected.
+    false_rate, gain, zeropoint
+        As for `bgrem.options.CatalogueOptions`.
     model, steps, norm, fwhm, sky, extended, box, tile
         As for `bgrem.separate`.
     minpix : float, "auto" or None
@@ -246,18 +206,21 @@ def process_file(
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     check_output(output, path, overwrite)
     pages = Pages(output, report=asked.report, plot=asked.plot, overwrite=overwrite)
+    catalogue = _catalogue(asked, output, model, overwrite)
     store: Memory = MEMORY if asked.report or asked.plot else MAPPED  # a page draws the whole image
     if memory:
         store = Scratch(existing_folder(output.parent), memory)
     image = read_image(path, None if asked.every else asked.hdu, store=store)
     image = first_picture(image) if asked.hdu is None else image
-    work = _Work(image, asked, model, pages.watch)
+    work = _Work(image, asked, model, pages.watch, catalogue)
     with progress(path.name) if progress else nullcontext() as report:
         write_mosaic(
             output, image, work.hdus, work.products(Run(store=store, progress=report)),
             overwrite=overwrite,
         )  # fmt: skip
     pages.write(path.name, **work.shown, warnings=tuple(work.warnings))
+    if catalogue:
+        catalogue.write()
     seconds = time.perf_counter() - started
     _logger.info("%s: %s, %.2f s", visible_text(path), visible_text(output), seconds)
     return Result(
@@ -268,6 +231,7 @@ def process_file(
         warnings=tuple(work.warnings),
         report=pages.report,
         plot=pages.plot,
+        catalog=catalogue.path if catalogue else None,
     )
 
 
@@ -280,8 +244,10 @@ class _Work:
         asked: FileOptions,
         model: Model,
         watch: Callable[[Separation], None],
+        catalogue,
     ) -> None:
         self._image, self._asked, self._model, self._watch = image, asked, model, watch
+        self._catalogue = catalogue
         self.hdus, self.warnings = (
             pictures_of(image) if asked.every else ([image.hdu], [*image.notes])
         )
@@ -325,15 +291,9 @@ class _Work:
         check_linear(image.header, image.label)
         _check_memory(image, run.store, self._model, asked.image.maps)
         maps = self._maps(image)
-        cell = None if asked.bayer == "no" else mosaic_cell(image.data, image.header)
-        if asked.bayer == "yes" and cell is None:
-            cell = BAYER_CELL
-        separated = partial(separate, model=self._model)
-        if cell:
-            separated = partial(separate_mosaic, separated, cell, network=self._model.sky)
         products, planes = separate_planes(
-            image, maps, partial(separated, options=asked.image),
-            save=asked.save, nonnegative=asked.nonnegative, run=run, watch=self._watch,
+            image, maps, self._separate(image), save=asked.save, nonnegative=asked.nonnegative,
+            run=run, watch=self._watcher(image, run),
         )  # fmt: skip
         self._done.extend(plane for plane in planes if isinstance(plane, Provenance))
         noticed = maps.notes + warnings_of(planes)
@@ -343,6 +303,41 @@ class _Work:
         )
         self.shown = self.shown or {"header": image.header, "cards": product.cards}
         return product
+
+    def _separate(self, image: FitsImage) -> Callable[..., Separation]:
+        """The function that separates a plane of an image, or of a mosaic of colours."""
+        asked = self._asked
+        cell = None if asked.bayer == "no" else mosaic_cell(image.data, image.header)
+        if asked.bayer == "yes" and cell is None:
+            cell = BAYER_CELL
+        separated = partial(separate, model=self._model)
+        if cell:
+            separated = partial(separate_mosaic, separated, cell, network=self._model.sky)
+        return partial(separated, options=asked.image)
+
+    def _watcher(self, image: FitsImage, run: Run) -> Callable[[int, Separation], None]:
+        """What is called with the parts of each plane, for the page and the catalogue."""
+        catalogue, count = self._catalogue, len(as_planes(image.data))
+        detected = self._detected(image, run) if catalogue and self._asked.detect else None
+        hdu = image.units[image.hdu].label if self._asked.every else ""
+
+        def watch(number: int, parts: Separation) -> None:
+            self._watch(parts)
+            if catalogue:
+                name = f"{hdu} {number + 1}" if count > 1 else hdu
+                catalogue.add(image, parts, plane=name.strip(), detected=detected)
+
+        return watch
+
+    def _detected(self, image: FitsImage, run: Run) -> Separation:
+        """The parts of the image on which the sources are detected."""
+        path, named = named_hdu(home_path(self._asked.detect))
+        other = read_image(path, named, store=run.store)
+        plane = as_planes(other.data)[0]
+        if plane.shape != as_planes(image.data).shape[1:]:
+            sides = [" x ".join(map(str, s[::-1])) for s in (plane.shape, image.data.shape[-2:])]
+            raise FitsError(f"{other.label}: has {sides[0]} pixels, the image {sides[1]}")
+        return self._separate(other)(plane, **self._maps(other).of_plane(0), run=run)
 
     def _maps(self, image: FitsImage) -> GivenMaps:
         """Mask, weight and saturation of one image."""
@@ -368,6 +363,25 @@ class _Work:
         }
         same = {key: first[key] for key in ("model", "norm", "fwhm", "fwhm_from")}
         return same | medians
+
+
+def _catalogue(asked: FileOptions, output: Path, model: Model, overwrite: bool):
+    """The catalogue that is asked for, or None."""
+    if not asked.catalog:
+        return None
+    try:
+        from bgrem.catalogue.image_catalogue import ImageCatalogue, catalogue_path
+    except ImportError as error:
+        raise ValueError(
+            f"a catalogue needs {error.name}, which is not installed (pip install 'bgrem[catalog]')"
+        ) from None
+    if model.card.calibration is None:
+        raise ValueError(
+            f"{model.path}: the model is not calibrated, its catalogue has no threshold"
+        )
+    threshold = model.card.calibration.threshold_for(asked.catalogue.false_rate)
+    path = catalogue_path(output) if asked.catalog is True else home_path(asked.catalog)
+    return ImageCatalogue(path, asked.catalogue, threshold, overwrite=overwrite)
 
 
 def _check_memory(image: FitsImage, store: Memory, model: Model, maps: tuple[str, ...]) -> None:

@@ -16,10 +16,10 @@ from bgrem.arrays.filters import median_filter
 from bgrem.arrays.rows import Derived, Rows, as_rows
 from bgrem.arrays.tiling import row_strips
 from bgrem.detection.frame import SUREST_FIRST, Frame, measure_frame
+from bgrem.io.filter_arrays import BAYER_CELL
 from bgrem.masks.flags import MASKED, NO_DATA, SATURATED, UNSEEN, flag_pixels, unseen_pixels
 from bgrem.masks.saturation import flag_saturated
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
-from bgrem.processing.filter_arrays import BAYER_CELL
 from bgrem.separation import Provenance, Separation
 from bgrem.sky.measured import SkyFunction
 from bgrem.sky.mosaic_sky import Cell, MosaicSky, Phase, phases_of

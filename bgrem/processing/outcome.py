@@ -33,8 +33,8 @@ class Result:
         Time from opening the input to renaming the output.
     warnings : tuple of str
         Warnings of the reader and of the model.
-    report, plot : Path or None
-        The page and the picture, if the user asked for them.
+    report, plot, catalog : Path or None
+        The page, the picture and the catalogue, if the user asked for them.
     resumed : bool
         Whether an earlier run wrote the output.
     """
@@ -51,6 +51,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     report: Path | None = None
     plot: Path | None = None
+    catalog: Path | None = None
     resumed: bool = False
 
     def __str__(self) -> str:
@@ -103,13 +104,13 @@ def record(outcome: Result | Failure) -> dict:
     """The outcome of an image as values that JSON can hold; None for those that do not exist.
 
     They are file, output, status ("done", "failed", or "skipped" if an earlier run did it), seconds, model,
-    sky, rms, norm, fwhm, fwhm_from, warnings, error and report.
+    sky, rms, norm, fwhm, fwhm_from, warnings, error, report and catalog.
     """
     if isinstance(outcome, Failure):
         return {
             "file": str(outcome.input), "output": None, "status": "failed", "seconds": None,
             "model": None, "sky": None, "rms": None, "norm": None, "fwhm": None, "fwhm_from": None,
-            "warnings": [], "error": outcome.message, "report": None,
+            "warnings": [], "error": outcome.message, "report": None, "catalog": None,
         }  # fmt: skip
     return {
         "file": str(outcome.input),
@@ -125,6 +126,7 @@ def record(outcome: Result | Failure) -> dict:
         "warnings": list(outcome.warnings),
         "error": None,
         "report": None if outcome.report is None else str(outcome.report),
+        "catalog": None if outcome.catalog is None else str(outcome.catalog),
     }
 
 
@@ -142,6 +144,7 @@ def restored(entry: dict) -> Result:
         seconds=entry["seconds"],
         warnings=tuple(entry["warnings"]),
         report=None if entry["report"] is None else Path(entry["report"]),
+        catalog=None if entry.get("catalog") is None else Path(entry["catalog"]),
         resumed=True,
     )
 

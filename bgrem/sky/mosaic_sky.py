@@ -89,6 +89,11 @@ class MosaicSky:
         )
 
     @property
+    def in_background(self) -> bool:
+        """Whether the wide light belongs to the background."""
+        return (self.planes[0] if self.whole is None else self.whole).in_background
+
+    @property
     def median_level(self) -> float:
         """Median of the levels of the planes."""
         return float(np.median([plane.median_level for plane in self.planes]))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from skies import flat_sky
 
 from bgrem.background import separate
-from bgrem.removal import remove_background
+from bgrem.interfaces.removal import remove_background
 
 
 def sky(dtype="f4", unit=1.0):

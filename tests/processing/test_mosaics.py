@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from bgrem.background import separate
 from bgrem.inference.model import load_model
+from bgrem.io.filter_arrays import mosaic_cell
 from bgrem.io.restore import undo
 from bgrem.options import Options, Run
 from bgrem.processing.files import process_file
-from bgrem.processing.filter_arrays import mosaic_cell
 from bgrem.processing.mosaics import separate_mosaic
 from bgrem.sky.mosaic_sky import phases_of
 

@@ -13,7 +13,6 @@ import numpy as np
 from bgrem.arrays.statistics import SIGMA_PER_MAD
 from bgrem.io.reading import as_planes
 from bgrem.options import SMALLEST_IMAGE
-from bgrem.sky.mosaic_sky import Cell
 
 __all__ = ["BAYER_CELL", "mosaic_cell"]
 
@@ -39,7 +38,7 @@ UNEXPLAINED, UNSEEN_PATTERN, CHANCE = 0.04, 0.1, 10.0
 SMALLEST_PLANE = 8  # pixels along each axis of the pixels of one position in the cell
 
 
-def mosaic_cell(data: np.ndarray, header: Mapping[str, Any]) -> Cell | None:
+def mosaic_cell(data: np.ndarray, header: Mapping[str, Any]) -> tuple[int, int] | None:
     """The cell of a mosaic, in rows and columns; None if the image is no mosaic.
 
     ``data`` has the stored shape of an image; the first plane of a cube stands for all.
@@ -62,7 +61,7 @@ def mosaic_cell(data: np.ndarray, header: Mapping[str, Any]) -> Cell | None:
     return shown
 
 
-def _named_cell(header: Mapping[str, Any]) -> Cell | None:
+def _named_cell(header: Mapping[str, Any]) -> tuple[int, int] | None:
     """The cell that a card names."""
     for card in PATTERN_CARDS:
         letters = re.sub(r"[^A-Z]", "", str(header.get(card, "")).upper()).removeprefix("BAYER")
@@ -73,7 +72,7 @@ def _named_cell(header: Mapping[str, Any]) -> Cell | None:
     return None
 
 
-def _shown_cell(data: np.ndarray) -> Cell | None:
+def _shown_cell(data: np.ndarray) -> tuple[int, int] | None:
     """The cell that the pixels show, the smallest that explains their pattern."""
     blocks = list(_blocks(data))
     if len(blocks) < KNOWN_BLOCKS:
@@ -101,7 +100,7 @@ def _missed(strength: float, noise: float, pixels: int) -> float:
     return max(UNEXPLAINED**2 * strength, (UNSEEN_PATTERN * noise) ** 2, chance)
 
 
-def _blocks(data: np.ndarray) -> Iterator[tuple[Cell, np.ndarray]]:
+def _blocks(data: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
     """Parts of an image with their first row and column, without those that hold one value."""
     down, across = (n // PATTERN_BLOCKS for n in data.shape)
     height, width = min(down, BLOCK_SIDE), min(across, BLOCK_SIDE)
@@ -114,7 +113,7 @@ def _blocks(data: np.ndarray) -> Iterator[tuple[Cell, np.ndarray]]:
             yield (top, left), block
 
 
-def _by_position(first: Cell, block: np.ndarray, cell: Cell) -> np.ndarray:
+def _by_position(first: tuple[int, int], block: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
     """The pixels of a block by their position in the cell, of shape (rows, columns, n)."""
     skipped = [-n % side for n, side in zip(first, cell, strict=True)]
     block = block[skipped[0] :, skipped[1] :]
@@ -128,7 +127,7 @@ def _median(values: np.ndarray) -> np.ndarray:
     return np.nanmedian(values, axis=-1) if np.isnan(values).any() else np.median(values, axis=-1)
 
 
-def _patterns(blocks, cell: Cell) -> np.ndarray:
+def _patterns(blocks, cell: tuple[int, int]) -> np.ndarray:
     """The levels of the cell in each block, without the means of its rows and of its columns."""
     levels = np.stack([_median(_by_position(*block, cell)) for block in blocks])
     levels = np.nan_to_num(levels, nan=float(np.nanmedian(levels)))
@@ -140,13 +139,13 @@ def _patterns(blocks, cell: Cell) -> np.ndarray:
     )
 
 
-def _strength(blocks, cell: Cell) -> float:
+def _strength(blocks, cell: tuple[int, int]) -> float:
     """Mean square of the pattern that two halves of the blocks share: on average 0 for noise."""
     patterns = _patterns(blocks, cell)
     return float(np.mean(patterns[::2].mean(axis=0) * patterns[1::2].mean(axis=0)))
 
 
-def _noises(blocks, cell: Cell) -> np.ndarray:
+def _noises(blocks, cell: tuple[int, int]) -> np.ndarray:
     """The noise of each block, its pattern left out."""
     values = [_by_position(*block, cell) for block in blocks]
     deviations = (abs(part - _median(part)[..., None]) for part in values)

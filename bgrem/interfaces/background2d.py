@@ -13,9 +13,9 @@ from bgrem.arrays.containers import checked_mask, unwrap
 from bgrem.arrays.rows import Rows
 from bgrem.arrays.tiling import row_strips
 from bgrem.background import separate
+from bgrem.interfaces.removal import warn_of
 from bgrem.masks.flags import MASKED, NOT_FINITE, UNSEEN
 from bgrem.options import SMALLEST_IMAGE
-from bgrem.removal import warn_of
 from bgrem.separation import Separation, constant_separation
 
 __all__ = ["DiffusionBackground2D"]

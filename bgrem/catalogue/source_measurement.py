@@ -1,0 +1,294 @@
+"""All sources of a frame, measured strip by strip."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+
+from bgrem.arrays.statistics import FWHM_PER_SIGMA
+from bgrem.catalogue.apertures import (
+    NoiseFactors,
+    auto_photometry,
+    circle_fluxes,
+    measure_noise_factors,
+)
+from bgrem.catalogue.detections import find_sources
+from bgrem.catalogue.point_fluxes import fit_point_sources, without_points
+from bgrem.catalogue.point_spread import FramePSF, measure_frame_psf
+from bgrem.catalogue.shapes import find_segments, half_light_radii, shapes_of
+from bgrem.masks.areas import grown
+from bgrem.masks.flags import ARTEFACT, SATURATED, UNSEEN
+
+__all__ = ["APERTURES", "FLAG_BITS", "Measuring", "measure_sources"]
+
+#: Radii of the circles of FLUX_APER, in FWHM.
+APERTURES = (0.75, 1.0, 1.5)
+#: Bits of FLAGS. The first five are those of SExtractor.
+FLAG_BITS = {
+    1: "neighbours have more than a tenth of the light in the circle of 1.5 FWHM",
+    2: "separated from a neighbour with which it has one peak of SIGNIF, or one segment",
+    4: "saturated pixels within 1 FWHM",
+    8: "the circle of 1.5 FWHM is cut by the border of the image",
+    16: "bad pixels, or pixels of an artefact, within 1 FWHM: FLUX_APER and FLUX_AUTO are scaled",
+    32: "in wide light brighter than the rms of the sky",
+}  # fmt: skip
+NEIGHBOUR, BLEND, CORE, BORDER, BAD, WIDE = FLAG_BITS
+
+STRIP_PIXELS = 16_000_000  # of a strip without its margins
+MARGIN = 192  # px: rows above and below a strip that are seen, too
+SAMPLE_SIDE = 2048  # px: the noise is measured in the middle of the frame
+AUTO_RADIUS = 1.5  # FWHM: of the circle of FLUX_AUTO of a source that is a point
+LEAST_SPREAD, SPREAD_SIGMA = (
+    0.004,
+    2.5,
+)  # SPREAD_MODEL, and its errors, above which a source is no point
+STAR_WIDTH = 0.002  # scatter of SPREAD_MODEL of bright stars
+SHARP_FWHM = 2.5  # px: in narrower stars an artefact in the middle may be the star
+NEIGHBOUR_LIGHT = 0.1  # part of the light
+
+
+@dataclass(frozen=True, eq=False)
+class Measuring:
+    """What a frame is measured with.
+
+    Attributes
+    ----------
+    threshold : float
+        Least SIGNIF.
+    gain : float or None
+        Electrons per data unit; None leaves the photon noise of the sources out.
+    psf : FramePSF
+    factors : NoiseFactors
+    unit : float
+        Data units of the unit inside, the median rms of the sky.
+    """
+
+    threshold: float
+    gain: float | None
+    psf: FramePSF
+    factors: NoiseFactors
+    unit: float
+
+
+class _Strip:
+    """Planes of some rows in units of the median rms, float32."""
+
+    def __init__(self, parts, rows, unit, detected=None):
+        seen = detected or parts
+        background = parts.sky.background[rows]
+        data = np.asarray(parts.data[rows], np.float64)
+        self.flags = np.array(parts.mask[rows])
+        unseen = (self.flags & UNSEEN) != 0
+        self.image = _plane(np.where(unseen, 0, (data - background) / unit))
+        wide = parts.sky.wide_light
+        held = wide is not None and not parts.sky.in_background
+        self.wide = _plane(wide[rows] / unit) if held else np.zeros_like(self.image)
+        self.local = _plane(self.image - self.wide)
+        self.rms = _plane(parts.sky.rms[rows] / unit)
+        self.variance = np.square(self.rms)
+        found_unit = seen.sky.median_rms
+        self.significance = np.asarray(seen.significance[rows])
+        self.seen_sources = _plane(np.asarray(seen.sources[rows], np.float64) / found_unit)
+        self.seen_rms = _plane(seen.sky.rms[rows] / found_unit)
+        self.seen_flags = self.flags if detected is None else np.array(detected.mask[rows])
+
+    def bad(self, found, fwhm):
+        """Pixels that do not count: bad ones, and artefacts but in the middle of a sharp source."""
+        artefact = (self.flags & ARTEFACT) != 0
+        if fwhm < SHARP_FWHM and len(found):
+            rows, columns = (np.rint(found[axis]).astype(int) for axis in ("y", "x"))
+            for down, across in ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)):
+                inside = np.clip(rows + down, 0, len(artefact) - 1)
+                artefact[inside, np.clip(columns + across, 0, artefact.shape[1] - 1)] = False
+        return artefact | ((self.flags & UNSEEN) != 0)
+
+
+def _plane(values):
+    return np.ascontiguousarray(values, np.float32)
+
+
+def measure_sources(parts, *, threshold, gain=None, detected=None):
+    """Detect the sources of a frame and measure them.
+
+    Parameters
+    ----------
+    parts : `~bgrem.Separation`
+        With significance, unless `detected` has it.
+    threshold : float
+        Least SIGNIF.
+    gain : float, optional
+        Electrons per data unit.
+    detected : `~bgrem.Separation`, optional
+        Another image on the same pixels, on which the sources are detected.
+
+    Returns
+    -------
+    columns : dict of str to (n,) ndarray
+        Places in pixels (0-based), fluxes in data units; see `bgrem.catalogue.table`.
+    measuring : Measuring
+    """
+    unit = float(parts.sky.median_rms)
+    measuring = _prepared(parts, threshold, gain, unit, detected)
+    ny, nx = parts.sources.shape
+    height = max(MARGIN, STRIP_PIXELS // nx)
+    measured = []
+    for first in range(0, ny, height):
+        last = min(first + height, ny)
+        rows = slice(max(0, first - MARGIN), min(ny, last + MARGIN))
+        columns = _measured(_Strip(parts, rows, unit, detected), measuring)
+        columns["y"] = columns["y"] + rows.start
+        row = columns.pop("row") + rows.start
+        kept = (row >= first) & (row < last)
+        measured.append({name: values[kept] for name, values in columns.items()})
+    names = measured[0]
+    return {name: np.concatenate([one[name] for one in measured]) for name in names}, measuring
+
+
+def _prepared(parts, threshold, gain, unit, detected):
+    """The PSF and the noise, from the middle of the frame."""
+    ny, nx = parts.sources.shape
+    top = max(0, (ny - SAMPLE_SIDE) // 2)
+    strip = _Strip(parts, slice(top, min(ny, top + SAMPLE_SIDE)), unit, detected)
+    fwhm = _usable(parts.provenance.fwhm)
+    found = find_sources(
+        strip.significance, strip.seen_sources, strip.seen_rms, strip.seen_flags, threshold=threshold, fwhm=fwhm,
+    )  # fmt: skip
+    bad = strip.bad(found, fwhm)
+    left = max(0, (nx - SAMPLE_SIDE) // 2)
+    part = (slice(None), slice(left, left + SAMPLE_SIDE))
+    places = found["x"] - left, found["y"]
+    unfit = bad | ((strip.flags & SATURATED) != 0)
+    psf = measure_frame_psf(strip.local[part], strip.rms[part], unfit[part], places, fwhm)
+    factors = measure_noise_factors(
+        strip.local[part], strip.rms[part], bad[part], *places, psf.fwhm
+    )
+    return Measuring(threshold, gain, psf, factors, unit)
+
+
+def _usable(fwhm, typical=3.0):
+    return float(fwhm) if np.isfinite(fwhm) and fwhm > 0 else typical
+
+
+def _measured(strip, measuring):
+    """The columns of the sources of a strip."""
+    psf, unit = measuring.psf, measuring.unit
+    found = find_sources(
+        strip.significance, strip.seen_sources, strip.seen_rms, strip.seen_flags,
+        threshold=measuring.threshold, fwhm=psf.fwhm,
+    )  # fmt: skip
+    bad = strip.bad(found, psf.fwhm)
+    fits = fit_point_sources(
+        strip.local, strip.variance, ~bad, found["x"], found["y"], psf
+    ).in_noise(measuring.factors.of_area(np.pi * psf.fwhm**2))
+    segments = find_segments(strip.seen_sources, strip.seen_rms)
+    shapes = shapes_of(segments, found["x"], found["y"], fits.flux, psf.fwhm / FWHM_PER_SIGMA)
+    limit = LEAST_SPREAD + SPREAD_SIGMA * np.nan_to_num(fits.spread_error)
+    resolved = (np.nan_to_num(fits.spread, nan=1.0) > limit) & (shapes.label > 0)
+    x, y, place_error = _places(strip, bad, found, fits, shapes, resolved, psf)
+    photometry = _photometry(strip, bad, (x, y), fits, shapes, segments, resolved, measuring)
+    flags = _flags(strip, bad, found, (x, y), fits, shapes, photometry, psf)
+    gain = np.inf if measuring.gain is None else measuring.gain * unit
+
+    def with_photons(flux, error):
+        return np.sqrt(error**2 + np.maximum(flux, 0) / gain)
+
+    columns = {
+        "row": np.rint(found["y"]).astype(int), "x": x, "y": y, "signif": found["signif"],
+        "flags": flags, "spread": fits.spread, "spread_error": fits.spread_error,
+        "class_star": _star_class(fits), "resolved": resolved,
+        "a": shapes.a, "b": shapes.b, "theta": np.degrees(shapes.theta),
+    }  # fmt: skip
+    for name, (flux, error) in photometry.fluxes.items():
+        columns[name], columns[f"{name}_error"] = flux * unit, with_photons(flux, error) * unit
+    columns["kron_radius"] = photometry.kron
+    columns["half_light_radius"] = photometry.radius
+    columns["fwhm"] = photometry.radius * psf.fwhm / psf.half_light_radius
+    for axis in ("x", "y"):
+        columns[f"{axis}_error"] = place_error
+    return columns
+
+
+def _places(strip, bad, found, fits, shapes, resolved, psf):
+    """Places by the PSF, of resolved sources by a Gaussian window (SExtractor's XWIN_IMAGE), and their error."""
+    x, y, error = fits.x.copy(), fits.y.copy(), fits.place_error.copy()
+    if resolved.any():
+        sigma = np.sqrt(shapes.a * shapes.b)[resolved]
+        windowed = sep.winpos(strip.local, x[resolved], y[resolved], sigma, mask=bad)
+        near = np.hypot(windowed[0] - x[resolved], windowed[1] - y[resolved]) < psf.fwhm + sigma
+        at = np.flatnonzero(resolved)[near]
+        x[at], y[at] = windowed[0][near], windowed[1][near]
+        # The error grows with the square of the width, at equal flux.
+        error[at] *= np.square(np.maximum(sigma[near] * FWHM_PER_SIGMA / psf.fwhm, 1))
+    lost = ~np.isfinite(x + y)
+    x[lost], y[lost] = found["x"][lost], found["y"][lost]
+    return x, y, error
+
+
+@dataclass(frozen=True, eq=False)
+class _Photometry:
+    """Fluxes with their errors by name, in units of the rms, and radii in pixels."""
+
+    fluxes: dict
+    kron: np.ndarray
+    radius: np.ndarray
+    others: np.ndarray  # light of neighbours in the circle of AUTO
+
+
+def _photometry(strip, bad, place, fits, shapes, segments, resolved, measuring):
+    psf, factors = measuring.psf, measuring.factors
+    fluxes = {}
+    for k, width in enumerate(APERTURES, start=1):
+        part = psf.light_within(width * psf.fwhm)
+        flux, error = circle_fluxes(
+            strip.local, strip.variance, bad, *place, width * psf.fwhm, factors
+        )
+        fluxes[f"aperture_{k}"] = flux / part, error / part
+    alone = without_points(strip.local, bad, psf, fits, ~resolved)
+    radius = AUTO_RADIUS * psf.fwhm
+    part = psf.light_within(radius)
+    rest, error = circle_fluxes(alone, strip.variance, bad, *place, radius, factors)
+    own = np.where(resolved, 0, np.nan_to_num(fits.flux)) * part
+    auto, auto_error = (rest + own) / part, error / part
+    others = np.nan_to_num(fluxes["aperture_3"][0]) - auto
+    kron = np.full(len(auto), np.nan)
+    if resolved.any():
+        x, y = (axis[resolved] for axis in place)
+        whole = _plane(alone + strip.wide)
+        found = auto_photometry(
+            whole, strip.variance, bad, x, y, shapes.of(resolved), segments, factors
+        )
+        auto[resolved], auto_error[resolved], kron[resolved] = found
+    fluxes["psf"] = fits.flux, fits.error
+    fluxes["auto"] = auto, auto_error
+    reach = np.where(resolved, np.nan_to_num(kron) * shapes.a, radius)
+    half = half_light_radii(
+        strip.local, bad, *place, np.maximum(reach, radius), auto, segments, shapes.label
+    )
+    return _Photometry(fluxes, kron, np.where(half > 0, half, np.nan), others)
+
+
+def _flags(strip, bad, found, place, fits, shapes, photometry, psf):
+    """FLAGS of the sources."""
+    ny, nx = strip.flags.shape
+    x, y = place
+    row, column = (np.clip(np.rint(v).astype(int), 0, n - 1) for v, n in ((y, ny), (x, nx)))
+    flags = np.zeros(len(x), np.int16)
+    auto = np.abs(photometry.fluxes["auto"][0])
+    flags[photometry.others > NEIGHBOUR_LIGHT * auto] |= NEIGHBOUR
+    in_segment = np.bincount(shapes.segment, minlength=1)[shapes.segment] > 1
+    flags[found["blended"] | (in_segment & (shapes.segment > 0))] |= BLEND
+    for bit, where in ((CORE, (strip.flags & SATURATED) != 0), (BAD, bad)):
+        flags[grown(where, psf.fwhm)[row, column]] |= bit
+    reach = AUTO_RADIUS * psf.fwhm
+    cut = (x < reach - 0.5) | (y < reach - 0.5) | (x > nx - 0.5 - reach) | (y > ny - 0.5 - reach)
+    flags[cut] |= BORDER
+    flags[(strip.wide > strip.rms)[row, column]] |= WIDE
+    return flags
+
+
+def _star_class(fits):
+    """Chance, by SPREAD_MODEL and its error, that a source is a point: 1 for stars, 0 for galaxies."""
+    from scipy.special import ndtr
+
+    error = np.hypot(np.nan_to_num(fits.spread_error, nan=1.0), STAR_WIDTH)
+    return ndtr((LEAST_SPREAD - np.nan_to_num(fits.spread)) / error)

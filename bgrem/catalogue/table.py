@@ -1,0 +1,306 @@
+"""The catalogue as an astropy table, and as a FITS, ECSV or VOTable file."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.table import Column, QTable, vstack
+
+from bgrem import __version__
+from bgrem.catalogue.header_facts import ZeroPoint, sky_places
+from bgrem.catalogue.source_measurement import APERTURES
+
+__all__ = [
+    "CATALOGUE_COLUMNS",
+    "FORMATS",
+    "UCDS",
+    "catalogue_table",
+    "read_catalogue",
+    "stacked",
+    "write_catalogue",
+]
+
+#: Suffixes of catalogue files, and the formats of `astropy.table` that they stand for.
+FORMATS = {
+    ".fits": "fits",
+    ".fit": "fits",
+    ".ecsv": "ascii.ecsv",
+    ".vot": "votable",
+    ".xml": "votable",
+}
+FLUX, MAG = "flux", "mag"  # columns whose unit is that of the image, and magnitudes
+PIXEL, DEGREE = u.pix, u.deg
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the catalogue: where its values are from, its unit, UCD and meaning."""
+
+    values: str
+    unit: object
+    ucd: str
+    description: str
+
+
+#: Columns by name, in order.
+CATALOGUE_COLUMNS = {
+    "NUMBER": _Column("number", None, "meta.id;meta.main", "Running number"),
+    "X_IMAGE": _Column("x_fits", PIXEL, "pos.cartesian.x;instr.det", "x, the first pixel is 1 (FITS)"),
+    "Y_IMAGE": _Column("y_fits", PIXEL, "pos.cartesian.y;instr.det", "y, the first pixel is 1 (FITS)"),
+    "x": _Column("x", PIXEL, "", "x, the first pixel is 0 (Python)"),
+    "y": _Column("y", PIXEL, "", "y, the first pixel is 0 (Python)"),
+    "ERRX_IMAGE": _Column("x_error", PIXEL, "stat.error;pos.cartesian.x", "Standard deviation of x"),
+    "ERRY_IMAGE": _Column("y_error", PIXEL, "stat.error;pos.cartesian.y", "Standard deviation of y"),
+    "ALPHA_J2000": _Column("alpha", DEGREE, "pos.eq.ra;meta.main", "Right ascension"),
+    "DELTA_J2000": _Column("delta", DEGREE, "pos.eq.dec;meta.main", "Declination"),
+    "FLUX_APER": _Column("aperture", FLUX, "phot.flux", "Light of a point source from circles of "
+                         f"{', '.join(map(str, APERTURES))} FWHM radius"),
+    "FLUXERR_APER": _Column("aperture_error", FLUX, "stat.error;phot.flux", "Standard deviation of FLUX_APER"),
+    "FLUX_AUTO": _Column("auto", FLUX, "phot.flux", "Points: circle of 1.5 FWHM radius, scaled to all light, without "
+                         "neighbours; others: ellipse of 2.5 Kron radii"),
+    "FLUXERR_AUTO": _Column("auto_error", FLUX, "stat.error;phot.flux", "Standard deviation of FLUX_AUTO"),
+    "FLUX_PSF": _Column("psf", FLUX, "phot.flux", "Fit of the PSF, together with the neighbours"),
+    "FLUXERR_PSF": _Column("psf_error", FLUX, "stat.error;phot.flux", "Standard deviation of FLUX_PSF"),
+    "MAG_APER": _Column("aperture", MAG, "phot.mag", "Magnitude of FLUX_APER"),
+    "MAGERR_APER": _Column("aperture_error", MAG, "stat.error;phot.mag", "Standard deviation of MAG_APER"),
+    "MAG_AUTO": _Column("auto", MAG, "phot.mag", "Magnitude of FLUX_AUTO"),
+    "MAGERR_AUTO": _Column("auto_error", MAG, "stat.error;phot.mag", "Standard deviation of MAG_AUTO"),
+    "MAG_PSF": _Column("psf", MAG, "phot.mag", "Magnitude of FLUX_PSF"),
+    "MAGERR_PSF": _Column("psf_error", MAG, "stat.error;phot.mag", "Standard deviation of MAG_PSF"),
+    "SNR": _Column("snr", None, "stat.snr", "FLUX_PSF over its error; of extended sources FLUX_AUTO"),
+    "SIGNIF": _Column("signif", None, "stat.likelihood", "Significance of the detection (SIGNIF)"),
+    "P_REAL": _Column("p_real", None, "stat.probability", "Probability that the source is real, measured on the frame"),
+    "KRON_RADIUS": _Column("kron_radius", None, "", "Ellipse of FLUX_AUTO in units of A_IMAGE and B_IMAGE"),
+    "A_IMAGE": _Column("a", PIXEL, "phys.angSize.smajAxis;pos.cartesian;instr.det", "Deviation along the long axis"),
+    "B_IMAGE": _Column("b", PIXEL, "phys.angSize.sminAxis;pos.cartesian;instr.det", "Deviation along the short axis"),
+    "THETA_IMAGE": _Column("theta", DEGREE, "pos.posAng;pos.cartesian;instr.det", "Angle of the long axis from x towards y"),
+    "FLUX_RADIUS": _Column("half_light_radius", PIXEL, "phys.angSize;pos.cartesian;instr.det", "Radius with half of FLUX_AUTO"),
+    "FWHM_IMAGE": _Column("fwhm", PIXEL, "phys.angSize;pos.cartesian;instr.det", "FWHM of the PSF times FLUX_RADIUS over that of a star"),
+    "SPREAD_MODEL": _Column("spread", None, "src.morph.type", "0 for points, more for extended sources, less for what is sharper"),
+    "SPREADERR_MODEL": _Column("spread_error", None, "stat.error;src.morph.type", "Standard deviation of SPREAD_MODEL"),
+    "CLASS_STAR": _Column("class_star", None, "src.class.starGalaxy", "1 for points, 0 for extended sources, by SPREAD_MODEL"),
+    "FLAGS": _Column("flags", None, "meta.code.qual", "Sum of bits, see the documentation"),
+}  # fmt: skip
+UCDS = {name: column.ucd for name, column in CATALOGUE_COLUMNS.items() if column.ucd} | {
+    "PLANE": "meta.id;meta.dataset", "FILE": "meta.id;meta.file",
+}  # fmt: skip
+
+
+def catalogue_table(
+    columns, measuring, *, unit="", wcs=None, zero_point: ZeroPoint | None = None, facts=()
+):
+    """The catalogue of a frame.
+
+    Parameters
+    ----------
+    columns : dict of str to (n,) ndarray
+    measuring : `bgrem.catalogue.source_measurement.Measuring`
+        Both as `bgrem.catalogue.source_measurement.measure_sources` gives them.
+    unit : str
+        BUNIT of the image.
+    wcs : `~astropy.wcs.WCS`, optional
+        Gives ALPHA_J2000 and DELTA_J2000.
+    zero_point : ZeroPoint, optional
+        Gives the magnitudes.
+    facts : sequence of (keyword, value, comment)
+        Further entries of ``meta``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        ``meta`` holds the threshold, the PSF's FWHM, gain and zero point.
+    """
+    columns = columns | _derived(columns)
+    places = sky_places(wcs, columns["x"], columns["y"])
+    if places:
+        columns |= {"alpha": places.alpha, "delta": places.delta}
+    flux_unit = _unit_of(unit)
+    table = QTable()
+    for name, column in CATALOGUE_COLUMNS.items():
+        if column.values not in columns or (column.unit is MAG and not zero_point):
+            continue
+        values = columns[column.values]
+        if column.unit is MAG:
+            values = _magnitudes(columns, column.values, zero_point)
+        of = {FLUX: flux_unit, MAG: u.mag}.get(column.unit, column.unit)
+        made = Column(values, name=name, unit=of, description=column.description)
+        table[name] = made
+    table.meta = _meta(measuring, zero_point, places, facts)
+    return table
+
+
+def _derived(columns):
+    """Columns that follow from others."""
+    count = len(columns["x"])
+    circles = range(1, len(APERTURES) + 1)
+    resolved = columns["resolved"]
+    flux, error = (
+        np.where(resolved, columns[f"auto{e}"], columns[f"psf{e}"]) for e in ("", "_error")
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr = flux / error
+    return {
+        "number": np.arange(1, count + 1, dtype=np.int32),
+        "x_fits": columns["x"] + 1,
+        "y_fits": columns["y"] + 1,
+        "aperture": np.column_stack([columns[f"aperture_{k}"] for k in circles]),
+        "aperture_error": np.column_stack([columns[f"aperture_{k}_error"] for k in circles]),
+        "snr": snr,
+    }  # fmt: skip
+
+
+def _magnitudes(columns, name, zero_point):
+    """Magnitudes, or their errors, of fluxes; NaN where a flux is not positive."""
+    kind = name.removesuffix("_error")
+    flux = columns[kind]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if name != kind:
+            return np.where(flux > 0, 2.5 / np.log(10) * columns[name] / flux, np.nan)
+        return np.where(flux > 0, zero_point.magnitude - 2.5 * np.log10(flux), np.nan)
+
+
+def _unit_of(text):
+    """The unit of the image; None where it is not known."""
+    try:
+        return u.Unit(str(text).strip()) if str(text).strip() else None
+    except ValueError:
+        return {"adu": u.adu, "counts": u.ct, "electrons": u.electron}.get(
+            str(text).strip().lower()
+        )
+
+
+def _meta(measuring, zero_point, places, facts):
+    psf = measuring.psf
+    meta = {
+        "CREATOR": (f"bgrem {__version__}", "program"),
+        "DATE": (datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00"), "UTC of the catalogue"),
+        "BGR_THRS": (measuring.threshold, "SIGNIF above which sources are listed"),
+        "BGR_PSF": (psf.fwhm, "[pix] FWHM of the PSF that was fitted"),
+        "BGR_PSFS": ("stars" if psf.is_measured else "Gaussian", "what the PSF is from"),
+        "BGR_GAIN": (measuring.gain, "[electron] per data unit; none: no photon noise of sources"),
+    }  # fmt: skip
+    if zero_point:
+        meta["BGR_ZP"] = (zero_point.magnitude, "[mag] of one data unit")
+        meta["BGR_ZPS"] = (zero_point.source, "what the zero point is from")
+    if places:
+        meta["RADESYS"] = (places.system, "system of ALPHA_J2000 and DELTA_J2000")
+    meta |= {keyword: (value, comment) for keyword, value, comment in facts}
+    return {keyword: pair for keyword, pair in meta.items() if pair[0] is not None}
+
+
+def stacked(tables, name, values):
+    """One table of several, with a first column that names where each row is from.
+
+    Parameters
+    ----------
+    tables : sequence of `~astropy.table.QTable`
+    name : str
+        Of the column: "FILE" or "PLANE".
+    values : sequence of str
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        With the ``meta`` of the first; columns that a table lacks are masked.
+    """
+    marked = []
+    for table, value in zip(tables, values, strict=True):
+        table = table.copy(copy_data=False)
+        table.add_column(np.full(len(table), value), index=0, name=name)
+        marked.append(table)
+    whole = vstack(marked, metadata_conflicts="silent")
+    whole.meta = dict(tables[0].meta)
+    return whole
+
+
+def write_catalogue(table, path, *, overwrite=False):
+    """Write a catalogue; the suffix of the name is that of its format (`FORMATS`).
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+    path : path
+    overwrite : bool
+
+    Raises
+    ------
+    ValueError
+        If the suffix is not known.
+    """
+    path = Path(path)
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path}: a catalogue ends in {', '.join(FORMATS)}")
+    if kind == "fits":
+        _as_hdus(table).writeto(path, overwrite=overwrite, checksum=True)
+    elif kind == "votable":
+        _as_votable(table).to_xml(str(path))
+    else:
+        plain = table.copy(copy_data=False)
+        plain.meta = {keyword: value for keyword, (value, _) in table.meta.items()}
+        for name in plain.colnames:
+            plain[name].info.meta = {"ucd": UCDS[name]} if name in UCDS else {}
+        plain.write(path, format=kind, overwrite=overwrite)
+
+
+def read_catalogue(path):
+    """A catalogue of `write_catalogue` in FITS, with its ``meta`` and descriptions.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+    """
+    from astropy.io import fits
+
+    table = QTable.read(path, format="fits", hdu=1)
+    header = fits.getheader(path, 1)
+    own = [k for k in header if k.startswith("BGR_") or k in ("CREATOR", "DATE", "RADESYS")]
+    table.meta = {keyword: (header[keyword], header.comments[keyword]) for keyword in own}
+    for name in set(table.colnames) & set(CATALOGUE_COLUMNS):
+        table[name].info.description = CATALOGUE_COLUMNS[name].description
+    return table
+
+
+def _plain(table):
+    """The table without quantities, units as FITS and VO write them."""
+    from astropy.table import Table
+
+    plain = Table(table)
+    plain.meta = {}
+    return plain
+
+
+def _as_hdus(table):
+    from astropy.io import fits
+
+    hdu = fits.table_to_hdu(_plain(table))
+    hdu.name = "SOURCES"
+    for keyword, (value, comment) in table.meta.items():
+        hdu.header[keyword] = (value, comment)
+    for number, name in enumerate(table.colnames, start=1):
+        if description := table[name].info.description:
+            hdu.header[f"TCOMM{number}"] = description
+        if name in UCDS:
+            hdu.header[f"TUCD{number}"] = UCDS[name]
+    return fits.HDUList([fits.PrimaryHDU(), hdu])
+
+
+def _as_votable(table):
+    from astropy.io.votable import from_table
+    from astropy.io.votable.tree import Info
+
+    votable = from_table(_plain(table))
+    resource = votable.get_first_table()
+    for field in resource.fields:
+        field.ucd = UCDS.get(field.name)
+    for keyword, (value, comment) in table.meta.items():
+        info = Info(name=keyword, value=str(value))
+        info.content = comment
+        resource.infos.append(info)
+    return votable

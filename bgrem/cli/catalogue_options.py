@@ -1,0 +1,55 @@
+"""The options of ``bgrem`` for the catalogue, and the one catalogue of several images."""
+
+import argparse
+from pathlib import Path
+
+from bgrem.cli.argument_types import catalogue_name
+from bgrem.cli.arguments import Parser, file_name, number_from, positive_number
+
+__all__ = ["add_catalogue_options", "gathered_catalogue"]
+
+
+def add_catalogue_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options to a group of the parser."""
+    group.add_argument(
+        "--catalog", metavar="FILE", type=catalogue_name, nargs="?", const=True, default=False,
+        help="also write a catalogue of the sources, OUTPUT with .cat.fits, or FILE, which ends in .fits, .ecsv or "
+        ".vot; of several images FILE holds all sources, with a column for the image (needs SciPy)",
+    )  # fmt: skip
+    group.add_argument(
+        "--false-rate", metavar="R", type=positive_number, default=10.0,
+        help="false detections per Mpix that the catalogue may have (default: 10)",
+    )  # fmt: skip
+    group.add_argument(
+        "--detect", metavar="IMG", type=file_name,
+        help="detect the sources of the catalogue on this image of the same pixels, such as another band; they are "
+        "measured on the images of -f",
+    )  # fmt: skip
+    group.add_argument(
+        "--gain", metavar="GAIN", type=positive_number,
+        help="electrons per data unit, for the photon noise of sources (default: EGAIN or GAIN in the header)",
+    )  # fmt: skip
+    group.add_argument(
+        "--zeropoint", metavar="MAG", type=number_from(),
+        help="magnitude of one data unit (default: that of the header, such as MAGZERO, PHOTFLAM or BUNIT)",
+    )  # fmt: skip
+
+
+def gathered_catalogue(options: argparse.Namespace, parser: Parser):
+    """The path of the catalogue of several images, None where there is none; checked before the work."""
+    if not options.catalog:
+        if options.detect:
+            parser.error("--detect is for a catalogue: give --catalog, too")
+        return None
+    try:
+        import scipy  # noqa: F401 - only whether it is there
+    except ImportError:
+        parser.error("--catalog needs SciPy, which is not installed (pip install 'bgrem[catalog]')")
+    from bgrem.processing.paths import expanded_paths
+
+    if options.catalog is True or len(list(expanded_paths(options.files, options.prefix))) < 2:
+        return None
+    path, options.catalog = Path(options.catalog), True
+    if path.exists() and not options.overwrite:
+        parser.error(f"{path}: exists already (--overwrite replaces it)")
+    return path

@@ -1,0 +1,1 @@
+"""The path of one image behind interfaces that other packages know."""

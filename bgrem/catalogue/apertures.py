@@ -16,12 +16,13 @@ KRON_RADII, KRON_REACH = 2.5, 6.0
 LARGEST_KRON = 8.0  # in units of a: the radius is no larger
 FEWEST_EMPTY = 50  # from which a deviation is measured
 MOST_EMPTY = 3000
+LEVEL_RADIUS = 1.5  # FWHM: of the largest circles that give the level of empty places
 CLEAR_OF_SOURCES = 3.0  # FWHM: from an empty circle to the next source
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseFactors:
-    """By how much noise that is correlated widens the errors of sums.
+    """The noise of sums in empty places of a frame: how correlation widens it, and its level.
 
     Attributes
     ----------
@@ -29,10 +30,13 @@ class NoiseFactors:
         Of circles, in pixels.
     factors : (n,) ndarray
         Standard deviation of the sums in empty circles of the frame over that of independent pixels.
+    level : float
+        Median brightness of empty places: sources that are not seen, and the error of the background.
     """
 
     radii: np.ndarray
     factors: np.ndarray
+    level: float
 
     def of_area(self, area):
         """The factor for a sum over an area in pixels."""
@@ -63,7 +67,7 @@ def measure_noise_factors(image, rms, bad, x, y, fwhm):
     """
     image = np.ascontiguousarray(np.where(bad, 0, image), np.float32)
     variance = np.square(rms, dtype=np.float32)
-    radii, factors = [0.3], [1.0]
+    radii, factors, level = [0.3], [1.0], 0.0
     for radius in fwhm * np.array([0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0]):
         clear = around(x, y, image.shape, CLEAR_OF_SOURCES * fwhm + radius)
         column, row = circles_on_a_grid(~(bad | clear), radius)
@@ -75,7 +79,9 @@ def measure_noise_factors(image, rms, bad, x, y, fwhm):
         pull = sums / np.sqrt(expected)
         radii.append(radius)
         factors.append(SIGMA_PER_MAD * np.median(np.abs(pull - np.median(pull))))
-    return NoiseFactors(np.array(radii), np.array(factors))
+        if radius <= LEVEL_RADIUS * fwhm:
+            level = np.median(sums) / (np.pi * radius**2)
+    return NoiseFactors(np.array(radii), np.array(factors), float(level))
 
 
 def circle_fluxes(image, variance, bad, x, y, radius, factors: NoiseFactors):

@@ -13,10 +13,11 @@ __all__ = ["FOUND_DTYPE", "find_sources"]
 #: A source: its place in pixels (0-based), SIGNIF, and whether it was separated from a neighbour.
 FOUND_DTYPE = np.dtype([("x", float), ("y", float), ("signif", float), ("blended", bool)])
 
-BLEND_SMOOTHING = 0.25  # FWHM: deviation of the Gaussian that the sources plane is smoothed by
+BLEND_SMOOTHING = 0.12  # FWHM: deviation of the Gaussian that the sources plane is smoothed by
 BLEND_REACH = 1.5  # FWHM: peaks of the sources plane this near to a peak of SIGNIF belong to it
 LEAST_DEPTH = 3.0  # deviations of the noise: of the valley between two peaks of one blend
 LEAST_PART = 0.02  # of the brighter peak: the depth of that valley
+SURE_HEIGHT = 20.0  # deviations of the noise: lower sources are listed without a valley
 NEAR_SEEN = 1.0  # FWHM: a peak in a bad pixel counts if a good pixel is as near
 
 
@@ -49,8 +50,35 @@ def find_sources(significance, sources, rms, flags, *, threshold, fwhm):
     found = np.zeros(len(peaks), FOUND_DTYPE)
     for ours, theirs in (("x", "x"), ("y", "y"), ("signif", "score")):
         found[ours] = peaks[theirs]
-    found = _with_blends(found, significance, sources / rms, flags, threshold, fwhm)
+    plane, noise = _smoothed(sources / rms, fwhm)
+    found = _without_doubles(found, plane, noise, fwhm)
+    usable = ((flags & (SATURATED | UNSEEN)) == 0) & (significance > threshold)
+    found = _with_blends(found, significance, plane, noise, usable, fwhm)
     return found[np.argsort(found["y"], kind="stable")]
+
+
+def _smoothed(sources, fwhm):
+    """The sources plane, in units of the rms, after a small Gaussian, and white noise after it."""
+    width = BLEND_SMOOTHING * fwhm
+    plane = gaussian_filter(np.nan_to_num(sources), width, outside="mirror")
+    return plane, 1 / (2 * np.sqrt(np.pi) * max(width, 0.5))
+
+
+def _without_doubles(found, plane, noise, fwhm):
+    """Sources without those that are no peak of the sources plane beside a brighter one, as in a bright core."""
+    if len(found) < 2:
+        return found
+    height = plane[_pixels(found)]
+    pairs = cKDTree(np.column_stack([found["x"], found["y"]])).query_pairs(
+        BLEND_REACH * fwhm, output_type="ndarray"
+    )
+    if not len(pairs):
+        return found
+    # The fainter first.
+    pairs = np.where((height[pairs[:, 0]] > height[pairs[:, 1]])[:, None], pairs[:, ::-1], pairs)
+    pairs = pairs[height[pairs[:, 0]] > SURE_HEIGHT * noise]
+    single = ~_is_apart(plane, found[pairs[:, 0]], found[pairs[:, 1]], noise)
+    return np.delete(found, pairs[single, 0])
 
 
 def _near_good_pixels(flags, fwhm):
@@ -75,14 +103,10 @@ def _one_in_each_core(peaks, flags):
     return peaks[first | (core == 0)]
 
 
-def _with_blends(found, significance, sources, flags, threshold, fwhm):
-    """Sources, those of several peaks replaced by them; `sources` is in units of the rms."""
+def _with_blends(found, significance, plane, noise, usable, fwhm):
+    """Sources, those of several peaks of the sources plane replaced by them."""
     if not len(found):
         return found
-    width = BLEND_SMOOTHING * fwhm
-    plane = gaussian_filter(np.nan_to_num(sources), width, outside="mirror")
-    noise = 1 / (2 * np.sqrt(np.pi) * max(width, 0.5))  # of white noise after the Gaussian
-    usable = ((flags & (SATURATED | UNSEEN)) == 0) & (significance > threshold)
     peaks = local_maxima(plane, threshold=LEAST_DEPTH * noise, usable=usable)
     if not len(peaks):
         return found

@@ -15,7 +15,7 @@ __all__ = ["PointFits", "fit_point_sources", "without_points"]
 PLACE_ROUNDS = 3  # of moving the places
 LONGEST_STEP = 0.3  # px, in a round
 FARTHEST = 0.5  # FWHM: of a place from where it began
-LEAST_MOVED_SNR = 5.0  # of a source whose place is moved
+LEAST_MOVED_SNR = 10.0  # of a source whose place is moved
 LEAST_GOOD_WEIGHT = 0.3  # of the weight of a PSF that must lie on good pixels
 STAMPS_AT_ONCE = 4096  # sources
 
@@ -31,9 +31,9 @@ class PointFits:
     flux : ndarray
         Of the whole PSF, in the unit of the image.
     error : ndarray
-        Standard deviation of the flux in independent noise.
+        Standard deviation of the flux in independent noise, with the photons of the source.
     place_error : ndarray
-        Of each coordinate in independent noise, for the PSF alone.
+        Of each coordinate, as ``error``.
     spread, spread_error : ndarray
         SPREAD_MODEL: how much better a small disc fits than a star; 0 for stars, more for galaxies, less for
         what is sharper (Desai et al. 2012, ApJ 757, 83; Bouy et al. 2013, A&A 554, A101).
@@ -53,13 +53,12 @@ class PointFits:
         return replace(self, **{name: factor * getattr(self, name) for name in names})
 
 
-def fit_point_sources(image, variance, good, x, y, psf: FramePSF, *, moved=None):
+def fit_point_sources(image, variance, good, x, y, psf: FramePSF, *, gain=np.inf):
     r"""Fit the PSF to all sources of an image together.
 
-    The pixels of a fit have equal weights: the flux of a star is then right, too, where the PSF is not. The
-    fluxes are the solution of the normal equations :math:`\sum_j O_{ij} F_j = \sum P_i d`, in which
+    The pixels of a flux have equal weights: it is then right, too, where the PSF is not. The fluxes are the solution of the normal equations :math:`\sum_j O_{ij} F_j = \sum P_i d`, in which
     :math:`O_{ij}` is the overlap of the PSFs of two sources. The places are moved by Gauss-Newton steps on what
-    the other sources leave.
+    the other sources leave, with the inverse variance of each pixel as its weight.
 
     Parameters
     ----------
@@ -71,22 +70,22 @@ def fit_point_sources(image, variance, good, x, y, psf: FramePSF, *, moved=None)
     x, y : (n,) array
         Places of all sources, in pixels.
     psf : FramePSF
-    moved : (n,) bool, optional
-        The sources whose places may be moved. Default: all of a S/N above 5.
+    gain : float
+        Electrons per unit of the image, for the photon noise of the sources.
 
     Returns
     -------
     PointFits
     """
-    fit = _Fit(image, variance, good, psf)
+    fit = _Fit(image, variance, good, psf, gain)
     place = np.column_stack([y, x]).astype(np.float64)
     began = place.copy()
     for _ in range(PLACE_ROUNDS):
         sums = fit.sums(place)
         flux = fit.fluxes(place, sums)
-        step = fit.steps(place, flux, sums)
+        step = fit.steps(place, flux)
         snr = flux * np.sqrt(sums["norm"]) / np.maximum(sums["noise"], 1e-30)
-        step[~((snr > LEAST_MOVED_SNR) & (True if moved is None else moved))] = 0
+        step[~(snr > LEAST_MOVED_SNR)] = 0
         step = np.clip(step, -LONGEST_STEP, LONGEST_STEP)
         place = began + np.clip(place + step - began, -FARTHEST * psf.fwhm, FARTHEST * psf.fwhm)
     sums = fit.sums(place)
@@ -120,8 +119,8 @@ def without_points(image, bad, psf: FramePSF, fits: PointFits, points):
 class _Fit:
     """An image whose sources are fitted."""
 
-    def __init__(self, image, variance, good, psf):
-        self._psf, self._half = psf, psf.half
+    def __init__(self, image, variance, good, psf, gain=np.inf):
+        self._psf, self._half, self._gain = psf, psf.half, gain
         pad = self._half + 1
         self._good = np.pad(good, pad)
         self._image = np.pad(np.where(good, image, 0).astype(np.float64), pad)
@@ -158,46 +157,52 @@ class _Fit:
         solved, _ = cg(sparse.eye(len(place)) + matrix.tocsr(), light, rtol=1e-6, maxiter=200)
         return solved / root
 
-    def steps(self, place, flux, sums):
+    def steps(self, place, flux):
         """Gauss-Newton steps of the places, (n, 2) in the order y, x, from what all sources leave."""
         left = self.left(place, flux)
         steps = np.zeros((len(place), 2))
-        for axis in (0, 1):
-            for part, slopes, windows in self._stamps(place, self._psf.slopes[axis], image=left):
-                good, image, _ = windows
-                curvature = np.einsum("nij,nij,nij->n", slopes, slopes, good)
+        for part, stars, (good, image, variance) in self._stamps(place, self._psf.stamps, left):
+            weight = self._weight(stars, flux[part], good, variance)
+            for axis in (0, 1):
+                slopes = self._table_at(self._psf.slopes[axis], place[part])
+                curvature = np.einsum("nij,nij,nij->n", slopes, slopes, weight)
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    step = np.einsum("nij,nij->n", slopes, image) / (curvature * flux[part])
+                    light = np.einsum("nij,nij,nij->n", slopes, image, weight)
+                    step = light / (curvature * flux[part])
                 steps[part, axis] = np.where(np.isfinite(step), step, 0)
         # The stamps are those of the tabulated places.
         return steps + self._psf.phase(place)[2] - place
 
+    def _weight(self, stars, flux, good, variance):
+        """Inverse variance of the pixels of stamps, with the photons of each source."""
+        photons = np.maximum(flux, 0)[:, None, None] * np.maximum(stars, 0) / self._gain
+        with np.errstate(divide="ignore"):
+            return np.where(good & (variance > 0), 1 / (variance + photons), 0)
+
     def result(self, place, flux, sums):
         """The fits of all sources."""
         norm, seen = np.maximum(sums["norm"], 1e-30), sums["seen"] > LEAST_GOOD_WEIGHT
-        error = sums["noise"] / np.sqrt(norm)
-        place_error = np.empty(len(place))
-        spread, spread_error = np.empty(len(place)), np.empty(len(place))
+        error, place_error, spread, spread_error = np.empty((4, len(place)))
         left = self.left(place, flux)
-        discs = self._stamps(place, self._psf.spread_stamps, image=left)
-        stars = self._stamps(place, self._psf.stamps)
-        slopes = self._stamps(place, self._psf.slopes[1])
-        for (part, disc, (good, rest, variance)), (_, star, _), (_, slope, _) in zip(
-            discs, stars, slopes, strict=True
-        ):
+        for part, star, (good, rest, variance) in self._stamps(place, self._psf.stamps, left):
+            disc, slope = (
+                self._table_at(table, place[part])
+                for table in (self._psf.spread_stamps, self._psf.slopes[1])
+            )
+            weight = self._weight(star, flux[part], good, variance)
+            noise = np.where(weight > 0, 1 / np.maximum(weight, 1e-30), 0)
+            error[part] = np.sqrt(np.einsum("nij,nij,nij->n", star, star, noise)) / norm[part]
             image = (rest + flux[part, None, None] * star) * good
             light = [np.einsum("nij,nij->n", stamp, image) for stamp in (disc, star)]
             own = [np.einsum("nij,nij,nij->n", stamp, star, good) for stamp in (disc, star)]
             with np.errstate(divide="ignore", invalid="ignore"):
                 spread[part] = light[0] / light[1] - own[0] / own[1]
                 # Of the first order in the noise of the pixels.
-                weight = (
-                    disc / light[1][:, None, None]
-                    - star * (light[0] / light[1] ** 2)[:, None, None]
-                )
-                spread_error[part] = np.sqrt(np.einsum("nij,nij,nij->n", weight, weight, variance))
-                curvature = np.einsum("nij,nij,nij->n", slope, slope, good)
-                place_error[part] = sums["noise"][part] / (np.sqrt(curvature) * np.abs(flux[part]))
+                change = disc / light[1][:, None, None]
+                change = change - star * (light[0] / light[1] ** 2)[:, None, None]
+                spread_error[part] = np.sqrt(np.einsum("nij,nij,nij->n", change, change, noise))
+                curvature = np.einsum("nij,nij,nij->n", slope, slope, weight)
+                place_error[part] = 1 / (np.sqrt(curvature) * np.abs(flux[part]))
         y, x = place.T
         values = (flux, error, place_error, spread, spread_error)
         return PointFits(x.copy(), y.copy(), *(np.where(seen, value, np.nan) for value in values))
@@ -226,12 +231,16 @@ class _Fit:
         limit = np.array(self._image.shape) - self._size
         return np.clip(pixel - self._half + self.pad, 0, limit)
 
+    def _table_at(self, table, place):
+        """Stamps of a table at some places."""
+        _, number, _ = self._psf.phase(place)
+        return table[number[:, 0], number[:, 1]]
+
     def _stamps(self, place, table, image=None):
         """Stamps of a table, and the same pixels of good, image and variance, some sources at a time."""
         planes = (self._good, self._image if image is None else image, self._variance)
         windows = [sliding_window_view(plane, (self._size,) * 2) for plane in planes]
         for start in range(0, len(place), STAMPS_AT_ONCE):
             part = slice(start, start + STAMPS_AT_ONCE)
-            _, number, _ = self._psf.phase(place[part])
             row, column = self._corners(place[part]).T
-            yield part, table[number[:, 0], number[:, 1]], [w[row, column] for w in windows]
+            yield part, self._table_at(table, place[part]), [w[row, column] for w in windows]

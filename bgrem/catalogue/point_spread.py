@@ -143,10 +143,23 @@ def measure_frame_psf(image, rms, bad, places, fwhm):
     except ValueError:
         return _with_growth(gaussian_psf(fwhm), fwhm, None)
     fwhm = psf_fwhm(psf)
-    count = max(FEWEST_BRIGHT, int(BRIGHT_PART * len(stars)))
-    stars = stars[np.argsort(-stars["flux"], kind="stable")][:count]
+    stars = stars[np.argsort(-stars["flux"], kind="stable")]
     others = bad | around(*places, image.shape, MASKED_AROUND * fwhm)
-    return _with_growth(_stack(image, stars, fwhm), fwhm, _rings_beyond(image, others, stars, fwhm))
+    rings, inner = _rings(image, others, stars, fwhm)
+    # Unseen sources and the error of the background are the same around faint stars, whose wings are not seen.
+    level = np.nanmedian(rings[len(rings) // 2 :, len(stars) // 2 :])
+    level = float(level) if np.isfinite(level) else 0.0
+    count = max(FEWEST_BRIGHT, int(BRIGHT_PART * len(stars)))
+    beyond = np.nanmedian(
+        (rings - level)[:, :count] / (inner[:count] - level * _area(fwhm)), axis=1
+    )
+    stack = _stack(image - np.float32(level), stars[:count], fwhm)
+    return _with_growth(stack, fwhm, np.clip(np.nan_to_num(beyond), 0, None))
+
+
+def _area(fwhm):
+    """Pixels within `INNER` FWHM."""
+    return np.pi * (INNER * fwhm) ** 2
 
 
 def _stack(image, stars, fwhm):
@@ -158,17 +171,17 @@ def _stack(image, stars, fwhm):
     return np.where(distance <= half, np.median(stamps / flux[:, None, None], axis=0), 0)
 
 
-def _rings_beyond(image, others, stars, fwhm):
-    """Brightness of rings beyond `INNER` FWHM over the light within: the median of some stars."""
+def _rings(image, others, stars, fwhm):
+    """Brightness of rings beyond `INNER` FWHM around stars, (rings, n), and the light within, (n,)."""
     radii = [INNER * fwhm, *_radii(fwhm)]
     inner, _, _ = sep.sum_circle(image, stars["x"], stars["y"], radii[0], subpix=5)
     sums, areas = (
         np.array([sep.sum_circle(plane, stars["x"], stars["y"], r, subpix=5)[0] for r in radii])
         for plane in (np.where(others, 0, image), (~others).astype(np.float32))
     )
+    area = np.diff(areas, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        level = np.diff(sums, axis=0) / np.diff(areas, axis=0) / inner
-    return np.clip(np.nan_to_num(np.nanmedian(level, axis=1)), 0, None)
+        return np.where(area > 0, np.diff(sums, axis=0) / area, np.nan), inner
 
 
 def _radii(fwhm):
@@ -177,7 +190,7 @@ def _radii(fwhm):
 
 
 def _with_growth(psf, fwhm, rings_beyond):
-    """A PSF scaled such that all of its light within `GROWTH_REACH` is one; ``rings_beyond`` is of `_rings_beyond`."""
+    """A PSF scaled such that all of its light within `GROWTH_REACH` is one; ``rings_beyond`` are brightnesses of rings."""
     half = psf.shape[0] // 2
     rings = np.zeros(RINGS) if rings_beyond is None else rings_beyond
     inside = fwhm * np.linspace(0, INNER, RINGS + 1)

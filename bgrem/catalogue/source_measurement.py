@@ -59,6 +59,7 @@ class Measuring:
         Electrons per data unit; None leaves the photon noise of the sources out.
     psf : FramePSF
     factors : NoiseFactors
+        With the level of empty places, above which sources are measured.
     unit : float
         Data units of the unit inside, the median rms of the sky.
     """
@@ -91,6 +92,10 @@ class _Strip:
         self.seen_sources = _plane(np.asarray(seen.sources[rows], np.float64) / found_unit)
         self.seen_rms = _plane(seen.sky.rms[rows] / found_unit)
         self.seen_flags = self.flags if detected is None else np.array(detected.mask[rows])
+
+    def above(self, level):
+        """The image above the local level and that of empty places."""
+        return self.local - np.float32(level)
 
     def bad(self, found, fwhm):
         """Pixels that do not count: bad ones, and artefacts but in the middle of a sharp source."""
@@ -158,10 +163,9 @@ def _prepared(parts, threshold, gain, unit, detected):
     part = (slice(None), slice(left, left + SAMPLE_SIDE))
     places = found["x"] - left, found["y"]
     unfit = bad | ((strip.flags & SATURATED) != 0)
-    psf = measure_frame_psf(strip.local[part], strip.rms[part], unfit[part], places, fwhm)
-    factors = measure_noise_factors(
-        strip.local[part], strip.rms[part], bad[part], *places, psf.fwhm
-    )
+    factors = measure_noise_factors(strip.local[part], strip.rms[part], bad[part], *places, fwhm)
+    local = strip.above(factors.level)[part]
+    psf = measure_frame_psf(local, strip.rms[part], unfit[part], places, fwhm)
     return Measuring(threshold, gain, psf, factors, unit)
 
 
@@ -172,13 +176,15 @@ def _usable(fwhm, typical=3.0):
 def _measured(strip, measuring):
     """The columns of the sources of a strip."""
     psf, unit = measuring.psf, measuring.unit
+    gain = np.inf if measuring.gain is None else measuring.gain * unit
     found = find_sources(
         strip.significance, strip.seen_sources, strip.seen_rms, strip.seen_flags,
         threshold=measuring.threshold, fwhm=psf.fwhm,
     )  # fmt: skip
     bad = strip.bad(found, psf.fwhm)
+    strip.local = strip.above(measuring.factors.level)
     fits = fit_point_sources(
-        strip.local, strip.variance, ~bad, found["x"], found["y"], psf
+        strip.local, strip.variance, ~bad, found["x"], found["y"], psf, gain=gain
     ).in_noise(measuring.factors.of_area(np.pi * psf.fwhm**2))
     segments = find_segments(strip.seen_sources, strip.seen_rms)
     shapes = shapes_of(segments, found["x"], found["y"], fits.flux, psf.fwhm / FWHM_PER_SIGMA)
@@ -187,11 +193,6 @@ def _measured(strip, measuring):
     x, y, place_error = _places(strip, bad, found, fits, shapes, resolved, psf)
     photometry = _photometry(strip, bad, (x, y), fits, shapes, segments, resolved, measuring)
     flags = _flags(strip, bad, found, (x, y), fits, shapes, photometry, psf)
-    gain = np.inf if measuring.gain is None else measuring.gain * unit
-
-    def with_photons(flux, error):
-        return np.sqrt(error**2 + np.maximum(flux, 0) / gain)
-
     columns = {
         "row": np.rint(found["y"]).astype(int), "x": x, "y": y, "signif": found["signif"],
         "flags": flags, "spread": fits.spread, "spread_error": fits.spread_error,
@@ -199,7 +200,7 @@ def _measured(strip, measuring):
         "a": shapes.a, "b": shapes.b, "theta": np.degrees(shapes.theta),
     }  # fmt: skip
     for name, (flux, error) in photometry.fluxes.items():
-        columns[name], columns[f"{name}_error"] = flux * unit, with_photons(flux, error) * unit
+        columns[name], columns[f"{name}_error"] = flux * unit, error * unit
     columns["kron_radius"] = photometry.kron
     columns["half_light_radius"] = photometry.radius
     columns["fwhm"] = photometry.radius * psf.fwhm / psf.half_light_radius
@@ -264,6 +265,10 @@ def _photometry(strip, bad, place, fits, shapes, segments, resolved, measuring):
     half = half_light_radii(
         strip.local, bad, *place, np.maximum(reach, radius), auto, segments, shapes.label
     )
+    gain = np.inf if measuring.gain is None else measuring.gain * measuring.unit
+    for name in fluxes.keys() - {"psf"}:  # whose error has the photons already
+        flux, error = fluxes[name]
+        fluxes[name] = flux, np.sqrt(error**2 + np.maximum(flux, 0) / gain)
     return _Photometry(fluxes, kron, np.where(half > 0, half, np.nan), others)
 
 

@@ -179,6 +179,7 @@ def _meta(measuring, zero_point, places, facts):
         "BGR_THRS": (measuring.threshold, "SIGNIF above which sources are listed"),
         "BGR_PSF": (psf.fwhm, "[pix] FWHM of the PSF that was fitted"),
         "BGR_PSFS": ("stars" if psf.is_measured else "Gaussian", "what the PSF is from"),
+        "BGR_ZERO": (measuring.factors.level, "[sky rms/pix] of empty places, subtracted"),
         "BGR_GAIN": (measuring.gain, "[electron] per data unit; none: no photon noise of sources"),
     }  # fmt: skip
     if zero_point:

@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("galsim")
 
 import bgrem
+from bgrem.catalogue.source_measurement import FLAG_BITS
+from bgrem.catalogue.table import CATALOGUE_COLUMNS
 from bgrem.network.significance_constants import SignificanceConstants
 from bgrem.simulate import Scene, draw
 from bgrem.simulate.scene import EXTENDED
@@ -84,7 +86,7 @@ def test_regions_of_ds9_count_from_one(sky, tmp_path, monkeypatch):
     assert np.median(offset_y[rows, nearest]) == pytest.approx(1, abs=0.3)
 
 
-@pytest.mark.parametrize("page", ["start.rst", "masks.rst", "uncertainty.rst"])
+@pytest.mark.parametrize("page", ["start.rst", "masks.rst", "uncertainty.rst", "catalogue.rst"])
 @pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyUserWarning")
 def test_pages_run_from_top_to_bottom(page, sky, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -190,6 +192,16 @@ def test_constants_of_significance_are_those_of_the_code():
         names = re.findall(r"``(\w+)``", names)
         shown |= dict(zip(names, map(float, values.split(", ")), strict=True))
     assert shown == asdict(SignificanceConstants())
+
+
+def test_columns_of_the_catalogue_are_those_of_the_code():
+    page = (DOCS / "catalogue.rst").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"   \* - ([\w]+)\n     - .*\n     - (.+)\n", page))
+    assert {name: shown.get(name) for name in CATALOGUE_COLUMNS} == {
+        name: column.description for name, column in CATALOGUE_COLUMNS.items()
+    }
+    bits = dict(re.findall(r"   \* - (\d+)\n     - (.+)\n", page))
+    assert bits == {str(bit): meaning for bit, meaning in FLAG_BITS.items()}
 
 
 def test_pages_use_public_paths_only():

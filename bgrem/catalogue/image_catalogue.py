@@ -88,10 +88,15 @@ class ImageCatalogue:
             parts, threshold=self._threshold, gain=gain, detected=detected
         )
         columns = place.in_image(columns)
-        facts = [("BGR_FRAT", asked.false_rate, "[1/Mpix] false detections that the list may have")]
+        facts = [("BGR_FRAT", asked.false_rate, "[1/Mpix] false detections asked for")]
         return catalogue_table(
             columns, measuring, unit=str(header.get("BUNIT", "")), wcs=wcs, zero_point=zero_point, facts=facts,
         )  # fmt: skip
+
+    @property
+    def first(self):
+        """The table of the first plane, None before there is one."""
+        return self._tables[0] if self._tables else None
 
     def write(self):
         """Write the catalogue under a temporary name and rename it."""

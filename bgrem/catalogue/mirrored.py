@@ -1,8 +1,9 @@
 """False detections of a frame, counted in its own noise with the sign changed.
 
-Noise is symmetric, sources are positive: where data - background is mirrored at 0, the faint sources become holes and the
-noise stays noise, with its correlation. What is detected there is false. Defects are not symmetric, they stay as they
-are. Bright stars stay, too, because the network takes their width from the frame; around them nothing is counted.
+Noise is symmetric: data - background - sources with the sign changed has the correlation of the noise and holds no
+source. What is detected in it is false. Defects are not symmetric, they stay as they are. Detected sources stay, too,
+because the width of the stars, the crowding and the level of the sky are measured on the frame; around them nothing
+is counted.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ from scipy import ndimage
 
 from bgrem.catalogue.detections import find_sources
 from bgrem.catalogue.point_spread import FramePSF
-from bgrem.detection.defect_shapes import sharper_than_stars
 from bgrem.masks.areas import around, grown, inside
 from bgrem.masks.flags import ARTEFACT, SATURATED, UNSEEN
 from bgrem.sky.estimate import quantisation_step
@@ -31,8 +31,11 @@ LEAST_CLEAR = 0.02  # Mpix between the sources, from which false detections are 
 LEAST_COUNTED = 10  # false detections, from which a curve without a card is fitted
 SHIFT_SIGMA, SCALE_SIGMA = 1.0, 0.5  # prior of a frame's curve: SIGNIF, and e-folds of the number
 CLEARANCE = 1.0  # FWHM: around sources nothing is counted
-FAINTEST_KEPT = 0.3  # rms: outline of a star that is kept
+FAINTEST_KEPT = 0.1  # rms: outline of a source that is kept
+OUTER_LIGHT = 0.3  # rms: in brighter parts of it nothing is counted
 NARROW = 2.5  # px FWHM: in narrower stars an artefact in a detection may be the star
+MODEL_ERROR = 0.05  # relative error of the PSF beside its middle
+LEAST_SHARP, LEAST_LACKING = 4.5, 3.0  # rms, standard deviations: see `_sharper_than_psf`
 IN_BIN = 12  # detections, of which a ratio of all to false ones is taken
 
 
@@ -162,14 +165,12 @@ def cut_part(parts, window, psf, lowest):
     )  # fmt: skip
 
 
-def mirrored_data(part: FramePart, sure):
+def mirrored_data(part: FramePart):
     """The part with its noise mirrored at the sky level.
 
     Parameters
     ----------
     part : FramePart
-    sure : float
-        SIGNIF above which detections are stars and galaxies, which stay.
 
     Returns
     -------
@@ -179,24 +180,25 @@ def mirrored_data(part: FramePart, sure):
         Sky and defects: there what is detected is false.
     """
     local = part.image - part.wide
-    defect, peaks_on_defects = _defects(part, local)
-    real = part.found[~peaks_on_defects]
-    stars = _outlines(part, real[real["signif"] > sure])
-    change = 2 * (np.where(stars, part.sources, 0) - local)
+    defect, on_defect = _defects(part, local)
+    real = part.found[~on_defect]
+    kept = _outlines(part, real)
+    change = part.sources * np.where(kept, 2, 1) - 2 * local
     change[defect | part.unseen] = 0
     data = part.data + part.unit * change.astype(np.float64)
     if part.step:
         good = ~part.unseen
         data[good] = np.rint(data[good] / part.step) * part.step
     reach = max(CLEARANCE * part.psf.fwhm, 1.5)
-    near = around(real["x"], real["y"], local.shape, reach) | (stars & ~defect)
+    bright = (part.sources > OUTER_LIGHT * part.rms) & kept & ~defect
+    near = around(real["x"], real["y"], local.shape, reach) | bright
     return data, ~(near | part.unseen | grown((part.flags & SATURATED) != 0, reach))
 
 
 def _defects(part, local):
     """Pixels of defects, and whether each detection is on one."""
     flagged = ((part.flags & ARTEFACT) != 0) & ((part.flags & SATURATED) == 0)
-    sharp = sharper_than_stars(local / part.rms, part.psf.image)
+    sharp = _sharper_than_psf(local / part.rms, part.psf.image)
     sharp &= ~part.unseen & ((part.flags & SATURATED) == 0)
     single = grown(sharp, 1.0)
     place = part.found["x"], part.found["y"]
@@ -204,14 +206,30 @@ def _defects(part, local):
     return flagged | single, on_defect
 
 
+def _sharper_than_psf(image, psf):
+    """Local maxima whose four neighbours have less light than those of any star, by 3 standard deviations.
+
+    As `bgrem.train.own_sky.sharper_than_stars`, with an error of the PSF; the noise of the image is 1.
+    """
+    middle = psf.shape[0] // 2
+    beside = ndimage.generate_binary_structure(2, 1).astype(np.float32)
+    beside[1, 1] = 0
+    star = psf[middle - 1 : middle + 2, middle - 1 : middle + 2]
+    ratio = np.clip((star * beside).sum() / psf[middle, middle], 0.0, 4.0)
+    lacking = ratio * image - ndimage.convolve(image, beside, mode="reflect")
+    noise = np.sqrt(4 + ratio**2 + (MODEL_ERROR * ratio * image) ** 2)
+    highest = image == ndimage.maximum_filter(image, 3)
+    return highest & (image > LEAST_SHARP) & (lacking > LEAST_LACKING * noise)
+
+
 def _outlines(part, stars):
-    """Pixels of the segments of the sources plane that hold a star, and those around."""
+    """Pixels of the segments of the sources plane that hold one of the stars."""
     labels, _ = ndimage.label(part.sources > FAINTEST_KEPT * part.rms)
     ny, nx = labels.shape
     row = np.clip(np.rint(stars["y"]).astype(int), 0, ny - 1)
     column = np.clip(np.rint(stars["x"]).astype(int), 0, nx - 1)
     held = np.unique(labels[row, column])
-    return grown(np.isin(labels, held[held > 0]), 1.0)
+    return np.isin(labels, held[held > 0])
 
 
 def count_false(part: FramePart, separate, card, threshold):
@@ -234,8 +252,7 @@ def count_false(part: FramePart, separate, card, threshold):
         Why the numbers are those of the card; empty where they are the frame's.
     """
     lowest = lowest_threshold(card, threshold)
-    sure = card.calibration.threshold_for(SURE_RATE) if card.calibration else threshold
-    data, clear = mirrored_data(part, max(sure, lowest))
+    data, clear = mirrored_data(part)
     area = np.count_nonzero(clear) / 1e6
     if area < LEAST_CLEAR:
         return false_of_card(card), f"{area:.3f} Mpix of sky between the sources are too few"

@@ -1,6 +1,6 @@
 """The point-spread function of a frame, at places between pixels, and its growth with the radius."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -8,6 +8,7 @@ import sep
 from scipy import ndimage
 from scipy.signal import fftconvolve
 
+from bgrem.detection.photometry import psf_fluxes
 from bgrem.detection.psf import centred_stamp, gaussian_psf, measure_psf, psf_fwhm
 from bgrem.masks.areas import around
 
@@ -18,6 +19,9 @@ STAMP_REACH = 1.5  # FWHM: half-width of the stamps that are fitted
 GROWTH_REACH = 8.0  # FWHM: within it is all of the light
 INNER = 2.0  # FWHM: within it the growth is that of the PSF, beyond it that of bright stars
 RINGS = 12  # inside and beyond
+WING_SLOPES = np.arange(2.5, 6.1, 0.5)  # of the brightness of the wings of a star
+SURE_WINGS = 2.0  # standard deviations: lower wings are left out
+CIRCLE = 1.5  # FWHM: radius of the circles whose fluxes those of fits have
 MASKED_AROUND = 2.0  # FWHM: around sources, in the rings of others
 FEWEST_BRIGHT, BRIGHT_PART = (
     8,
@@ -150,11 +154,25 @@ def measure_frame_psf(image, rms, bad, places, fwhm):
     level = np.nanmedian(rings[len(rings) // 2 :, len(stars) // 2 :])
     level = float(level) if np.isfinite(level) else 0.0
     count = max(FEWEST_BRIGHT, int(BRIGHT_PART * len(stars)))
-    beyond = np.nanmedian(
-        (rings - level)[:, :count] / (inner[:count] - level * _area(fwhm)), axis=1
-    )
-    stack = _stack(image - np.float32(level), stars[:count], fwhm)
-    return _with_growth(stack, fwhm, np.clip(np.nan_to_num(beyond), 0, None))
+    wings = _wings((rings - level)[:, :count], inner[:count] - level * _area(fwhm), fwhm)
+    image -= np.float32(level)
+    stack = _stack(image, stars[:count], fwhm)
+    psf = _with_growth(stack, fwhm, wings)
+    return _scaled_to_circles(psf, image, stars[:count])
+
+
+def _scaled_to_circles(psf, image, stars):
+    """The PSF with the factor that makes fitted fluxes of bright stars those in circles (Stetson 1987, PASP 99, 191).
+
+    Interpolation to a common centre makes the image of a sharp star a little wider.
+    """
+    x, y, middle = stars["x"], stars["y"], psf.image.shape[0] // 2
+    part = slice(middle - psf.half, middle + psf.half + 1)
+    fitted = psf_fluxes(image, x, y, psf.image[part, part])
+    radius = CIRCLE * psf.fwhm
+    circles, _, _ = sep.sum_circle(image, x, y, radius, subpix=5)
+    factor = float(np.median(fitted / circles)) * psf.light_within(radius)
+    return replace(psf, image=psf.image * factor) if 0.8 < factor < 1.25 else psf
 
 
 def _area(fwhm):
@@ -169,6 +187,28 @@ def _stack(image, stars, fwhm):
     distance = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
     flux = stamps[:, distance <= fwhm].sum(axis=1)
     return np.where(distance <= half, np.median(stamps / flux[:, None, None], axis=0), 0)
+
+
+def _wings(rings, inner, fwhm):
+    """Brightness of rings of a star of unit light: a power law of the radius, 0 where noise may make it.
+
+    ``rings`` (rings, n) are in units of the sky rms, ``inner`` (n,) the light of the stars.
+    """
+    radii = np.array([INNER * fwhm, *_radii(fwhm)])
+    area, middle = np.pi * np.diff(radii**2), (radii[1:] + radii[:-1]) / 2
+    # In independent noise; a median has 1.25 times the error of a mean.
+    error = 1.25 / np.sqrt(area * np.square(inner).sum())
+    seen = np.nanmedian(rings / inner, axis=1)
+    known = np.isfinite(seen)
+    best, least = np.zeros(len(area)), np.inf
+    for slope in WING_SLOPES:
+        law = (middle / radii[0]) ** -slope
+        weight = np.where(known, law / error**2, 0)
+        height, sigma = (weight @ np.nan_to_num(seen)) / (weight @ law), (weight @ law) ** -0.5
+        misfit = np.sum(np.square((seen - height * law) / error)[known])
+        if misfit < least:
+            best, least = law * (height if height > SURE_WINGS * sigma else 0), misfit
+    return best
 
 
 def _rings(image, others, stars, fwhm):

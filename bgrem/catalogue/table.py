@@ -176,17 +176,17 @@ def _meta(measuring, zero_point, places, facts):
     meta = {
         "CREATOR": (f"bgrem {__version__}", "program"),
         "DATE": (datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00"), "UTC of the catalogue"),
-        "BGR_THRS": (measuring.threshold, "SIGNIF above which sources are listed"),
-        "BGR_PSF": (psf.fwhm, "[pix] FWHM of the PSF that was fitted"),
+        "BGR_THRS": (measuring.threshold, "least SIGNIF of the list"),
+        "BGR_PSF": (psf.fwhm, "[pix] FWHM of the fitted PSF"),
         "BGR_PSFS": ("stars" if psf.is_measured else "Gaussian", "what the PSF is from"),
-        "BGR_ZERO": (measuring.factors.level, "[sky rms/pix] of empty places, subtracted"),
-        "BGR_GAIN": (measuring.gain, "[electron] per data unit; none: no photon noise of sources"),
+        "BGR_ZERO": (measuring.factors.level, "[sky rms/pix] of empty places, removed"),
+        "BGR_GAIN": (measuring.gain, "[electron] per data unit"),
     }  # fmt: skip
     if zero_point:
         meta["BGR_ZP"] = (zero_point.magnitude, "[mag] of one data unit")
-        meta["BGR_ZPS"] = (zero_point.source, "what the zero point is from")
+        meta["BGR_ZPS"] = (zero_point.source, "where BGR_ZP is from")
     if places:
-        meta["RADESYS"] = (places.system, "system of ALPHA_J2000 and DELTA_J2000")
+        meta["RADESYS"] = (places.system, "of ALPHA_J2000 and DELTA_J2000")
     meta |= {keyword: (value, comment) for keyword, value, comment in facts}
     return {keyword: pair for keyword, pair in meta.items() if pair[0] is not None}
 

@@ -218,7 +218,8 @@ def process_file(
             output, image, work.hdus, work.products(Run(store=store, progress=report)),
             overwrite=overwrite,
         )  # fmt: skip
-    pages.write(path.name, **work.shown, warnings=tuple(work.warnings))
+    shown = work.shown | {"catalogue": catalogue.first if catalogue else None}
+    pages.write(path.name, **shown, warnings=tuple(work.warnings))
     if catalogue:
         catalogue.write()
     seconds = time.perf_counter() - started

@@ -29,6 +29,11 @@ THUMBNAIL_SIDE = 240
 MOST_MARKS = 20_000  # of each kind; more would hide the image
 HISTOGRAM_PIXELS = 1_000_000  # of the noise histogram
 SUMMARY = re.compile(r'<script id="summary" type="application/json">(.*?)</script>', re.DOTALL)
+# Columns of the catalogue that the page shows.
+SHOWN_COLUMNS = (
+    "NUMBER", "x", "y", "ALPHA_J2000", "DELTA_J2000", "FLUX_AUTO", "FLUXERR_AUTO", "FLUX_PSF", "FLUXERR_PSF",
+    "MAG_AUTO", "MAGERR_AUTO", "SNR", "SIGNIF", "P_REAL", "FLUX_RADIUS", "FWHM_IMAGE", "CLASS_STAR", "FLAGS",
+)  # fmt: skip
 # Cards that identify the image; those in the header are shown.
 TITLES = ("OBJECT", "TELESCOP", "INSTRUME", "FILTER", "EXPTIME", "DATE-OBS")
 
@@ -71,6 +76,7 @@ def image_page(
     header=None,
     cards: Sequence[tuple[str, object, str]] = (),
     warnings: Sequence[str] = (),
+    catalogue=None,
 ) -> str:
     """The page of one image.
 
@@ -84,6 +90,8 @@ def image_page(
     cards : sequence of (keyword, value, comment)
         The provenance of the parts.
     warnings : sequence of str
+    catalogue : `~astropy.table.QTable`, optional
+        The sources of the image, as of `bgrem.Separation.catalog`.
 
     Returns
     -------
@@ -112,6 +120,7 @@ def image_page(
         "flux_chart": flux_chart(census.snr, census.on_sources / census.on_data),
         "maps": _maps(parts),
         "view": view | {"marks": _marks(census)},
+        "catalogue": None if catalogue is None else _listed(catalogue),
         "summary": {"name": name, "thumbnail": thumbnail, "line": _line(parts, numbers, warnings)},
         "version": __version__,
     }
@@ -293,6 +302,25 @@ def _marks(census: Census) -> dict[str, list[float]]:
         kind: getattr(census, kind)[:MOST_MARKS].round(1).ravel().tolist()
         for kind in ("both", "gained", "lost", "artefacts")
     }
+
+
+def _listed(table) -> dict:
+    """The surest sources of a catalogue and their main columns, as text."""
+    names = [name for name in SHOWN_COLUMNS if name in table.colnames]
+    order = np.sort(np.argsort(-np.asarray(table["SIGNIF"]))[:MOST_MARKS])
+    columns = [np.asarray(table[name])[order] for name in names]
+    return {
+        "names": names,
+        "units": [str(table[name].unit or "") for name in names],
+        "meanings": [table[name].info.description or "" for name in names],
+        "rows": [[_number_text(value) for value in row] for row in zip(*columns, strict=True)],
+        "count": len(table),
+    }
+
+
+def _number_text(value) -> str:
+    """A number of a catalogue in at most ten digits, which are enough for places on the sky."""
+    return f"{value:d}" if isinstance(value, np.integer) else f"{value:.10g}"
 
 
 def _data_uri(picture: bytes) -> str:

@@ -61,7 +61,7 @@ class Pages:
     def write(self, name: str, **facts) -> None:
         """Write the page and the picture of the image of this name.
 
-        The facts are ``header``, ``cards`` and ``warnings`` of `bgrem.report.image_page`.
+        The facts are ``header``, ``cards``, ``warnings`` and ``catalogue`` of `bgrem.report.image_page`.
         """
         if self._planes > 1:
             name += f" (the first of {self._planes} planes)"

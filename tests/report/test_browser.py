@@ -215,6 +215,38 @@ def test_every_control_has_a_name(page):
     assert nameless == []
 
 
+def test_a_click_on_a_source_shows_its_row(browser, folder, tmp_path):
+    main(
+        [
+            "-f",
+            str(folder / "frame1.fits"),
+            "--report",
+            "--catalog",
+            "--quiet",
+            "--output-dir",
+            str(tmp_path),
+        ]
+    )
+    browser.get((tmp_path / "BGRem_frame1.fits.html").as_uri())
+    until(lambda: canvas(browser, "dataset.ready") == "yes")
+    listed = browser.execute_script(
+        "return JSON.parse(document.getElementById('catalogue').textContent)"
+    )
+    row = listed["rows"][len(listed["rows"]) // 2]
+    x, y = (float(row[listed["names"].index(axis)]) for axis in "xy")
+    browser.execute_script(
+        "const c = document.getElementById('canvas'), box = c.getBoundingClientRect();"
+        "const at = {clientX: box.left + (arguments[0] + 0.5) / 240 * box.width,"
+        " clientY: box.top + (1 - (arguments[1] + 0.5) / 160) * box.height, pointerId: 1, bubbles: true};"
+        "c.setPointerCapture = () => {}; c.dispatchEvent(new PointerEvent('pointerdown', at));"
+        "c.dispatchEvent(new PointerEvent('pointerup', at));", x, y,
+    )  # fmt: skip
+    settle(browser)
+    shown = browser.execute_script("return document.getElementById('row').innerText")
+    assert row[0] in shown.split()
+    assert "Running number" in shown
+
+
 def test_the_index_leads_to_the_pages(browser, folder):
     browser.get((folder / "BGRem_index.html").as_uri())
     loaded = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import QTable
 from skies import flat_sky, gaussian_stars
 from test_pictures import read_png
 
@@ -177,6 +178,23 @@ def test_page_and_file_hold_the_same_sources(frame, toy_model):
     sources = fits.getdata(result.output) - view["level"]
     assert np.abs(shown - sources).max() < 0.06 * np.abs(sources).max()
     assert np.median(np.abs(shown - sources)) < 0.1 * view["rms"]
+
+
+def test_the_page_holds_the_catalogue(frame):
+    result = process_file(frame, report=True, catalog=True)
+    page = result.report.read_text(encoding="utf-8")
+    listed, table = block(page, "catalogue"), QTable.read(result.catalog, hdu=1)
+    assert listed["count"] == len(table) == len(listed["rows"])
+    assert f"{len(table)} sources" in page
+    for name, unit, values in zip(
+        listed["names"], listed["units"], np.transpose(listed["rows"]), strict=True
+    ):
+        assert unit == str(table[name].unit or "")
+        assert values.astype(float) == pytest.approx(np.asarray(table[name]), rel=1e-8, nan_ok=True)
+
+
+def test_without_a_catalogue_the_page_has_none(parts):
+    assert 'id="catalogue"' not in image_page(parts, name="frame")
 
 
 def test_marks_are_limited(monkeypatch, parts):

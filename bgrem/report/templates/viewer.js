@@ -4,10 +4,16 @@
   const maps = JSON.parse(document.getElementById("maps").textContent);
   const element = (id) => document.getElementById(id);
   const [ny, nx] = view.shape;
-  const COLOURS = { gained: "#35e0a1", lost: "#ff5566", artefacts: "#c79bff", both: "#ffffff" };
+  const COLOURS = { gained: "#35e0a1", lost: "#ff5566", artefacts: "#c79bff", both: "#ffffff", catalogue: "#ffd34e" };
   const ENTRIES = 65536;
   const VIRIDIS = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141],
     [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
+
+  const list = element("catalogue") && JSON.parse(element("catalogue").textContent);
+  const listed = list && ["x", "y"].map((name) => list.names.indexOf(name))
+    .map((column) => Float64Array.from(list.rows, (row) => row[column]));
+  if (list) view.marks.catalogue = list.rows.flatMap((_, i) => [listed[0][i], listed[1][i]]);
+  let chosen = -1;
 
   // --- what the page brings, as numbers
 
@@ -189,6 +195,10 @@
       else if (kind === "artefacts") {
         pen.moveTo(x - size, y - size); pen.lineTo(x + size, y + size);
         pen.moveTo(x - size, y + size); pen.lineTo(x + size, y - size);
+      } else if (kind === "catalogue") {
+        const reach = i / 2 === chosen ? 2 * size : size;
+        pen.moveTo(x - reach, y); pen.lineTo(x, y - reach); pen.lineTo(x + reach, y); pen.lineTo(x, y + reach);
+        pen.lineTo(x - reach, y);
       } else {
         const radius = kind === "both" ? size / 3 : size;
         pen.moveTo(x + radius, y);
@@ -217,6 +227,40 @@
       `   sources ${inDataUnits(value[sources.codes[i]])}   (${value[sources.codes[i]].toFixed(1)} rms)`;
   }
 
+  // --- the catalogue: the row of the source next to a click
+
+  function choose(event) {
+    const box = canvas.getBoundingClientRect(), pixels = canvas.width / box.width;
+    const at = [(event.clientX - box.left) * pixels, (event.clientY - box.top) * pixels];
+    let nearest = 15 * pixels;
+    chosen = -1;
+    list.rows.forEach((_, i) => {
+      const [x, y] = onCanvas(listed[0][i], listed[1][i]);
+      const distance = Math.hypot(x - at[0], y - at[1]);
+      if (distance < nearest) { nearest = distance; chosen = i; }
+    });
+    const values = chosen < 0 ? ["no source chosen"] : list.rows[chosen];
+    element("row").replaceChildren(...values.map((value, k) => {
+      const line = document.createElement("tr");
+      const cells = chosen < 0 ? [value] : [list.names[k], value, list.units[k], list.meanings[k]];
+      line.append(...cells.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+      return line;
+    }));
+    document.querySelector("#marks [value=catalogue]").checked = true;
+    redraw();
+  }
+
+  if (list) {
+    element("download").addEventListener("click", () => {
+      const lines = [list.names, ...list.rows].map((row) => row.join(","));
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
+      link.download = document.title.split(":")[0] + ".csv";
+      link.click();
+      URL.revokeObjectURL(link.href);
+    });
+  }
+
   // --- hands on it
 
   let held = null;
@@ -227,6 +271,7 @@
     canvas.setPointerCapture(event.pointerId);
     const near = Math.abs(across(event) - dividerAt()) < 14 * pixelsOf(event);
     held = { divider: near || scale <= fitted, x: event.clientX, y: event.clientY };
+    if (list) choose(event);
     if (held.divider) moveDivider(event);
   });
   canvas.addEventListener("pointermove", (event) => {

@@ -1,4 +1,4 @@
-"""SExtractor, SEP and photutils on bgrem's products, against SExtractor alone.
+"""The catalogue, and SExtractor, SEP and photutils on bgrem's products, against SExtractor alone.
 
     python benchmarks/quality/recipes.py --json results/recipes.json
 
@@ -43,12 +43,16 @@ def main(argv=None):
     recipes = {"SEP": by_sep, "photutils": by_photutils}
     if source_extractor_program():
         recipes = {"SExtractor": by_source_extractor} | recipes
-    found = {name: [] for name in [*recipes, "alone", "alone, default"]}
+    found = {name: [] for name in ["catalogue", *recipes, "alone", "alone, default"]}
     truths = []
     for frame in benchmark_frames(options.frames, tomllib.loads(SCENES.read_text())):
         show_progress(options, frame.name)
         parts = separate(frame.data, mask=frame.mask, model=model)
         significance = np.where(frame.mask, -OFFSET, np.nan_to_num(parts.significance, nan=-OFFSET))
+        table = parts.catalog(threshold=threshold)
+        found["catalogue"].append(
+            detection_table(table["x"].value, table["y"].value, table["SIGNIF"])
+        )
         for name, recipe in recipes.items():
             x, y = recipe(significance, frame.data, threshold)
             score = significance[np.rint(y).astype(int), np.rint(x).astype(int)]
@@ -57,7 +61,7 @@ def main(argv=None):
         found["alone, default"].append(detect_sextractor_default(frame.data, mask=frame.mask))
         truths.append(frame.truth)
     curves = {name: froc(lists, truths) for name, lists in found.items()}
-    rows = [row_of(name, curves) for name in recipes]
+    rows = [row_of(name, curves) for name in ["catalogue", *recipes]]
     finish(options, {"recipes": rows}, model=model, began=began, threshold=threshold)
 
 

@@ -165,12 +165,15 @@ def cut_part(parts, window, psf, lowest):
     )  # fmt: skip
 
 
-def mirrored_data(part: FramePart):
+def mirrored_data(part: FramePart, sure):
     """The part with its noise mirrored at the sky level.
 
     Parameters
     ----------
     part : FramePart
+    sure : float
+        SIGNIF of the sources that stay. Those of less are mostly noise: were they left out of the
+        clear sky, what remains of correlated noise would be too low, and too high when mirrored.
 
     Returns
     -------
@@ -181,7 +184,7 @@ def mirrored_data(part: FramePart):
     """
     local = part.image - part.wide
     defect, on_defect = _defects(part, local)
-    real = part.found[~on_defect]
+    real = part.found[~on_defect & (part.found["signif"] > sure)]
     kept = _outlines(part, real)
     change = part.sources * np.where(kept, 2, 1) - 2 * local
     change[defect | part.unseen] = 0
@@ -252,7 +255,7 @@ def count_false(part: FramePart, separate, card, threshold):
         Why the numbers are those of the card; empty where they are the frame's.
     """
     lowest = lowest_threshold(card, threshold)
-    data, clear = mirrored_data(part)
+    data, clear = mirrored_data(part, _sure(card, threshold))
     area = np.count_nonzero(clear) / 1e6
     if area < LEAST_CLEAR:
         return false_of_card(card), f"{area:.3f} Mpix of sky between the sources are too few"
@@ -268,6 +271,11 @@ def count_false(part: FramePart, separate, card, threshold):
         return None, f"{len(found)} false detections are too few for a curve, and the card has none"
     false = FalseDetections(*curve, counted=len(found), clear=area)
     return _with_ratio(false, part, clear), ""
+
+
+def _sure(card, threshold):
+    known = card.calibration
+    return known.threshold_for(SURE_RATE) if known is not None else threshold
 
 
 def false_of_card(card):

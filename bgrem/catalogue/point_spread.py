@@ -20,7 +20,7 @@ GROWTH_REACH = 8.0  # FWHM: within it is all of the light
 INNER = 2.0  # FWHM: within it the growth is that of the PSF, beyond it that of bright stars
 RINGS = 12  # inside and beyond
 WING_SLOPES = np.arange(2.5, 6.1, 0.5)  # of the brightness of the wings of a star
-SURE_WINGS = 2.0  # standard deviations: lower wings are left out
+SURE_WINGS = 3.0  # standard deviations: lower wings are left out
 CIRCLE = 1.5  # FWHM: radius of the circles whose fluxes those of fits have
 MASKED_AROUND = 2.0  # FWHM: around sources, in the rings of others
 FEWEST_BRIGHT, BRIGHT_PART = (
@@ -181,12 +181,15 @@ def _area(fwhm):
 
 
 def _stack(image, stars, fwhm):
-    """Median image of stars within `INNER` FWHM, each over its light within 1 FWHM."""
+    """Median image of stars within `INNER` FWHM, each over its light within 1 FWHM; of few stars their mean."""
     half = int(np.ceil(INNER * fwhm))
     stamps = np.stack([centred_stamp(image, star["x"], star["y"], half) for star in stars])
     distance = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
     flux = stamps[:, distance <= fwhm].sum(axis=1)
-    return np.where(distance <= half, np.median(stamps / flux[:, None, None], axis=0), 0)
+    scaled = stamps / flux[:, None, None]
+    if len(stars) >= FEWEST_BRIGHT:
+        return np.where(distance <= half, np.median(scaled, axis=0), 0)
+    return np.where(distance <= half, np.average(scaled, axis=0, weights=flux**2), 0)
 
 
 def _wings(rings, inner, fwhm):
@@ -198,7 +201,7 @@ def _wings(rings, inner, fwhm):
     area, middle = np.pi * np.diff(radii**2), (radii[1:] + radii[:-1]) / 2
     # In independent noise; a median has 1.25 times the error of a mean.
     error = 1.25 / np.sqrt(area * np.square(inner).sum())
-    seen = np.nanmedian(rings / inner, axis=1)
+    seen = np.array([_weighted_median(ring / inner, inner**2) for ring in rings])
     known = np.isfinite(seen)
     best, least = np.zeros(len(area)), np.inf
     for slope in WING_SLOPES:
@@ -209,6 +212,16 @@ def _wings(rings, inner, fwhm):
         if misfit < least:
             best, least = law * (height if height > SURE_WINGS * sigma else 0), misfit
     return best
+
+
+def _weighted_median(values, weights):
+    """The value with half of the weight on each side; NaN without a finite one."""
+    good = np.isfinite(values)
+    if not good.any():
+        return np.nan
+    order = np.argsort(values[good])
+    sums = np.cumsum(weights[good][order])
+    return values[good][order][np.searchsorted(sums, 0.5 * sums[-1])]
 
 
 def _rings(image, others, stars, fwhm):

@@ -145,8 +145,10 @@ def measure_sources(parts, *, threshold, gain=None, detected=None):
         row = columns.pop("row") + rows.start
         kept = (row >= first) & (row < last)
         measured.append({name: values[kept] for name, values in columns.items()})
-    names = measured[0]
-    return {name: np.concatenate([one[name] for one in measured]) for name in names}, measuring
+    columns = {name: np.concatenate([one[name] for one in measured]) for name in measured[0]}
+    for axis, size in (("y", ny), ("x", nx)):
+        columns[axis] = np.clip(columns[axis], -0.5, size - 0.5)
+    return columns, measuring
 
 
 def _prepared(parts, threshold, gain, unit, detected):

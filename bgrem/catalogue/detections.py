@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from bgrem.arrays.filters import gaussian_filter
+from bgrem.arrays.filters import gaussian_filter, maximum_filter
 from bgrem.detection.peaks import local_maxima
 from bgrem.masks.flags import NOT_FINITE, SATURATED, UNSEEN
 
@@ -86,8 +86,8 @@ def _near_good_pixels(flags, fwhm):
     unseen = (flags & UNSEEN) != 0
     if not unseen.any():
         return None
-    usable = ndimage.distance_transform_edt(unseen) <= NEAR_SEEN * fwhm
-    return usable & ((flags & NOT_FINITE) == 0)
+    near = maximum_filter((~unseen).view(np.uint8), 2 * round(NEAR_SEEN * fwhm) + 1)
+    return (near > 0) & ((flags & NOT_FINITE) == 0)
 
 
 def _one_in_each_core(peaks, flags):

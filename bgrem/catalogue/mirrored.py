@@ -22,10 +22,8 @@ __all__ = [
     "mirrored_data",
 ]  # fmt: skip
 
-LOWEST_RATE, SURE_RATE = (
-    300.0,
-    1.0,
-)  # false detections per Mpix: of what is counted, and of kept stars
+# False detections per Mpix, by the card, above the SIGNIF from which they are counted, and from which sources stay.
+COUNTED_RATE, SURE_RATE = 300.0, 1.0
 WITHOUT_CARD = 3.0  # SIGNIF below the threshold of the list: what is counted without a card
 LEAST_CLEAR = 0.02  # Mpix between the sources, from which false detections are counted
 LEAST_COUNTED = 10  # false detections, from which a curve without a card is fitted
@@ -36,7 +34,7 @@ OUTER_LIGHT = 0.3  # rms: in brighter parts of it nothing is counted
 NARROW = 2.5  # px FWHM: in narrower stars an artefact in a detection may be the star
 MODEL_ERROR = 0.05  # relative error of the PSF beside its middle
 LEAST_SHARP, LEAST_LACKING = 4.5, 3.0  # rms, standard deviations: see `_sharper_than_psf`
-IN_BIN = 12  # detections, of which a ratio of all to false ones is taken
+IN_BIN = 25  # detections, of which a ratio of all to false ones is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +119,7 @@ def lowest_threshold(card, threshold):
     known = card.calibration
     if known is None:
         return float(threshold) - WITHOUT_CARD
-    return known.threshold_for(min(LOWEST_RATE, known.false_alarms[0]))
+    return known.threshold_for(min(COUNTED_RATE, known.false_alarms[0]))
 
 
 def cut_part(parts, window, psf, lowest):
@@ -270,7 +268,7 @@ def count_false(part: FramePart, separate, card, threshold):
     if curve is None:
         return None, f"{len(found)} false detections are too few for a curve, and the card has none"
     false = FalseDetections(*curve, counted=len(found), clear=area)
-    return _with_ratio(false, part, clear), ""
+    return _with_ratio(false, part), ""
 
 
 def _sure(card, threshold):
@@ -312,15 +310,15 @@ def _fitted_curve(signif, area, lowest, card):
     return nodes + shifts[shift], np.exp(logs + scales[scale])
 
 
-def _with_ratio(false, part, clear):
+def _with_ratio(false, part):
     """The false detections, with the ratio of all to false ones of the part."""
     seen = ~part.unseen
-    area = np.count_nonzero(clear) / 1e6  # false ones lie between the sources
+    area = np.count_nonzero(seen) / 1e6
     found = part.found[inside(seen, part.found["x"], part.found["y"])]
     signif = np.sort(found["signif"])
     if len(signif) == 0:
         return false
-    edges = signif[:: max(IN_BIN, len(signif) // 60)]
+    edges = signif[:: max(IN_BIN, len(signif) // 40)]
     # The last bin has no upper end: the false ones there are those above it.
     counts = np.diff(np.append(np.searchsorted(signif, edges), len(signif)))
     above = area * false.above(edges)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import sep
+from numpy.lib.stride_tricks import sliding_window_view
 
 from bgrem.arrays.statistics import FWHM_PER_SIGMA
 from bgrem.catalogue.apertures import (
@@ -16,7 +17,6 @@ from bgrem.catalogue.detections import find_sources
 from bgrem.catalogue.point_fluxes import fit_point_sources, without_points
 from bgrem.catalogue.point_spread import FramePSF, measure_frame_psf
 from bgrem.catalogue.shapes import find_segments, half_light_radii, shapes_of
-from bgrem.masks.areas import grown
 from bgrem.masks.flags import ARTEFACT, SATURATED, UNSEEN
 
 __all__ = ["APERTURES", "FLAG_BITS", "Measuring", "measure_sources"]
@@ -285,12 +285,22 @@ def _flags(strip, bad, found, place, fits, shapes, photometry, psf):
     in_segment = np.bincount(shapes.segment, minlength=1)[shapes.segment] > 1
     flags[found["blended"] | (in_segment & (shapes.segment > 0))] |= BLEND
     for bit, where in ((CORE, (strip.flags & SATURATED) != 0), (BAD, bad)):
-        flags[grown(where, psf.fwhm)[row, column]] |= bit
+        flags[_is_near(where, row, column, psf.fwhm)] |= bit
     reach = AUTO_RADIUS * psf.fwhm
     cut = (x < reach - 0.5) | (y < reach - 0.5) | (x > nx - 0.5 - reach) | (y > ny - 0.5 - reach)
     flags[cut] |= BORDER
     flags[(strip.wide > strip.rms)[row, column]] |= WIDE
     return flags
+
+
+def _is_near(where, row, column, radius):
+    """Whether a pixel of an area is within a radius of each pixel."""
+    half = int(radius)
+    disc = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1]) <= radius
+    windows = sliding_window_view(np.pad(where, half), disc.shape)
+    return np.array(
+        [(windows[r, c] & disc).any() for r, c in zip(row, column, strict=True)], bool
+    )  # fmt: skip
 
 
 def _star_class(fits):

@@ -50,7 +50,9 @@ def gathered_catalogue(options: argparse.Namespace, parser: Parser):
     if options.catalog is True or len(list(expanded_paths(options.files, options.prefix))) < 2:
         return None
     if options.shard:
-        parser.error("--catalog FILE holds the images of one run: give --catalog alone with --shard")
+        parser.error(
+            "--catalog FILE holds the images of one run: give --catalog alone with --shard"
+        )
     path, options.catalog = Path(options.catalog), True
     if path.exists() and not options.overwrite:
         parser.error(f"{path}: exists already (--overwrite replaces it)")

@@ -49,16 +49,16 @@ def local_maxima(plane, *, threshold, usable=None):
     height = np.where(np.isfinite(plane), plane, -np.inf)
     if usable is not None:
         height = np.where(usable, height, -np.inf)
-    ny, nx = height.shape
     around = np.pad(height, 1, constant_values=-np.inf)
-    peak = height > threshold
     # A plateau (a saturated or clipped plane) gives one maximum: the last pixel in reading order
     # must be passed strictly, the earlier ones not.
-    for y, x in ((1, 2), (2, 0), (2, 1), (2, 2)):
-        later, earlier = (around[i : i + ny, j : j + nx] for i, j in ((y, x), (2 - y, 2 - x)))
-        peak &= (height >= later) & (height > earlier)
-    y, x = np.nonzero(peak)
-    return detection_table(x + _vertex(plane, y, x, 1), y + _vertex(plane, y, x, 0), height[peak])
+    y, x = np.nonzero(height > threshold)
+    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):
+        top = height[y, x]
+        later, earlier = (around[y + 1 + s * down, x + 1 + s * right] for s in (1, -1))
+        kept = (top >= later) & (top > earlier)
+        y, x = y[kept], x[kept]
+    return detection_table(x + _vertex(plane, y, x, 1), y + _vertex(plane, y, x, 0), height[y, x])
 
 
 def _vertex(plane, y, x, axis):

@@ -2,7 +2,8 @@
 
 One image: `separate`, `remove_background`, `DiffusionBackground2D`. FITS files: `process_file`,
 `process_files`, `process_batch`, and `undo`, the way back. Models: `load_model`, `available_models`.
-What is measured on the parts: `detect_peaks`, `aperture_fluxes`, `sum_uncertainties`.
+What is measured on the parts: `make_catalog`, `detect_peaks`, `aperture_fluxes`,
+`sum_uncertainties`.
 
 The folders of the package, from the ground up: arrays, masks, sky, detection, io, network, simulate,
 inference, catalogue, interfaces, report, processing, evaluate, train, cli. `bgrem.background` is the path of one image.
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from bgrem.detection.photometry import aperture_fluxes, sum_uncertainties
     from bgrem.inference.model import Model, available_models, load_model
     from bgrem.interfaces.background2d import DiffusionBackground2D
+    from bgrem.interfaces.catalog import make_catalog
     from bgrem.interfaces.removal import remove_background
     from bgrem.io.restore import undo
     from bgrem.options import Options, Run
@@ -44,6 +46,7 @@ _HOME = {
     "available_models": "inference.model",
     "detect_peaks": "detection.detect",
     "load_model": "inference.model",
+    "make_catalog": "interfaces.catalog",
     "map_blocks": "processing.cluster",
     "process_batch": "processing.batch",
     "process_file": "processing.files",
@@ -67,6 +70,7 @@ __all__ = [
     "available_models",
     "detect_peaks",
     "load_model",
+    "make_catalog",
     "map_blocks",
     "process_batch",
     "process_file",

@@ -114,6 +114,10 @@ class CatalogueOptions:
     ----------
     false_rate : float
         False detections per Mpix that the list may have.
+    purity : float, optional
+        Least probability of a source to be real, in place of ``false_rate``; it needs ``calibrate``.
+    calibrate : bool
+        Whether false detections and completeness are measured on the frame.
     gain : float, optional
         Electrons per data unit. Default: that of the header.
     zeropoint : float, optional
@@ -126,6 +130,8 @@ class CatalogueOptions:
     """
 
     false_rate: float = 10.0
+    purity: float | None = None
+    calibrate: bool = True
     gain: float | None = None
     zeropoint: float | None = None
 
@@ -134,6 +140,10 @@ class CatalogueOptions:
             value = getattr(self, name)
             if value is not None and not (np.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a positive number, not {value}")
+        if self.purity is not None and not (0 < self.purity < 1 and self.calibrate):
+            raise ValueError(
+                "purity must be between 0 and 1, and needs the calibration on the frame"
+            )
         if self.zeropoint is not None and not np.isfinite(self.zeropoint):
             raise ValueError(f"zeropoint must be a finite number, not {self.zeropoint}")
 

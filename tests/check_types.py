@@ -15,6 +15,7 @@ from bgrem import (
     available_models,
     detect_peaks,
     load_model,
+    make_catalog,
     map_blocks,
     process_batch,
     process_file,
@@ -48,4 +49,5 @@ def check(image: np.ndarray, quantity: Quantity, ccd: CCDData) -> None:
         parts, peaks["x"], peaks["y"], 3.0, calibration=model.card.calibration, fwhm=3.0
     )
     map_blocks(image, part="background")
+    make_catalog(parts, model=model, wcs=None, unit="adu", false_rate=3.0)
     remove_background(image, steps="two")  # type: ignore[call-overload]

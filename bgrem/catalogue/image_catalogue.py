@@ -3,24 +3,38 @@
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bgrem.arrays.rows import Computed
+from bgrem.arrays.tiling import row_strips
 from bgrem.catalogue.header_facts import ZeroPoint, gain_of_header, zero_point_of_header
-from bgrem.catalogue.source_measurement import measure_sources
-from bgrem.catalogue.table import FORMATS, catalogue_table, read_catalogue, stacked, write_catalogue
+from bgrem.catalogue.planted import FrameCalibration, calibrate_frame
+from bgrem.catalogue.source_measurement import Measuring, measure_sources
+from bgrem.catalogue.table import (
+    FORMATS,
+    SELECTION,
+    catalogue_table,
+    read_catalogue,
+    selection_table,
+    stacked,
+    write_catalogue,
+)
 from bgrem.options import CatalogueOptions
 from bgrem.sky.mosaic_sky import MosaicSky, phases_of
 from bgrem.storage.opening import FitsError
 from bgrem.storage.temporary import temporary_path
 
-__all__ = ["ImageCatalogue", "catalogue_path", "colours_of", "gather_catalogues", "wcs_of"]
+__all__ = [
+    "ImageCatalogue", "Listing", "catalogue_of", "catalogue_path", "colours_of", "gather_catalogues", "list_sources",
+    "wcs_of",
+]  # fmt: skip
 
 FITS_SUFFIXES = (".gz", ".bz2", ".fz", ".fits", ".fit", ".fts")
 COLOUR_CELL = (2, 2)
+LOWER = 1.5  # SIGNIF: sources are measured from below the model's threshold on, that of the frame may be lower
 
 
 def catalogue_path(output):
@@ -32,6 +46,64 @@ def catalogue_path(output):
     return Path(output).with_name(f"{name}.cat.fits")
 
 
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The sources of one image: columns, what they were measured with, and the calibration on the frame or None."""
+
+    columns: dict
+    measuring: Measuring
+    calibration: FrameCalibration | None
+
+
+def list_sources(parts, asked: CatalogueOptions, card, *, separate, gain=None, detected=None):
+    """Detect and measure the sources of an image, with the threshold that its own noise asks for.
+
+    Parameters
+    ----------
+    parts : `~bgrem.Separation`
+    asked : CatalogueOptions
+    card : `~bgrem.inference.ModelCard`
+        Its false detections give the threshold without a calibration on the frame.
+    separate : callable
+        As of `bgrem.catalogue.planted.calibrate_frame`.
+    gain : float, optional
+        Electrons per data unit.
+    detected : `~bgrem.Separation`, optional
+        On which the sources are detected.
+
+    Returns
+    -------
+    Listing
+        The columns have "p_real" where the calibration gives it.
+
+    Raises
+    ------
+    ValueError
+        If the model's card gives no threshold.
+    """
+    if card.calibration is None:
+        raise ValueError(f"the model {card.name} is not calibrated: its catalogue has no threshold")
+    threshold = card.calibration.threshold_for(asked.false_rate)
+    given = {"gain": gain, "detected": detected}
+    if not asked.calibrate:
+        return Listing(*measure_sources(parts, threshold=threshold, **given), None)
+    columns, measuring = measure_sources(parts, threshold=threshold - LOWER, **given)
+    seen = parts if detected is None else detected
+    frame = calibrate_frame(
+        seen, separate=separate, card=card, measuring=replace(measuring, threshold=threshold)
+    )
+    threshold = frame.threshold_for(asked.false_rate)
+    if asked.purity is not None:
+        threshold = frame.false.least_signif(asked.purity)
+    if threshold < measuring.threshold:
+        columns, measuring = measure_sources(parts, threshold=threshold, **given)
+    kept = columns["signif"] > threshold
+    columns = {name: values[kept] for name, values in columns.items()}
+    if frame.false.is_measured:
+        columns["p_real"] = frame.p_real(columns["signif"])
+    return Listing(columns, replace(measuring, threshold=threshold), frame)
+
+
 class ImageCatalogue:
     """The catalogue of one file, plane by plane.
 
@@ -40,8 +112,7 @@ class ImageCatalogue:
     path : Path
         Where it goes.
     asked : CatalogueOptions
-    threshold : float
-        Least SIGNIF.
+    card : `~bgrem.inference.ModelCard`
     overwrite : bool
         Replace an existing file.
 
@@ -49,49 +120,62 @@ class ImageCatalogue:
     ------
     FitsError
         Before the work, if it could not be written after it.
+    ValueError
+        If the model's card gives no threshold.
     """
 
-    def __init__(self, path, asked: CatalogueOptions, threshold: float, *, overwrite: bool):
-        self.path, self._asked, self._threshold = path, asked, threshold
+    def __init__(self, path, asked: CatalogueOptions, card, *, overwrite: bool):
+        self.path, self._asked, self._card = path, asked, card
         self._tables, self._names = [], []
         if path.suffix.lower() not in FORMATS:
             raise FitsError(f"{path}: a catalogue ends in {', '.join(FORMATS)}")
         if path.exists() and not overwrite:
             raise FitsError(f"{path}: exists already (--overwrite replaces it)")
+        if card.calibration is not None:
+            card.calibration.threshold_for(asked.false_rate)
 
-    def add(self, image, parts, *, plane="", detected=None):
+    def add(self, image, parts, *, separate, plane="", detected=None):
         """Measure the sources of one plane of an image.
 
         Parameters
         ----------
         image : `~bgrem.io.reading.FitsImage`
         parts : `~bgrem.Separation`
+            Its uncertainty is multiplied by the factors of the frame, in place.
+        separate : callable
+            As of `bgrem.catalogue.planted.calibrate_frame`.
         plane : str
             Its name, where the file has several.
         detected : `~bgrem.Separation`, optional
             Of the image on which the sources are detected.
+
+        Returns
+        -------
+        `~bgrem.Separation`
+            The parts, their thresholds those of the frame.
         """
-        wcs = wcs_of(image)
+        wcs, frames = wcs_of(image), []
         for colour, place, seen in colours_of(parts, image.header):
-            of = next((d for c, _, d in colours_of(detected, {}) if c == colour), detected)
-            table = self._table(image, seen, place, wcs, of if detected is not None else None)
+            other = next((d for c, _, d in colours_of(detected, image.header) if c == colour), None)
+            table, frame = self._table(image, seen, place, wcs, other or detected, separate)
+            frames.append(frame)
             self._tables.append(table)
             self._names.append(" ".join(filter(None, (plane, colour))))
+        return corrected(parts, frames[0]) if len(frames) == 1 and frames[0] else parts
 
-    def _table(self, image, parts, place, wcs, detected):
+    def _table(self, image, parts, place, wcs, detected, separate):
         header, asked = image.header, self._asked
         gain = asked.gain if asked.gain is not None else gain_of_header(header)[0]
         zero_point = zero_point_of_header(header)
         if asked.zeropoint is not None:
             zero_point = ZeroPoint(asked.zeropoint, "given")
-        columns, measuring = measure_sources(
-            parts, threshold=self._threshold, gain=gain, detected=detected
+        listing = list_sources(
+            parts, asked, self._card, separate=separate, gain=gain, detected=detected
         )
-        columns = place.in_image(columns)
-        facts = [("BGR_FRAT", asked.false_rate, "[1/Mpix] false detections asked for")]
-        return catalogue_table(
-            columns, measuring, unit=str(header.get("BUNIT", "")), wcs=wcs, zero_point=zero_point, facts=facts,
-        )  # fmt: skip
+        listing = replace(listing, columns=place.in_image(listing.columns))
+        return catalogue_of(
+            listing, asked, unit=str(header.get("BUNIT", "")), wcs=wcs, zero_point=zero_point
+        ), listing.calibration
 
     @property
     def first(self):
@@ -107,6 +191,45 @@ class ImageCatalogue:
             table = stacked(self._tables, "PLANE", self._names)
             table["NUMBER"] = np.arange(1, len(table) + 1, dtype=np.int32)
         save_catalogue(table, self.path)
+
+
+def catalogue_of(listing: Listing, asked: CatalogueOptions, *, unit="", wcs=None, zero_point=None):
+    """The table of a listing; the keywords are those of `bgrem.catalogue.table.catalogue_table`.
+
+    Its ``meta`` holds the completeness as a table, too ("SELECTION"), where it was measured on the frame.
+    """
+    frame = listing.calibration
+    cards = [
+        ("BGR_FRAT", None if asked.purity else asked.false_rate, "[1/Mpix] false detections asked for"),
+        ("BGR_PUR", asked.purity, "least P_REAL asked for"),
+        ("BGR_CALI", "model" if frame is None or frame.reason else "frame", "where the threshold is from"),
+    ]  # fmt: skip
+    if frame is not None:
+        cards += [
+            ("BGR_SG1", frame.threshold_for(1.0), "SIGNIF of 1 false detection per Mpix"),
+            ("BGR_SG10", frame.threshold_for(10.0), "SIGNIF of 10 false detections per Mpix"),
+        ]
+    units = {"unit": unit, "zero_point": zero_point}
+    table = catalogue_table(listing.columns, listing.measuring, cards=cards, wcs=wcs, **units)
+    if frame is not None and len(frame.planted):
+        table.meta[SELECTION] = selection_table(frame, listing.measuring.threshold, **units)
+    return table
+
+
+def corrected(parts, frame: FrameCalibration):
+    """Parts whose uncertainty and thresholds are those of the frame; the uncertainty is changed in place."""
+    if parts.uncertainty is not None:
+        wide = parts.sky.wide_light if not parts.sky.in_background else None
+        for rows in row_strips(parts.sources.shape):
+            light = parts.sources[rows] if wide is None else parts.sources[rows] - wide[rows]
+            scale = frame.uncertainty_scale(light / parts.sky.rms[rows])
+            parts.uncertainty[rows] = parts.uncertainty[rows] * scale
+    if not frame.false.is_measured:
+        return parts
+    facts = replace(
+        parts.provenance, signif_1=frame.threshold_for(1.0), signif_10=frame.threshold_for(10.0)
+    )
+    return replace(parts, provenance=facts)
 
 
 def gather_catalogues(catalogues, path):

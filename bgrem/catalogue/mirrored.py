@@ -6,7 +6,7 @@ because the width of the stars, the crowding and the level of the sky are measur
 is counted.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import ndimage
@@ -34,7 +34,9 @@ OUTER_LIGHT = 0.3  # rms: in brighter parts of it nothing is counted
 NARROW = 2.5  # px FWHM: in narrower stars an artefact in a detection may be the star
 MODEL_ERROR = 0.05  # relative error of the PSF beside its middle
 LEAST_SHARP, LEAST_LACKING = 4.5, 3.0  # rms, standard deviations: see `_sharper_than_psf`
-IN_BIN = 25  # detections, of which a ratio of all to false ones is taken
+NODE_STEP = 0.25  # SIGNIF: of the table of P_REAL
+LEAST_KERNEL = 0.7  # SIGNIF: deviation of the kernel that smooths the real detections
+MOST_IN_MIXTURE, MIXTURE_ROUNDS = 2000, 50  # detections and iterations that P_REAL is found with
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,8 @@ class FramePart:
     step : float
         Between possible values of the data, in data units; 0 for none.
     psf : FramePSF
+    weighted : bool
+        Whether the noise of the frame is that of a weight map.
     """
 
     data: np.ndarray
@@ -69,6 +73,14 @@ class FramePart:
     unit: float
     step: float
     psf: FramePSF
+    weighted: bool
+
+    @property
+    def noise(self):
+        """Keywords of `bgrem.separate` with which the part has the noise of the frame, if a weight map gave it."""
+        if not self.weighted:
+            return {}
+        return {"weight": self.rms * np.float64(self.unit), "weight_type": "rms"}
 
     @property
     def unseen(self):
@@ -99,6 +111,11 @@ class FalseDetections:
     counted: int = 0
     clear: float = 0.0
 
+    @property
+    def is_measured(self):
+        """Whether they were counted on the frame."""
+        return self.clear > 0
+
     def above(self, signif):
         """False detections per Mpix above a SIGNIF, float64; the logarithm is linear between and beyond the nodes."""
         return np.exp(_line(signif, self.signif, np.log(self.per_mpix)))
@@ -112,6 +129,12 @@ class FalseDetections:
         """Probability that a detection is real: 1 - density of the false over that of all, (n,) float64."""
         ratio = np.exp(np.interp(signif, self.ratio_signif, np.log(self.ratio)))
         return np.where(np.isnan(signif), np.nan, 1 - 1 / ratio)
+
+    def least_signif(self, purity):
+        """Lowest SIGNIF of detections that are real with a probability, float."""
+        nodes = self.ratio_signif
+        sure = self.p_real(nodes) >= purity
+        return float(nodes[sure].min()) if sure.any() else float(nodes.max())
 
 
 def lowest_threshold(card, threshold):
@@ -160,6 +183,7 @@ def cut_part(parts, window, psf, lowest):
         data=data, image=np.where(unseen, 0, image).astype(np.float32), wide=np.where(unseen, 0, wide),
         sources=np.where(unseen, 0, np.nan_to_num(sources)), rms=rms, flags=flags, found=found, unit=unit,
         step=float(quantisation_step(data, unseen)), psf=psf,
+        weighted=parts.provenance.weight is not None,
     )  # fmt: skip
 
 
@@ -257,7 +281,7 @@ def count_false(part: FramePart, separate, card, threshold):
     area = np.count_nonzero(clear) / 1e6
     if area < LEAST_CLEAR:
         return false_of_card(card), f"{area:.3f} Mpix of sky between the sources are too few"
-    seen = separate(data, mask=part.unseen, maps=("significance",))
+    seen = separate(data, mask=part.unseen, maps=("significance",), **part.noise)
     unit = float(seen.sky.median_rms)
     found = find_sources(
         np.asarray(seen.significance), np.asarray(seen.sources) / unit, seen.rms / unit, seen.mask,
@@ -313,34 +337,44 @@ def _fitted_curve(signif, area, lowest, card):
 def _with_ratio(false, part):
     """The false detections, with the ratio of all to false ones of the part."""
     seen = ~part.unseen
-    area = np.count_nonzero(seen) / 1e6
     found = part.found[inside(seen, part.found["x"], part.found["y"])]
     signif = np.sort(found["signif"])
     if len(signif) == 0:
         return false
-    edges = signif[:: max(IN_BIN, len(signif) // 40)]
-    # The last bin has no upper end: the false ones there are those above it.
-    counts = np.diff(np.append(np.searchsorted(signif, edges), len(signif)))
-    above = area * false.above(edges)
-    expected = np.maximum(above - np.append(above[1:], 0), 1e-3)
-    ratio = np.maximum(_rising(counts / expected, expected), 1.0)
-    middle = np.array([np.median(some) for some in np.split(signif, np.cumsum(counts)[:-1])])
-    return FalseDetections(
-        false.signif, false.per_mpix, middle, ratio, counted=false.counted, clear=false.clear,
-    )  # fmt: skip
+    nodes = np.arange(signif[0], signif[-1] + NODE_STEP, NODE_STEP)
+    of_false = np.count_nonzero(seen) / 1e6 * _density(false, nodes)
+    real = _real_density(signif, nodes, np.interp(signif, nodes, of_false))
+    ratio = np.maximum.accumulate(1 + real / of_false)
+    return replace(false, ratio_signif=nodes, ratio=ratio)
 
 
-def _rising(values, weights):
-    """Non-decreasing values that fit best: pooled neighbours (Ayer et al. 1955, Ann. Math. Stat. 26, 641)."""
-    pools = []
-    for value, weight in zip(values, weights, strict=True):
-        pools.append([value, weight, 1])
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            last, before = pools.pop(), pools.pop()
-            total = last[1] + before[1]
-            mean = (last[0] * last[1] + before[0] * before[1]) / total
-            pools.append([mean, total, last[2] + before[2]])
-    return np.repeat([pool[0] for pool in pools], [pool[2] for pool in pools])
+def _density(false, signif):
+    """False detections per Mpix and unit of SIGNIF."""
+    half = NODE_STEP / 2
+    falling = false.above(signif - half) - false.above(signif + half)
+    return np.maximum(falling / NODE_STEP, 1e-12)
+
+
+def _real_density(signif, nodes, of_false):
+    r"""Density of the real detections in SIGNIF, at nodes.
+
+    All detections are a mixture of the false ones, whose density f is known, and real ones with the density
+    :math:`r(s) = \sum_i p_i K(s - s_i)`, in which :math:`p_i = r / (r + f)` at each detection. Both are found by
+    iteration (expectation maximisation; Dempster et al. 1977, J. R. Stat. Soc. B 39, 1). K is a Gaussian.
+    """
+    width = max(LEAST_KERNEL, 1.06 * signif.std() * len(signif) ** -0.2)
+    some = signif[:: max(1, len(signif) // MOST_IN_MIXTURE)]
+    false = of_false[:: max(1, len(signif) // MOST_IN_MIXTURE)]
+    each = len(signif) / len(some)
+
+    def kernel(at):
+        return np.exp(-0.5 * ((at[:, None] - some) / width) ** 2) / (np.sqrt(2 * np.pi) * width)
+
+    here, chance = each * kernel(some), np.full(len(some), 0.5)
+    for _ in range(MIXTURE_ROUNDS):
+        real = here @ chance
+        chance = real / (real + false)
+    return each * kernel(nodes) @ chance
 
 
 def _line(at, nodes, values):

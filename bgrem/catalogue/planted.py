@@ -283,12 +283,12 @@ def _separated_with(part, light, measuring, separate, rng):
     zero = np.zeros(light.shape, np.float32)
     added = add_light(zero, light, rng=rng, gain=gain, step=part.step / part.unit)
     data = part.data + part.unit * np.where(part.unseen, 0.0, added.astype(np.float64))
-    return separate(data, mask=part.unseen, maps=("significance", "uncertainty"))
+    return separate(data, mask=part.unseen, maps=("significance", "uncertainty"), **part.noise)
 
 
 def _recovered(planted, part, seen, measuring, lowest):
     """The planted sources with what was measured, less those at the place of a source of the frame."""
-    columns, _ = measure_sources(seen, threshold=lowest, gain=measuring.gain)
+    columns, _ = measure_sources(seen, threshold=lowest, measuring=measuring)
     place = np.column_stack([planted["y"], planted["x"]])
     radius = max(1.5, 0.5 * part.psf.fwhm)
     if len(columns["x"]):

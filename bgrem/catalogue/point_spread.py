@@ -21,6 +21,10 @@ INNER = 2.0  # FWHM: within it the growth is that of the PSF, beyond it that of 
 RINGS = 12  # inside and beyond
 WING_SLOPES = np.arange(2.5, 6.1, 0.5)  # of the brightness of the wings of a star
 SURE_WINGS = 3.0  # standard deviations: lower wings are left out
+NARROWEST, WIDEST_PSF = (
+    0.6,
+    1.7,
+)  # FWHM of stars over that of the frame; others are defects or galaxies
 CIRCLE = 1.5  # FWHM: radius of the circles whose fluxes those of fits have
 MASKED_AROUND = 2.0  # FWHM: around sources, in the rings of others
 FEWEST_BRIGHT, BRIGHT_PART = (
@@ -146,7 +150,10 @@ def measure_frame_psf(image, rms, bad, places, fwhm):
         psf, stars = measure_psf(image, np.ascontiguousarray(rms), mask=bad, with_stars=True)
     except ValueError:
         return _with_growth(gaussian_psf(fwhm), fwhm, None)
-    fwhm = psf_fwhm(psf)
+    seen = psf_fwhm(psf)
+    if not NARROWEST < seen / fwhm < WIDEST_PSF:
+        return _with_growth(gaussian_psf(fwhm), fwhm, None)
+    fwhm = seen
     stars = stars[np.argsort(-stars["flux"], kind="stable")]
     others = bad | around(*places, image.shape, MASKED_AROUND * fwhm)
     rings, inner = _rings(image, others, stars, fwhm)

@@ -1,6 +1,6 @@
 """All sources of a frame, measured strip by strip."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sep
@@ -112,7 +112,7 @@ def _plane(values):
     return np.ascontiguousarray(values, np.float32)
 
 
-def measure_sources(parts, *, threshold, gain=None, detected=None):
+def measure_sources(parts, *, threshold, gain=None, detected=None, measuring=None):
     """Detect the sources of a frame and measure them.
 
     Parameters
@@ -125,6 +125,8 @@ def measure_sources(parts, *, threshold, gain=None, detected=None):
         Electrons per data unit.
     detected : `~bgrem.Separation`, optional
         Another image on the same pixels, on which the sources are detected.
+    measuring : Measuring, optional
+        What another part of the frame was measured with; the threshold is replaced. Default: measured.
 
     Returns
     -------
@@ -132,8 +134,9 @@ def measure_sources(parts, *, threshold, gain=None, detected=None):
         Places in pixels (0-based), fluxes in data units; see `bgrem.catalogue.table`.
     measuring : Measuring
     """
-    unit = float(parts.sky.median_rms)
-    measuring = _prepared(parts, threshold, gain, unit, detected)
+    if measuring is None:
+        measuring = _prepared(parts, threshold, gain, float(parts.sky.median_rms), detected)
+    measuring, unit = replace(measuring, threshold=threshold), measuring.unit
     ny, nx = parts.sources.shape
     height = max(MARGIN, STRIP_PIXELS // nx)
     measured = []

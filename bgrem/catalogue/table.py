@@ -1,5 +1,6 @@
 """The catalogue as an astropy table, and as a FITS, ECSV or VOTable file."""
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,8 @@ FORMATS = {
     ".vot": "votable",
     ".xml": "votable",
 }
+#: Key of ``meta`` and name of the extension that hold the completeness.
+SELECTION = "SELECTION"
 FLUX, MAG = "flux", "mag"  # columns whose unit is that of the image, and magnitudes
 PIXEL, DEGREE = u.pix, u.deg
 
@@ -83,13 +86,29 @@ CATALOGUE_COLUMNS = {
     "CLASS_STAR": _Column("class_star", None, "src.class.starGalaxy", "1 for points, 0 for extended sources, by SPREAD_MODEL"),
     "FLAGS": _Column("flags", None, "meta.code.qual", "Sum of bits, see the documentation"),
 }  # fmt: skip
+#: Columns of the extension SELECTION: keys of `FrameCalibration.completeness` or `flux_bias`, units, meanings.
+SELECTION_COLUMNS = {
+    "KIND": ("kind", None, "points, galaxies (of 0.3 to 1 FWHM), or crowded: within 2 FWHM of a source"),
+    "SNR_LOW": ("low", None, "Least S/N of the bin, of a matched filter"),
+    "SNR_HIGH": ("high", None, "Largest S/N of the bin"),
+    "SNR": ("snr", None, "Mean S/N"),
+    "FLUX": ("flux", FLUX, "Mean flux"),
+    "MAG": ("flux", MAG, "Magnitude of FLUX"),
+    "N_PLANTED": ("planted", None, "Planted sources"),
+    "N_FOUND": ("found", None, "Planted sources in the catalogue"),
+    "COMPLETENESS": ("completeness", None, "N_FOUND over N_PLANTED"),
+    "COMPLETENESS_ERR": ("error", None, "Its standard deviation"),
+    "COMPLETENESS_FIT": ("fitted", None, "A smooth curve through COMPLETENESS"),
+    "RATIO_PSF": ("psf", None, "Median of FLUX_PSF over the true flux"),
+    "RATIO_AUTO": ("auto", None, "Median of FLUX_AUTO over the true flux"),
+}  # fmt: skip
 UCDS = {name: column.ucd for name, column in CATALOGUE_COLUMNS.items() if column.ucd} | {
     "PLANE": "meta.id;meta.dataset", "FILE": "meta.id;meta.file",
 }  # fmt: skip
 
 
 def catalogue_table(
-    columns, measuring, *, unit="", wcs=None, zero_point: ZeroPoint | None = None, facts=()
+    columns, measuring, *, unit="", wcs=None, zero_point: ZeroPoint | None = None, cards=()
 ):
     """The catalogue of a frame.
 
@@ -104,7 +123,7 @@ def catalogue_table(
         Gives ALPHA_J2000 and DELTA_J2000.
     zero_point : ZeroPoint, optional
         Gives the magnitudes.
-    facts : sequence of (keyword, value, comment)
+    cards : sequence of (keyword, value, comment)
         Further entries of ``meta``.
 
     Returns
@@ -127,7 +146,7 @@ def catalogue_table(
         of = {FLUX: flux_unit, MAG: u.mag}.get(column.unit, column.unit)
         made = Column(values, name=name, unit=of, description=column.description)
         table[name] = made
-    table.meta = _meta(measuring, zero_point, places, facts)
+    table.meta = _meta(measuring, zero_point, places, cards)
     return table
 
 
@@ -171,7 +190,7 @@ def _unit_of(text):
         )
 
 
-def _meta(measuring, zero_point, places, facts):
+def _meta(measuring, zero_point, places, cards):
     psf = measuring.psf
     meta = {
         "CREATOR": (f"bgrem {__version__}", "program"),
@@ -187,8 +206,42 @@ def _meta(measuring, zero_point, places, facts):
         meta["BGR_ZPS"] = (zero_point.source, "where BGR_ZP is from")
     if places:
         meta["RADESYS"] = (places.system, "of ALPHA_J2000 and DELTA_J2000")
-    meta |= {keyword: (value, comment) for keyword, value, comment in facts}
+    meta |= {keyword: (value, comment) for keyword, value, comment in cards}
     return {keyword: pair for keyword, pair in meta.items() if pair[0] is not None}
+
+
+def selection_table(frame, threshold, *, unit="", zero_point: ZeroPoint | None = None):
+    """What part of sources of each brightness the catalogue holds, as planted sources show.
+
+    Parameters
+    ----------
+    frame : `~bgrem.catalogue.planted.FrameCalibration`
+    threshold : float
+        Least SIGNIF of the catalogue.
+    unit, zero_point
+        As for `catalogue_table`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row for points, small galaxies and sources beside others (KIND), and bins of S/N.
+    """
+    rows, biases = frame.completeness(threshold), frame.flux_bias(threshold)
+    ratio_of = {(row["kind"], row["low"]): row for row in biases}
+    flux_unit = _unit_of(unit)
+    table = QTable()
+    for name, (key, of, description) in SELECTION_COLUMNS.items():
+        if of is MAG and not zero_point:
+            continue
+        values = [
+            row.get(key, ratio_of.get((row["kind"], row["low"]), {}).get(key, np.nan))
+            for row in rows
+        ]
+        if of is MAG:
+            values = zero_point.magnitude - 2.5 * np.log10(values)
+        of = {FLUX: flux_unit, MAG: u.mag}.get(of, of)
+        table[name] = Column(values, name=name, unit=of, description=description)
+    return table
 
 
 def stacked(tables, name, values):
@@ -206,24 +259,36 @@ def stacked(tables, name, values):
     `~astropy.table.QTable`
         With the ``meta`` of the first; columns that a table lacks are masked.
     """
-    marked = []
-    for table, value in zip(tables, values, strict=True):
-        table = table.copy(copy_data=False)
-        table.add_column(np.full(len(table), value), index=0, name=name)
-        marked.append(table)
-    whole = vstack(marked, metadata_conflicts="silent")
+    whole = _marked(tables, values, name)
     whole.meta = dict(tables[0].meta)
+    chosen = [
+        (t.meta[SELECTION], value)
+        for t, value in zip(tables, values, strict=True)
+        if SELECTION in t.meta
+    ]
+    if chosen:
+        whole.meta[SELECTION] = _marked(*zip(*chosen, strict=True), name=name)
     return whole
 
 
-def write_catalogue(table, path, *, overwrite=False):
+def _marked(tables, values, name):
+    """Tables below each other, with a first column of a name that has a value for each."""
+    marked = []
+    for table, value in zip(tables, values, strict=True):
+        table = table.copy(copy_data=False)
+        table.meta = {}
+        table.add_column(np.full(len(table), value), index=0, name=name)
+        marked.append(table)
+    return vstack(marked)
+
+
+def write_catalogue(table, path):
     """Write a catalogue; the suffix of the name is that of its format (`FORMATS`).
 
     Parameters
     ----------
     table : `~astropy.table.QTable`
     path : path
-    overwrite : bool
 
     Raises
     ------
@@ -235,15 +300,17 @@ def write_catalogue(table, path, *, overwrite=False):
     if kind is None:
         raise ValueError(f"{path}: a catalogue ends in {', '.join(FORMATS)}")
     if kind == "fits":
-        _as_hdus(table).writeto(path, overwrite=overwrite, checksum=True)
+        _as_hdus(table).writeto(path, checksum=True)
     elif kind == "votable":
         _as_votable(table).to_xml(str(path))
     else:
         plain = table.copy(copy_data=False)
-        plain.meta = {keyword: value for keyword, (value, _) in table.meta.items()}
+        plain.meta = {keyword: value for keyword, (value, _) in _cards(table).items()}
+        if SELECTION in table.meta:
+            plain.meta[SELECTION] = _lists_of(table.meta[SELECTION])
         for name in plain.colnames:
             plain[name].info.meta = {"ucd": UCDS[name]} if name in UCDS else {}
-        plain.write(path, format=kind, overwrite=overwrite)
+        plain.write(path, format=kind)
 
 
 def read_catalogue(path):
@@ -265,7 +332,19 @@ def read_catalogue(path):
     table.meta = {keyword: (header[keyword], header.comments[keyword]) for keyword in own}
     for name in set(table.colnames) & set(CATALOGUE_COLUMNS):
         table[name].info.description = CATALOGUE_COLUMNS[name].description
+    with fits.open(path) as hdus:
+        if SELECTION in hdus:
+            table.meta[SELECTION] = QTable.read(hdus[SELECTION])
     return table
+
+
+def _cards(table):
+    """The entries of ``meta`` that are cards: keyword -> (value, comment)."""
+    return {keyword: pair for keyword, pair in table.meta.items() if keyword != SELECTION}
+
+
+def _lists_of(table):
+    return {name: np.asarray(table[name]).tolist() for name in table.colnames}
 
 
 def _plain(table):
@@ -280,16 +359,26 @@ def _plain(table):
 def _as_hdus(table):
     from astropy.io import fits
 
+    hdus = [fits.PrimaryHDU(), _table_hdu(table, "SOURCES", UCDS)]
+    for keyword, (value, comment) in _cards(table).items():
+        hdus[1].header[keyword] = (value, comment)
+    if SELECTION in table.meta:
+        hdus.append(_table_hdu(table.meta[SELECTION], SELECTION, {}))
+    return fits.HDUList(hdus)
+
+
+def _table_hdu(table, name, ucds):
+    """An HDU whose header has the descriptions and UCDs of the columns."""
+    from astropy.io import fits
+
     hdu = fits.table_to_hdu(_plain(table))
-    hdu.name = "SOURCES"
-    for keyword, (value, comment) in table.meta.items():
-        hdu.header[keyword] = (value, comment)
-    for number, name in enumerate(table.colnames, start=1):
-        if description := table[name].info.description:
+    hdu.name = name
+    for number, column in enumerate(table.colnames, start=1):
+        if description := table[column].info.description:
             hdu.header[f"TCOMM{number}"] = description
-        if name in UCDS:
-            hdu.header[f"TUCD{number}"] = UCDS[name]
-    return fits.HDUList([fits.PrimaryHDU(), hdu])
+        if column in ucds:
+            hdu.header[f"TUCD{number}"] = ucds[column]
+    return hdu
 
 
 def _as_votable(table):
@@ -297,11 +386,15 @@ def _as_votable(table):
     from astropy.io.votable.tree import Info
 
     votable = from_table(_plain(table))
-    resource = votable.get_first_table()
-    for field in resource.fields:
+    sources = votable.get_first_table()
+    for field in sources.fields:
         field.ucd = UCDS.get(field.name)
-    for keyword, (value, comment) in table.meta.items():
+    for keyword, (value, comment) in _cards(table).items():
         info = Info(name=keyword, value=str(value))
         info.content = comment
-        resource.infos.append(info)
+        sources.infos.append(info)
+    if SELECTION in table.meta:
+        # A second table would have to be named by all who read the first.
+        text = json.dumps(_lists_of(table.meta[SELECTION])).replace("NaN", "null")
+        sources.infos.append(Info(name=SELECTION, value=text))
     return votable

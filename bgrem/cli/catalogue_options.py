@@ -21,6 +21,15 @@ def add_catalogue_options(group: argparse._ArgumentGroup) -> None:
         help="false detections per Mpix that the catalogue may have (default: 10)",
     )  # fmt: skip
     group.add_argument(
+        "--purity", metavar="P", type=number_from(0),
+        help="instead of --false-rate: list the sources that are real with a probability of at least P",
+    )  # fmt: skip
+    group.add_argument(
+        "--calibrate", action=argparse.BooleanOptionalAction, default=True,
+        help="measure false detections, completeness and the scale of the uncertainty on each image, by its noise "
+        "with the sign changed and by planted sources; it takes at most as long as the run (default: yes)",
+    )  # fmt: skip
+    group.add_argument(
         "--detect", metavar="IMG", type=file_name,
         help="detect the sources of the catalogue on this image of the same pixels, such as another band; they are "
         "measured on the images of -f",

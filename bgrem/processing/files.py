@@ -316,17 +316,22 @@ class _Work:
             separated = partial(separate_mosaic, separated, cell, network=self._model.sky)
         return partial(separated, options=asked.image)
 
-    def _watcher(self, image: FitsImage, run: Run) -> Callable[[int, Separation], None]:
-        """What is called with the parts of each plane, for the page and the catalogue."""
+    def _watcher(self, image: FitsImage, run: Run) -> Callable[[int, Separation], Separation]:
+        """What is called with the parts of each plane, for the catalogue and the page."""
         catalogue, count = self._catalogue, len(as_planes(image.data))
-        detected = self._detected(image, run) if catalogue and self._asked.detect else None
+        if not catalogue:
+            return lambda _, parts: self._watch(parts) or parts
+        detected = self._detected(image, run) if self._asked.detect else None
+        again = partial(separate, model=self._model, options=self._asked.image)
         hdu = image.units[image.hdu].label if self._asked.every else ""
 
-        def watch(number: int, parts: Separation) -> None:
+        def watch(number: int, parts: Separation) -> Separation:
+            name = f"{hdu} {number + 1}" if count > 1 else hdu
+            parts = catalogue.add(
+                image, parts, plane=name.strip(), detected=detected, separate=again
+            )
             self._watch(parts)
-            if catalogue:
-                name = f"{hdu} {number + 1}" if count > 1 else hdu
-                catalogue.add(image, parts, plane=name.strip(), detected=detected)
+            return parts
 
         return watch
 
@@ -376,13 +381,8 @@ def _catalogue(asked: FileOptions, output: Path, model: Model, overwrite: bool):
         raise ValueError(
             f"a catalogue needs {error.name}, which is not installed (pip install 'bgrem[catalog]')"
         ) from None
-    if model.card.calibration is None:
-        raise ValueError(
-            f"{model.path}: the model is not calibrated, its catalogue has no threshold"
-        )
-    threshold = model.card.calibration.threshold_for(asked.catalogue.false_rate)
     path = catalogue_path(output) if asked.catalog is True else home_path(asked.catalog)
-    return ImageCatalogue(path, asked.catalogue, threshold, overwrite=overwrite)
+    return ImageCatalogue(path, asked.catalogue, model.card, overwrite=overwrite)
 
 
 def _check_memory(image: FitsImage, store: Memory, model: Model, maps: tuple[str, ...]) -> None:

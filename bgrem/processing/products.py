@@ -97,14 +97,14 @@ def separate_planes(
     save: Sequence[str],
     nonnegative: bool,
     run: Run,
-    watch: Callable[[int, Separation], None],
+    watch: Callable[[int, Separation], Separation],
 ) -> tuple[dict[str, np.ndarray], list[PlaneFacts]]:
     """The products by EXTNAME, each of the stored shape of the image, and the facts of each plane.
 
     A plane of a cube that cannot be separated (a constant one) is left alone, with a warning. ``separate``
     is `bgrem.separate` with its model and options, ``save`` are keys of `SAVED_PLANES`. With
     ``nonnegative`` the negative part of the sources goes to the noise. ``watch`` is called with the number
-    and the parts of each plane. Raises FitsError if no plane can be separated, or the model gives no plane to save.
+    and the parts of each plane and returns them, its uncertainty and thresholds corrected by the frame. Raises FitsError if no plane can be separated, or the model gives no plane to save.
     """
     planes = as_planes(image.data)
     products: dict[str, np.ndarray] = {}
@@ -116,6 +116,7 @@ def separate_planes(
         except ValueError as error:
             facts.append(LeftAlone(str(error)))
             continue
+        parts = watch(i, parts)
         _flag_defects(parts.mask, maps.defects_of_plane(i))
         for name, part in _wanted(parts, save, nonnegative, image.label):
             if len(planes) == 1:
@@ -125,7 +126,6 @@ def separate_planes(
                 products[name] = run.empty(image.data.shape, part.dtype)
             _put(as_planes(products[name])[i], part)
         facts.append(parts.provenance)
-        watch(i, parts)
     if not products:
         raise FitsError(f"{image.label}: {facts[0].reason}")
     for i, fact in enumerate(facts):

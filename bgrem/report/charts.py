@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["flux_chart", "noise_chart"]
+__all__ = ["completeness_chart", "flux_chart", "noise_chart", "purity_chart"]
 
 CHART_WIDTH, CHART_HEIGHT = 560, 340
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 46
@@ -86,6 +86,40 @@ def flux_chart(snr: np.ndarray, ratio: np.ndarray) -> str:
         + f'<path class="line model" d="{_path(x(centres), y(np.clip(medians, 0, 2)))}"/>'
     )  # fmt: skip
     return _svg(body, "Aperture flux on the sources over that on data - background, against S/N")
+
+
+def completeness_chart(snr, completeness, error, fitted) -> str:
+    """Part of planted point sources that the catalogue holds against S/N, with error bars and a curve, as SVG."""
+    x = Axis(0.7, 300.0, LEFT, CHART_WIDTH - RIGHT, log=True)
+    y = Axis(0.0, 1.0, CHART_HEIGHT - BOTTOM, TOP)
+    bars = "".join(
+        f"M{x(s):.1f} {y(max(c - e, 0)):.1f}V{y(min(c + e, 1)):.1f}"
+        for s, c, e in zip(snr, completeness, error, strict=True)
+    )
+    points = "".join(f"M{x(s):.1f} {y(c):.1f}h0" for s, c in zip(snr, completeness, strict=True))
+    body = (
+        _frame(x, y, "S/N of a matched filter", "part in the catalogue", (1, 3, 10, 30, 100, 300), np.linspace(0, 1, 6))
+        + f'<path class="line model" d="{_path(x(np.asarray(snr)), y(np.asarray(fitted)))}"/>'
+        + f'<path class="line rule" d="{bars}"/><path class="dots" d="{points}"/>'
+    )  # fmt: skip
+    return _svg(body, "Completeness of the catalogue for point sources, against S/N")
+
+
+def purity_chart(signif, p_real) -> str:
+    """Probability of the sources of a catalogue to be real against SIGNIF, as SVG."""
+    order = np.argsort(signif)
+    signif, p_real = np.asarray(signif)[order], np.asarray(p_real)[order]
+    low = np.floor(signif.min(initial=0.0))
+    high = max(np.ceil(np.quantile(signif, 0.9) if len(signif) else 0.0), low + 5)
+    x = Axis(low, high, LEFT, CHART_WIDTH - RIGHT)
+    y = Axis(0.0, 1.0, CHART_HEIGHT - BOTTOM, TOP)
+    shown = signif <= high
+    ticks = np.arange(low, high + 1, max(1, round((high - low) / 8)))
+    body = (
+        _frame(x, y, "SIGNIF", "probability to be real", ticks, np.linspace(0, 1, 6))
+        + f'<path class="line model" d="{_path(x(signif[shown]), y(p_real[shown]))}"/>'
+    )
+    return _svg(body, "Probability that a source is real, against SIGNIF")
 
 
 def _running_median(at, values, edges) -> tuple[np.ndarray, np.ndarray]:

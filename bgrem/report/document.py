@@ -16,7 +16,7 @@ from bgrem.arrays.statistics import SIGMA_PER_MAD
 from bgrem.arrays.tiling import row_strips
 from bgrem.masks.flags import MASKED, NOT_FINITE
 from bgrem.report.census import Census, take_census
-from bgrem.report.charts import flux_chart, noise_chart
+from bgrem.report.charts import completeness_chart, flux_chart, noise_chart, purity_chart
 from bgrem.report.pictures import AsinhCodes, averaged, block_factor, png, stretched
 from bgrem.separation import Separation
 from bgrem.storage.names import visible_text
@@ -121,6 +121,7 @@ def image_page(
         "maps": _maps(parts),
         "view": view | {"marks": _marks(census)},
         "catalogue": None if catalogue is None else _listed(catalogue),
+        "selection_charts": [] if catalogue is None else _selection_charts(catalogue),
         "summary": {"name": name, "thumbnail": thumbnail, "line": _line(parts, numbers, warnings)},
         "version": __version__,
     }
@@ -316,6 +317,22 @@ def _listed(table) -> dict:
         "rows": [[_number_text(value) for value in row] for row in zip(*columns, strict=True)],
         "count": len(table),
     }
+
+
+def _selection_charts(table) -> list[dict]:
+    """Charts of the completeness and the purity of a catalogue, where they were measured on the frame."""
+    charts = []
+    if (selection := table.meta.get("SELECTION")) is not None:
+        points = selection[np.asarray(selection["KIND"]) == "points"]
+        names = ("SNR", "COMPLETENESS", "COMPLETENESS_ERR", "COMPLETENESS_FIT")
+        svg = completeness_chart(*(np.asarray(points[name], float) for name in names))
+        text = "Of point sources planted into the image, the part that the catalogue holds."
+        charts.append({"title": "Completeness", "svg": svg, "text": text})
+    if "P_REAL" in table.colnames:
+        svg = purity_chart(np.asarray(table["SIGNIF"]), np.asarray(table["P_REAL"]))
+        text = "P_REAL of the sources, from detections in the noise of the image with its sign changed."
+        charts.append({"title": "Purity", "svg": svg, "text": text})
+    return charts
 
 
 def _number_text(value) -> str:

@@ -52,7 +52,8 @@ def test_all_formats_hold_the_same(folder):
     for suffix in (".fits", ".ecsv", ".vot"):
         done = bgrem("-f", "a.fits", "--overwrite", "--catalog", f"list{suffix}", cwd=folder)
         assert done.returncode == 0, done.stderr
-    tables = [QTable.read(folder / f"list{suffix}") for suffix in (".fits", ".ecsv", ".vot")]
+    files = [folder / f"list{suffix}" for suffix in (".fits", ".ecsv", ".vot")]
+    tables = [QTable.read(file, **({"hdu": 1} if file.suffix == ".fits" else {})) for file in files]
     for table in tables[1:]:
         assert table.colnames == tables[0].colnames
         for name in table.colnames:
@@ -60,6 +61,36 @@ def test_all_formats_hold_the_same(folder):
             description = " ".join(table[name].info.description.split())
             assert description == CATALOGUE_COLUMNS[name].description
     assert tables[0]["ALPHA_J2000"].unit == "deg"
+
+
+def test_the_completeness_is_an_extension(folder):
+    result = process_file(folder / "a.fits", catalog=True, overwrite=True, save=("uncertainty",))
+    table = read_catalogue(result.catalog)
+    selection = table.meta["SELECTION"]
+    assert set(np.asarray(selection["KIND"])) >= {"points", "galaxies"}
+    assert (np.asarray(selection["N_FOUND"]) <= np.asarray(selection["N_PLANTED"])).all()
+    assert selection["FLUX"].unit == "adu"
+    assert {"P_REAL"} <= set(table.colnames)
+    catalogue, image = fits.getheader(result.catalog, 1), fits.getheader(result.output)
+    assert catalogue["BGR_CALI"] == "frame"
+    assert image["BGR_SG10"] == pytest.approx(catalogue["BGR_SG10"])
+    assert image["BGR_SIG1"] == pytest.approx(catalogue["BGR_SG1"])
+    plain = process_file(folder / "a.fits", prefix="plain_", overwrite=True, save=("uncertainty",))
+    one, other = (fits.getdata(r.output, "UNCERT") for r in (plain, result))
+    assert not np.array_equal(one, other)
+
+
+def test_without_a_calibration_it_is_that_of_the_model(folder):
+    result = process_file(folder / "a.fits", catalog=True, overwrite=True, calibrate=False)
+    table = read_catalogue(result.catalog)
+    assert "P_REAL" not in table.colnames
+    assert "SELECTION" not in table.meta
+    assert fits.getheader(result.catalog, 1)["BGR_CALI"] == "model"
+
+
+def test_purity_sets_the_list(folder):
+    result = process_file(folder / "a.fits", catalog=True, overwrite=True, purity=0.95)
+    assert read_catalogue(result.catalog)["P_REAL"].min() >= 0.95 - 1e-9
 
 
 def test_votable_is_valid(folder):

@@ -191,6 +191,7 @@ def test_the_page_holds_the_catalogue(frame):
     ):
         assert unit == str(table[name].unit or "")
         assert values.astype(float) == pytest.approx(np.asarray(table[name]), rel=1e-8, nan_ok=True)
+    assert "<h2>Completeness</h2>" in page and "<h2>Purity</h2>" in page
 
 
 def test_without_a_catalogue_the_page_has_none(parts):

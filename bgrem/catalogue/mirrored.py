@@ -342,7 +342,9 @@ def _with_ratio(false, part):
     if len(signif) == 0:
         return false
     nodes = np.arange(signif[0], signif[-1] + NODE_STEP, NODE_STEP)
-    of_false = np.count_nonzero(seen) / 1e6 * _density(false, nodes)
+    # Within half of the clearance of a source, a quarter of its area, a detection is the source.
+    whole = np.count_nonzero(seen) / 1e6
+    of_false = (whole - 0.25 * (whole - false.clear)) * _density(false, nodes)
     real = _real_density(signif, nodes, np.interp(signif, nodes, of_false))
     ratio = np.maximum.accumulate(1 + real / of_false)
     return replace(false, ratio_signif=nodes, ratio=ratio)
@@ -368,7 +370,10 @@ def _real_density(signif, nodes, of_false):
     each = len(signif) / len(some)
 
     def kernel(at):
-        return np.exp(-0.5 * ((at[:, None] - some) / width) ** 2) / (np.sqrt(2 * np.pi) * width)
+        # Reflected at the lowest SIGNIF, below which nothing is known.
+        distances = at[:, None] - some, at[:, None] + some - 2 * signif[0]
+        sums = sum(np.exp(-0.5 * (distance / width) ** 2) for distance in distances)
+        return sums / (np.sqrt(2 * np.pi) * width)
 
     here, chance = each * kernel(some), np.full(len(some), 0.5)
     for _ in range(MIXTURE_ROUNDS):

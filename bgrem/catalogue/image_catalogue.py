@@ -206,7 +206,7 @@ def catalogue_of(listing: Listing, asked: CatalogueOptions, *, unit="", wcs=None
     ]  # fmt: skip
     if frame is not None:
         cards += [
-            ("BGR_SG1", frame.threshold_for(1.0), "SIGNIF of 1 false detection per Mpix"),
+            ("BGR_SIG1", frame.threshold_for(1.0), "SIGNIF of 1 false detection per Mpix"),
             ("BGR_SG10", frame.threshold_for(10.0), "SIGNIF of 10 false detections per Mpix"),
         ]
     units = {"unit": unit, "zero_point": zero_point}

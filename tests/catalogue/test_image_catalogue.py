@@ -74,7 +74,7 @@ def test_the_completeness_is_an_extension(folder):
     catalogue, image = fits.getheader(result.catalog, 1), fits.getheader(result.output)
     assert catalogue["BGR_CALI"] == "frame"
     assert image["BGR_SG10"] == pytest.approx(catalogue["BGR_SG10"])
-    assert image["BGR_SIG1"] == pytest.approx(catalogue["BGR_SG1"])
+    assert image["BGR_SIG1"] == pytest.approx(catalogue["BGR_SIG1"])
     plain = process_file(folder / "a.fits", prefix="plain_", overwrite=True, save=("uncertainty",))
     one, other = (fits.getdata(r.output, "UNCERT") for r in (plain, result))
     assert not np.array_equal(one, other)

@@ -108,6 +108,12 @@ SECTIONS = {
         (quality_of("instruments"), "--quiet"), ("--side", "256"), folder=IMAGES
     ),
     "recipes": Section((quality_of("recipes"), "--quiet"), ("--frames", "1")),
+    "catalogue": Section(
+        (quality_of("catalogue"), "--quiet"), ("--frames", "1", "--side", "384", "--kinds", "FWHM 2.5")
+    ),
+    "frame_calibration": Section(
+        (quality_of("frame_calibration"), "--quiet"), ("--frames", "1", "--side", "384")
+    ),
     "flux": Section(
         (quality_of("flux"), "--quiet"),
         ("--frames", "1", "--side", "512", "--galaxy-frames", "1", "--profile-side", "768"),

@@ -199,9 +199,9 @@ class Separation:
         ValueError
             If there is no significance, or no threshold is known.
         """
-        from bgrem.catalogue.header_facts import ZeroPoint
         from bgrem.catalogue.source_measurement import measure_sources
         from bgrem.catalogue.table import catalogue_table
+        from bgrem.io.header_facts import ZeroPoint
 
         if (detected or self).significance is None:
             raise ValueError('a catalogue needs the map "significance", which was not asked for')

@@ -17,6 +17,10 @@ LARGEST_KRON = 8.0  # in units of a: the radius is no larger
 FEWEST_EMPTY = 50  # from which a deviation is measured
 MOST_EMPTY = 3000
 LEVEL_RADIUS = 1.5  # FWHM: of the largest circles that give the level of empty places
+LEAST_EMPTY, MOST_OF_LEVEL = (
+    0.3,
+    0.3,
+)  # part of the frame, and rms: in crowds the gaps do not show the level
 CLEAR_OF_SOURCES = 3.0  # FWHM: from an empty circle to the next source
 
 
@@ -79,8 +83,8 @@ def measure_noise_factors(image, rms, bad, x, y, fwhm):
         pull = sums / np.sqrt(expected)
         radii.append(radius)
         factors.append(SIGMA_PER_MAD * np.median(np.abs(pull - np.median(pull))))
-        if radius <= LEVEL_RADIUS * fwhm:
-            level = np.median(sums) / (np.pi * radius**2)
+        if radius <= LEVEL_RADIUS * fwhm and np.mean(~(bad | clear)) > LEAST_EMPTY:
+            level = np.clip(np.median(sums) / (np.pi * radius**2), -MOST_OF_LEVEL, MOST_OF_LEVEL)
     return NoiseFactors(np.array(radii), np.array(factors), float(level))
 
 

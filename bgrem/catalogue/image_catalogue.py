@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,40 +11,32 @@ import numpy as np
 
 from bgrem.arrays.rows import Computed
 from bgrem.arrays.tiling import row_strips
-from bgrem.catalogue.header_facts import ZeroPoint, gain_of_header, zero_point_of_header
+from bgrem.catalogue.catalogue_files import FORMATS, read_catalogue, stacked, write_catalogue
 from bgrem.catalogue.planted import FrameCalibration, calibrate_frame
-from bgrem.catalogue.source_measurement import Measuring, measure_sources
-from bgrem.catalogue.table import (
-    FORMATS,
-    SELECTION,
-    catalogue_table,
-    read_catalogue,
-    selection_table,
-    stacked,
-    write_catalogue,
-)
+from bgrem.catalogue.source_measurement import Measuring, measure_sources, prepare_measuring
+from bgrem.catalogue.table import SELECTION, catalogue_table, selection_table
+from bgrem.io.header_facts import ZeroPoint, gain_of_header, zero_point_of_header
 from bgrem.options import CatalogueOptions
 from bgrem.sky.mosaic_sky import MosaicSky, phases_of
 from bgrem.storage.opening import FitsError
 from bgrem.storage.temporary import temporary_path
 
 __all__ = [
-    "ImageCatalogue", "Listing", "catalogue_of", "catalogue_path", "colours_of", "gather_catalogues", "list_sources",
+    "ImageCatalogue", "Listing", "catalogue_of", "catalogue_path", "check_path", "colours_of", "gather_catalogues", "list_sources",
     "wcs_of",
 ]  # fmt: skip
 
-FITS_SUFFIXES = (".gz", ".bz2", ".fz", ".fits", ".fit", ".fts")
+FITS_SUFFIXES = (".fits", ".fit", ".fts")
+OF_THE_LIGHT = ("FLUX", "MAG", "RATIO_PSF", "RATIO_AUTO")  # columns of SELECTION
 COLOUR_CELL = (2, 2)
 LOWER = 1.5  # SIGNIF: sources are measured from below the model's threshold on, that of the frame may be lower
 
 
 def catalogue_path(output):
-    """The path of the catalogue of an output: ``.cat.fits`` in the place of its suffixes."""
-    name = Path(output).name
-    for suffix in FITS_SUFFIXES:
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-    return Path(output).with_name(f"{name}.cat.fits")
+    """The path of the catalogue of an output: ``.cat.fits`` in the place of ``.fits``, or after other suffixes."""
+    output = Path(output)
+    name = output.stem if output.suffix.lower() in FITS_SUFFIXES else output.name
+    return output.with_name(f"{name}.cat.fits")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +81,12 @@ def list_sources(parts, asked: CatalogueOptions, card, *, separate, gain=None, d
     if not asked.calibrate:
         return Listing(*measure_sources(parts, threshold=threshold, **given), None)
     columns, measuring = measure_sources(parts, threshold=threshold - LOWER, **given)
-    seen = parts if detected is None else detected
-    frame = calibrate_frame(
-        seen, separate=separate, card=card, measuring=replace(measuring, threshold=threshold)
-    )
+    seen, with_it = parts, replace(measuring, threshold=threshold)
+    if detected is not None:
+        seen, with_it = detected, prepare_measuring(detected, threshold)
+    frame = calibrate_frame(seen, separate=separate, card=card, measuring=with_it)
     threshold = frame.threshold_for(asked.false_rate)
-    if asked.purity is not None:
+    if asked.purity is not None and frame.false.is_measured:
         threshold = frame.false.least_signif(asked.purity)
     if threshold < measuring.threshold:
         columns, measuring = measure_sources(parts, threshold=threshold, **given)
@@ -115,6 +108,8 @@ class ImageCatalogue:
     card : `~bgrem.inference.ModelCard`
     overwrite : bool
         Replace an existing file.
+    others : sequence of path
+        Files that it must not replace: the image, its output, its maps.
 
     Raises
     ------
@@ -124,13 +119,10 @@ class ImageCatalogue:
         If the model's card gives no threshold.
     """
 
-    def __init__(self, path, asked: CatalogueOptions, card, *, overwrite: bool):
+    def __init__(self, path, asked: CatalogueOptions, card, *, overwrite: bool, others=()):
         self.path, self._asked, self._card = path, asked, card
         self._tables, self._names = [], []
-        if path.suffix.lower() not in FORMATS:
-            raise FitsError(f"{path}: a catalogue ends in {', '.join(FORMATS)}")
-        if path.exists() and not overwrite:
-            raise FitsError(f"{path}: exists already (--overwrite replaces it)")
+        check_path(path, overwrite, others)
         if card.calibration is not None:
             card.calibration.threshold_for(asked.false_rate)
 
@@ -154,28 +146,43 @@ class ImageCatalogue:
         `~bgrem.Separation`
             The parts, their thresholds those of the frame.
         """
-        wcs, frames = wcs_of(image), []
-        for colour, place, seen in colours_of(parts, image.header):
-            other = next((d for c, _, d in colours_of(detected, image.header) if c == colour), None)
-            table, frame = self._table(image, seen, place, wcs, other or detected, separate)
-            frames.append(frame)
+        colours, others = colours_of(parts, image.header), colours_of(detected, image.header)
+        if others and len(others) != len(colours):
+            raise FitsError(
+                f"{image.label}: a mosaic of colours and an image that is none cannot be detected together"
+            )
+        asked = self._asked
+        if len(colours) > 1:
+            # A colour alone is not separated as the mosaic was.
+            asked = replace(asked, calibrate=False, purity=None)
+        for k, (colour, place, seen) in enumerate(colours):
+            other = others[k][2] if others else None
+            table, frame = self._table(image, seen, place, asked, other, separate)
             self._tables.append(table)
             self._names.append(" ".join(filter(None, (plane, colour))))
-        return corrected(parts, frames[0]) if len(frames) == 1 and frames[0] else parts
+        return corrected(parts, frame) if frame and detected is None else parts
 
-    def _table(self, image, parts, place, wcs, detected, separate):
-        header, asked = image.header, self._asked
-        gain = asked.gain if asked.gain is not None else gain_of_header(header)[0]
-        zero_point = zero_point_of_header(header)
+    def _table(self, image, parts, place, asked, detected, separate):
+        headers = (image.header, image.primary)
+        gain = asked.gain or next(filter(None, (gain_of_header(h)[0] for h in headers)), None)
+        zero_point = next(filter(None, map(zero_point_of_header, headers)), None)
         if asked.zeropoint is not None:
             zero_point = ZeroPoint(asked.zeropoint, "given")
         listing = list_sources(
             parts, asked, self._card, separate=separate, gain=gain, detected=detected
         )
         listing = replace(listing, columns=place.in_image(listing.columns))
-        return catalogue_of(
-            listing, asked, unit=str(header.get("BUNIT", "")), wcs=wcs, zero_point=zero_point
-        ), listing.calibration
+        facts = {
+            "unit": str(image.header.get("BUNIT", "")),
+            "wcs": wcs_of(image),
+            "zero_point": zero_point,
+        }
+        table = catalogue_of(listing, asked, **facts)
+        if detected is not None and SELECTION in table.meta:
+            # The light of the planted sources is that of the other image.
+            selection = table.meta[SELECTION]
+            selection.remove_columns([n for n in OF_THE_LIGHT if n in selection.colnames])
+        return table, listing.calibration
 
     @property
     def first(self):
@@ -242,23 +249,44 @@ def gather_catalogues(catalogues, path):
     path : Path
     """
     tables = [read_catalogue(catalogue) for catalogue in catalogues.values()]
-    table = stacked(tables, "FILE", [str(image) for image in catalogues])
-    own = ("CREATOR", "DATE", "BGR_FRAT")
+    names = [str(image).encode("ascii", "backslashreplace").decode() for image in catalogues]
+    table = stacked(tables, "FILE", names)
+    table["NUMBER"] = np.arange(1, len(table) + 1, dtype=np.int32)
+    own = ("CREATOR", "DATE", "BGR_FRAT", "BGR_PUR", SELECTION)
     table.meta = {keyword: pair for keyword, pair in table.meta.items() if keyword in own}
     save_catalogue(table, path)
 
 
+def check_path(path, overwrite, others):
+    """Refuse a catalogue that could not be written after the work, or that would replace one of the other files."""
+    if path.suffix.lower() not in FORMATS:
+        raise FitsError(f"{path}: a catalogue ends in {', '.join(FORMATS)}")
+    for other in others:
+        if path.absolute() == Path(other).absolute() or (
+            path.exists() and Path(other).exists() and path.samefile(other)
+        ):
+            raise FitsError(f"{path}: the catalogue would overwrite {other}")
+    if path.is_dir():
+        raise FitsError(f"{path}: is a folder, the catalogue cannot be written")
+    if path.exists() and not overwrite:
+        raise FitsError(f"{path}: exists already (--overwrite replaces it)")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise FitsError(f"{path}: cannot be written, {folder} is no folder that can be written to")
+
+
 def save_catalogue(table, path):
     """Write a catalogue that appears complete under its name or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_catalogue(table, temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise FitsError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def wcs_of(image):

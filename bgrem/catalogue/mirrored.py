@@ -113,8 +113,8 @@ class FalseDetections:
 
     @property
     def is_measured(self):
-        """Whether they were counted on the frame."""
-        return self.clear > 0
+        """Whether they were counted on a frame with detections."""
+        return self.clear > 0 and len(self.ratio) > 1
 
     def above(self, signif):
         """False detections per Mpix above a SIGNIF, float64; the logarithm is linear between and beyond the nodes."""
@@ -134,7 +134,7 @@ class FalseDetections:
         """Lowest SIGNIF of detections that are real with a probability, float."""
         nodes = self.ratio_signif
         sure = self.p_real(nodes) >= purity
-        return float(nodes[sure].min()) if sure.any() else float(nodes.max())
+        return float(nodes[sure].min()) if sure.any() else np.inf
 
 
 def lowest_threshold(card, threshold):

@@ -136,8 +136,7 @@ class FrameCalibration:
         Returns
         -------
         list of dict
-            By `kind` and true S/N (`low`, `high`): number `found`; `psf` and `auto`, the ratios of FLUX_PSF
-            and FLUX_AUTO, and their standard errors `psf_error` and `auto_error`.
+            By `kind` and true S/N (`low`, `high`): `found`; ratios `psf` and `auto`, and their `psf_error`, `auto_error`.
         """
         rows = []
         for kind, chosen in _kinds(self.planted):
@@ -336,12 +335,13 @@ def _fitted_completeness(snr, found):
 
     The most probable middle and width are taken, with priors; c is the mean of the bright sources.
     """
-    bright = found[snr > 10]
-    most = (np.count_nonzero(bright) + 19.9) / (len(bright) + 20)
+    most = (np.count_nonzero(found[snr > 10]) + 19.9) / (np.count_nonzero(snr > 10) + 20)
     middles, widths = np.log(np.geomspace(0.5, 50, 120)), np.geomspace(0.04, 0.6, 40)
-    depth = (np.log(snr)[:, None, None] - middles[:, None]) / widths
+    edges = np.log(np.geomspace(0.5, 500, 141))
+    every, seen = (np.histogram(np.log(s), edges)[0][:, None, None] for s in (snr, snr[found]))
+    depth = ((edges[1:] + edges[:-1])[:, None, None] / 2 - middles[:, None]) / widths
     part = np.clip(most / (1 + np.exp(-np.clip(depth, -50, 50))), 1e-4, 1 - 1e-4)
-    fit = np.where(found[:, None, None], np.log(part), np.log(1 - part)).sum(axis=0)
+    fit = (seen * np.log(part) + (every - seen) * np.log(1 - part)).sum(axis=0)
     fit -= 0.5 * ((middles[:, None] - np.log(3)) / 1.0) ** 2
     fit -= 0.5 * (np.log(widths / 0.2) / 0.7) ** 2
     middle, width = np.unravel_index(np.argmax(fit), fit.shape)

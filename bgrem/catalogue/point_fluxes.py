@@ -17,7 +17,7 @@ LONGEST_STEP = 0.3  # px, in a round
 FARTHEST = 0.5  # FWHM: of a place from where it began
 LEAST_MOVED_SNR = 10.0  # of a source whose place is moved
 LEAST_GOOD_WEIGHT = 0.3  # of the weight of a PSF that must lie on good pixels
-STAMPS_AT_ONCE = 4096  # sources
+PIXELS_AT_ONCE = 1 << 20  # of stamps
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +123,8 @@ class _Fit:
         self._psf, self._half, self._gain = psf, psf.half, gain
         pad = self._half + 1
         self._good = np.pad(good, pad)
-        self._image = np.pad(np.where(good, image, 0).astype(np.float64), pad)
-        self._variance = np.pad(np.where(good, variance, 0).astype(np.float64), pad)
+        self._image = np.pad(np.where(good, image, 0).astype(np.float32), pad)
+        self._variance = np.pad(np.where(good, variance, 0).astype(np.float32), pad)
         self.pad, self._size = pad, 2 * self._half + 1
 
     def sums(self, place):
@@ -240,7 +240,8 @@ class _Fit:
         """Stamps of a table, and the same pixels of good, image and variance, some sources at a time."""
         planes = (self._good, self._image if image is None else image, self._variance)
         windows = [sliding_window_view(plane, (self._size,) * 2) for plane in planes]
-        for start in range(0, len(place), STAMPS_AT_ONCE):
-            part = slice(start, start + STAMPS_AT_ONCE)
+        count = max(1, PIXELS_AT_ONCE // self._size**2)
+        for start in range(0, len(place), count):
+            part = slice(start, start + count)
             row, column = self._corners(place[part]).T
             yield part, self._table_at(table, place[part]), [w[row, column] for w in windows]

@@ -10,7 +10,10 @@ __all__ = ["Segments", "Shapes", "find_segments", "half_light_radii", "shapes_of
 THRESHOLD = 0.7  # rms: height of a segment in the sources plane, whose noise is low
 LEAST_AREA = 3  # pixels
 DEBLENDING, CONTRAST = 32, 0.005  # SExtractor's DEBLEND_NTHRESH and DEBLEND_MINCONT
-MOST_PIXELS = 10_000_000  # above the threshold in a strip
+FEWEST_PIXELS, MOST_PIXELS = (
+    300_000,
+    10_000_000,
+)  # above the threshold in a strip; the former is sep's own
 MOST_PARTS = 4096  # of a blend
 LEAST_AXIS = 0.3  # px
 OTHERS = 0.2  # of the light of a segment: what its other sources may have
@@ -61,7 +64,7 @@ def find_segments(sources, rms):
     Segments
     """
     height = np.ascontiguousarray(np.nan_to_num(sources / rms), dtype=np.float32)
-    sep.set_extract_pixstack(min(height.size, MOST_PIXELS))
+    sep.set_extract_pixstack(int(np.clip(height.size, FEWEST_PIXELS, MOST_PIXELS)))
     sep.set_sub_object_limit(MOST_PARTS)
     for threshold in THRESHOLD * np.array([1.0, 3.0, 10.0]):
         try:
@@ -112,7 +115,7 @@ def shapes_of(segments, x, y, flux, sigma):
     return Shapes(a, b, theta, label, segment)
 
 
-def half_light_radii(image, bad, x, y, reach, flux, segments, label):
+def half_light_radii(image, bad, place, reach, flux, segments, segment):
     """Radii of the circles with half of the light (FLUX_RADIUS), in pixels.
 
     Parameters
@@ -120,18 +123,20 @@ def half_light_radii(image, bad, x, y, reach, flux, segments, label):
     image : (ny, nx) float32 array
         Sky-subtracted.
     bad : (ny, nx) bool
-    x, y, reach, flux : (n,) array
-        Places, the radius of the largest circle, and the light that counts as all.
+    place : (x, y), each an (n,) array
+    reach, flux : (n,) array
+        The radius of the largest circle, and the light that counts as all.
     segments : Segments
-    label : (n,) int32
-        Segments of the sources: pixels of other segments do not count.
+    segment : (n,) int32
+        Those of the sources: pixels of other segments do not count.
 
     Returns
     -------
     (n,) float64
+        NaN where the light is not positive.
     """
     radius, _ = sep.flux_radius(
-        image, x, y, reach, 0.5, normflux=np.maximum(flux, 1e-30), mask=bad, subpix=5,
-        seg_id=label, segmap=segments.labels,
+        image, *place, reach, 0.5, normflux=np.maximum(flux, 1e-30), mask=bad, subpix=5,
+        seg_id=segment, segmap=segments.labels,
     )  # fmt: skip
-    return radius
+    return np.where((flux > 0) & (radius > 0), radius, np.nan)

@@ -19,7 +19,7 @@ from bgrem.catalogue.point_spread import FramePSF, measure_frame_psf
 from bgrem.catalogue.shapes import find_segments, half_light_radii, shapes_of
 from bgrem.masks.flags import ARTEFACT, SATURATED, UNSEEN
 
-__all__ = ["APERTURES", "FLAG_BITS", "Measuring", "measure_sources"]
+__all__ = ["APERTURES", "FLAG_BITS", "Measuring", "measure_sources", "prepare_measuring"]
 
 #: Radii of the circles of FLUX_APER, in FWHM.
 APERTURES = (0.75, 1.0, 1.5)
@@ -34,7 +34,7 @@ FLAG_BITS = {
 }  # fmt: skip
 NEIGHBOUR, BLEND, CORE, BORDER, BAD, WIDE = FLAG_BITS
 
-STRIP_PIXELS = 16_000_000  # of a strip without its margins
+STRIP_PIXELS = 4_000_000  # of a strip without its margins
 MARGIN = 192  # px: rows above and below a strip that are seen, too
 SAMPLE_SIDE = 2048  # px: the noise is measured in the middle of the frame
 AUTO_RADIUS = 1.5  # FWHM: of the circle of FLUX_AUTO of a source that is a point
@@ -74,24 +74,28 @@ class Measuring:
 class _Strip:
     """Planes of some rows in units of the median rms, float32."""
 
-    def __init__(self, parts, rows, unit, detected=None):
+    def __init__(self, parts, rows, unit, detected=None, columns=slice(None)):
         seen = detected or parts
-        background = parts.sky.background[rows]
-        data = np.asarray(parts.data[rows], np.float64)
-        self.flags = np.array(parts.mask[rows])
+
+        def cut(values):
+            return np.asarray(values[rows])[:, columns]
+
+        background = cut(parts.sky.background)
+        data = np.asarray(cut(parts.data), np.float64)
+        self.flags = np.array(cut(parts.mask))
         unseen = (self.flags & UNSEEN) != 0
         self.image = _plane(np.where(unseen, 0, (data - background) / unit))
         wide = parts.sky.wide_light
         held = wide is not None and not parts.sky.in_background
-        self.wide = _plane(wide[rows] / unit) if held else np.zeros_like(self.image)
+        self.wide = _plane(cut(wide) / unit) if held else np.zeros_like(self.image)
         self.local = _plane(self.image - self.wide)
-        self.rms = _plane(parts.sky.rms[rows] / unit)
+        self.rms = _plane(cut(parts.sky.rms) / unit)
         self.variance = np.square(self.rms)
         found_unit = seen.sky.median_rms
-        self.significance = np.asarray(seen.significance[rows])
-        self.seen_sources = _plane(np.asarray(seen.sources[rows], np.float64) / found_unit)
-        self.seen_rms = _plane(seen.sky.rms[rows] / found_unit)
-        self.seen_flags = self.flags if detected is None else np.array(detected.mask[rows])
+        self.significance = np.ascontiguousarray(cut(seen.significance))
+        self.seen_sources = _plane(np.asarray(cut(seen.sources), np.float64) / found_unit)
+        self.seen_rms = _plane(cut(seen.sky.rms) / found_unit)
+        self.seen_flags = self.flags if detected is None else np.array(cut(detected.mask))
 
     def above(self, level):
         """The image above the local level and that of empty places."""
@@ -135,7 +139,7 @@ def measure_sources(parts, *, threshold, gain=None, detected=None, measuring=Non
     measuring : Measuring
     """
     if measuring is None:
-        measuring = _prepared(parts, threshold, gain, float(parts.sky.median_rms), detected)
+        measuring = prepare_measuring(parts, threshold, gain, detected)
     measuring, unit = replace(measuring, threshold=threshold), measuring.unit
     ny, nx = parts.sources.shape
     height = max(MARGIN, STRIP_PIXELS // nx)
@@ -154,23 +158,33 @@ def measure_sources(parts, *, threshold, gain=None, detected=None, measuring=Non
     return columns, measuring
 
 
-def _prepared(parts, threshold, gain, unit, detected):
-    """The PSF and the noise, from the middle of the frame."""
-    ny, nx = parts.sources.shape
-    top = max(0, (ny - SAMPLE_SIDE) // 2)
-    strip = _Strip(parts, slice(top, min(ny, top + SAMPLE_SIDE)), unit, detected)
+def prepare_measuring(parts, threshold, gain=None, detected=None):
+    """Measure the PSF and the noise in the middle of a frame.
+
+    Parameters
+    ----------
+    parts, threshold, gain, detected
+        As for `measure_sources`.
+
+    Returns
+    -------
+    Measuring
+    """
+    unit = float(parts.sky.median_rms)
+    rows, columns = (
+        slice(max(0, (n - SAMPLE_SIDE) // 2), min(n, max(0, (n - SAMPLE_SIDE) // 2) + SAMPLE_SIDE))
+        for n in parts.sources.shape
+    )
+    strip = _Strip(parts, rows, unit, detected, columns)
     fwhm = _usable(parts.provenance.fwhm)
     found = find_sources(
         strip.significance, strip.seen_sources, strip.seen_rms, strip.seen_flags, threshold=threshold, fwhm=fwhm,
     )  # fmt: skip
     bad = strip.bad(found, fwhm)
-    left = max(0, (nx - SAMPLE_SIDE) // 2)
-    part = (slice(None), slice(left, left + SAMPLE_SIDE))
-    places = found["x"] - left, found["y"]
+    places = found["x"], found["y"]
+    factors = measure_noise_factors(strip.local, strip.rms, bad, *places, fwhm)
     unfit = bad | ((strip.flags & SATURATED) != 0)
-    factors = measure_noise_factors(strip.local[part], strip.rms[part], bad[part], *places, fwhm)
-    local = strip.above(factors.level)[part]
-    psf = measure_frame_psf(local, strip.rms[part], unfit[part], places, fwhm)
+    psf = measure_frame_psf(strip.above(factors.level), strip.rms, unfit, places, fwhm)
     return Measuring(threshold, gain, psf, factors, unit)
 
 
@@ -219,7 +233,8 @@ def _places(strip, bad, found, fits, shapes, resolved, psf):
     x, y, error = fits.x.copy(), fits.y.copy(), fits.place_error.copy()
     if resolved.any():
         sigma = np.sqrt(shapes.a * shapes.b)[resolved]
-        windowed = sep.winpos(strip.local, x[resolved], y[resolved], sigma, mask=bad)
+        whole = _plane(strip.local + strip.wide)
+        windowed = sep.winpos(whole, x[resolved], y[resolved], sigma, mask=bad)
         near = np.hypot(windowed[0] - x[resolved], windowed[1] - y[resolved]) < psf.fwhm + sigma
         at = np.flatnonzero(resolved)[near]
         x[at], y[at] = windowed[0][near], windowed[1][near]
@@ -255,7 +270,10 @@ def _photometry(strip, bad, place, fits, shapes, segments, resolved, measuring):
     rest, error = circle_fluxes(alone, strip.variance, bad, *place, radius, factors)
     own = np.where(resolved, 0, np.nan_to_num(fits.flux)) * part
     auto, auto_error = (rest + own) / part, error / part
-    others = np.nan_to_num(fluxes["aperture_3"][0]) - auto
+    circle, _ = circle_fluxes(strip.local, strip.variance, bad, *place, radius, factors)
+    others = circle - rest - own
+    # Where the fit sees too few pixels of a point, so does the circle.
+    auto[~resolved & ~np.isfinite(fits.flux)] = np.nan
     kron = np.full(len(auto), np.nan)
     if resolved.any():
         x, y = (axis[resolved] for axis in place)
@@ -266,15 +284,16 @@ def _photometry(strip, bad, place, fits, shapes, segments, resolved, measuring):
         auto[resolved], auto_error[resolved], kron[resolved] = found
     fluxes["psf"] = fits.flux, fits.error
     fluxes["auto"] = auto, auto_error
-    reach = np.where(resolved, np.nan_to_num(kron) * shapes.a, radius)
-    half = half_light_radii(
-        strip.local, bad, *place, np.maximum(reach, radius), auto, segments, shapes.label
-    )
+    reach = np.maximum(np.where(resolved, np.nan_to_num(kron) * shapes.a, radius), radius)
+    image = _plane(strip.local + strip.wide) if resolved.any() else strip.local
+    half = half_light_radii(image, bad, place, reach, np.nan_to_num(auto), segments, shapes.segment)
+    alike = ~resolved & (shapes.label == 0)  # light of neighbours would count
+    half[alike] = np.where(np.isfinite(auto[alike]), psf.half_light_radius, np.nan)
     gain = np.inf if measuring.gain is None else measuring.gain * measuring.unit
     for name in fluxes.keys() - {"psf"}:  # whose error has the photons already
         flux, error = fluxes[name]
         fluxes[name] = flux, np.sqrt(error**2 + np.maximum(flux, 0) / gain)
-    return _Photometry(fluxes, kron, np.where(half > 0, half, np.nan), others)
+    return _Photometry(fluxes, kron, half, others)
 
 
 def _flags(strip, bad, found, place, fits, shapes, photometry, psf):
@@ -283,7 +302,7 @@ def _flags(strip, bad, found, place, fits, shapes, photometry, psf):
     x, y = place
     row, column = (np.clip(np.rint(v).astype(int), 0, n - 1) for v, n in ((y, ny), (x, nx)))
     flags = np.zeros(len(x), np.int16)
-    auto = np.abs(photometry.fluxes["auto"][0])
+    auto = np.abs(np.nan_to_num(photometry.fluxes["auto"][0]))
     flags[photometry.others > NEIGHBOUR_LIGHT * auto] |= NEIGHBOUR
     in_segment = np.bincount(shapes.segment, minlength=1)[shapes.segment] > 1
     flags[found["blended"] | (in_segment & (shapes.segment > 0))] |= BLEND

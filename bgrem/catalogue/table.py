@@ -1,36 +1,18 @@
-"""The catalogue as an astropy table, and as a FITS, ECSV or VOTable file."""
+"""The catalogue as an astropy table."""
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.table import Column, QTable, vstack
+from astropy.table import Column, QTable
 
 from bgrem import __version__
-from bgrem.catalogue.header_facts import ZeroPoint, sky_places
 from bgrem.catalogue.source_measurement import APERTURES
+from bgrem.io.header_facts import ZeroPoint, sky_places
 
-__all__ = [
-    "CATALOGUE_COLUMNS",
-    "FORMATS",
-    "UCDS",
-    "catalogue_table",
-    "read_catalogue",
-    "stacked",
-    "write_catalogue",
-]
+__all__ = ["CATALOGUE_COLUMNS", "SELECTION", "UCDS", "catalogue_table", "selection_table"]
 
-#: Suffixes of catalogue files, and the formats of `astropy.table` that they stand for.
-FORMATS = {
-    ".fits": "fits",
-    ".fit": "fits",
-    ".ecsv": "ascii.ecsv",
-    ".vot": "votable",
-    ".xml": "votable",
-}
 #: Key of ``meta`` and name of the extension that hold the completeness.
 SELECTION = "SELECTION"
 FLUX, MAG = "flux", "mag"  # columns whose unit is that of the image, and magnitudes
@@ -242,159 +224,3 @@ def selection_table(frame, threshold, *, unit="", zero_point: ZeroPoint | None =
         of = {FLUX: flux_unit, MAG: u.mag}.get(of, of)
         table[name] = Column(values, name=name, unit=of, description=description)
     return table
-
-
-def stacked(tables, name, values):
-    """One table of several, with a first column that names where each row is from.
-
-    Parameters
-    ----------
-    tables : sequence of `~astropy.table.QTable`
-    name : str
-        Of the column: "FILE" or "PLANE".
-    values : sequence of str
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        With the ``meta`` of the first; columns that a table lacks are masked.
-    """
-    whole = _marked(tables, values, name)
-    whole.meta = dict(tables[0].meta)
-    chosen = [
-        (t.meta[SELECTION], value)
-        for t, value in zip(tables, values, strict=True)
-        if SELECTION in t.meta
-    ]
-    if chosen:
-        whole.meta[SELECTION] = _marked(*zip(*chosen, strict=True), name=name)
-    return whole
-
-
-def _marked(tables, values, name):
-    """Tables below each other, with a first column of a name that has a value for each."""
-    marked = []
-    for table, value in zip(tables, values, strict=True):
-        table = table.copy(copy_data=False)
-        table.meta = {}
-        table.add_column(np.full(len(table), value), index=0, name=name)
-        marked.append(table)
-    return vstack(marked)
-
-
-def write_catalogue(table, path):
-    """Write a catalogue; the suffix of the name is that of its format (`FORMATS`).
-
-    Parameters
-    ----------
-    table : `~astropy.table.QTable`
-    path : path
-
-    Raises
-    ------
-    ValueError
-        If the suffix is not known.
-    """
-    path = Path(path)
-    kind = FORMATS.get(path.suffix.lower())
-    if kind is None:
-        raise ValueError(f"{path}: a catalogue ends in {', '.join(FORMATS)}")
-    if kind == "fits":
-        _as_hdus(table).writeto(path, checksum=True)
-    elif kind == "votable":
-        _as_votable(table).to_xml(str(path))
-    else:
-        plain = table.copy(copy_data=False)
-        plain.meta = {keyword: value for keyword, (value, _) in _cards(table).items()}
-        if SELECTION in table.meta:
-            plain.meta[SELECTION] = _lists_of(table.meta[SELECTION])
-        for name in plain.colnames:
-            plain[name].info.meta = {"ucd": UCDS[name]} if name in UCDS else {}
-        plain.write(path, format=kind)
-
-
-def read_catalogue(path):
-    """A catalogue of `write_catalogue` in FITS, with its ``meta`` and descriptions.
-
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-    """
-    from astropy.io import fits
-
-    table = QTable.read(path, format="fits", hdu=1)
-    header = fits.getheader(path, 1)
-    own = [k for k in header if k.startswith("BGR_") or k in ("CREATOR", "DATE", "RADESYS")]
-    table.meta = {keyword: (header[keyword], header.comments[keyword]) for keyword in own}
-    for name in set(table.colnames) & set(CATALOGUE_COLUMNS):
-        table[name].info.description = CATALOGUE_COLUMNS[name].description
-    with fits.open(path) as hdus:
-        if SELECTION in hdus:
-            table.meta[SELECTION] = QTable.read(hdus[SELECTION])
-    return table
-
-
-def _cards(table):
-    """The entries of ``meta`` that are cards: keyword -> (value, comment)."""
-    return {keyword: pair for keyword, pair in table.meta.items() if keyword != SELECTION}
-
-
-def _lists_of(table):
-    return {name: np.asarray(table[name]).tolist() for name in table.colnames}
-
-
-def _plain(table):
-    """The table without quantities, units as FITS and VO write them."""
-    from astropy.table import Table
-
-    plain = Table(table)
-    plain.meta = {}
-    return plain
-
-
-def _as_hdus(table):
-    from astropy.io import fits
-
-    hdus = [fits.PrimaryHDU(), _table_hdu(table, "SOURCES", UCDS)]
-    for keyword, (value, comment) in _cards(table).items():
-        hdus[1].header[keyword] = (value, comment)
-    if SELECTION in table.meta:
-        hdus.append(_table_hdu(table.meta[SELECTION], SELECTION, {}))
-    return fits.HDUList(hdus)
-
-
-def _table_hdu(table, name, ucds):
-    """An HDU whose header has the descriptions and UCDs of the columns."""
-    from astropy.io import fits
-
-    hdu = fits.table_to_hdu(_plain(table))
-    hdu.name = name
-    for number, column in enumerate(table.colnames, start=1):
-        if description := table[column].info.description:
-            hdu.header[f"TCOMM{number}"] = description
-        if column in ucds:
-            hdu.header[f"TUCD{number}"] = ucds[column]
-    return hdu
-
-
-def _as_votable(table):
-    from astropy.io.votable import from_table
-    from astropy.io.votable.tree import Info
-
-    votable = from_table(_plain(table))
-    sources = votable.get_first_table()
-    for field in sources.fields:
-        field.ucd = UCDS.get(field.name)
-    for keyword, (value, comment) in _cards(table).items():
-        info = Info(name=keyword, value=str(value))
-        info.content = comment
-        sources.infos.append(info)
-    if SELECTION in table.meta:
-        # A second table would have to be named by all who read the first.
-        text = json.dumps(_lists_of(table.meta[SELECTION])).replace("NaN", "null")
-        sources.infos.append(Info(name=SELECTION, value=text))
-    return votable

@@ -54,15 +54,25 @@ def gathered_catalogue(options: argparse.Namespace, parser: Parser):
         import scipy  # noqa: F401 - only whether it is there
     except ImportError:
         parser.error("--catalog needs SciPy, which is not installed (pip install 'bgrem[catalog]')")
-    from bgrem.processing.paths import expanded_paths
+    from bgrem.catalogue.image_catalogue import check_path
+    from bgrem.processing.paths import expanded_paths, output_path
 
-    if options.catalog is True or len(list(expanded_paths(options.files, options.prefix))) < 2:
+    if options.purity is not None and not (0 < options.purity < 1 and options.calibrate):
+        parser.error("--purity is between 0 and 1, and needs the calibration on the image")
+    if options.catalog is True:
+        return None
+    images = list(expanded_paths(options.files, options.prefix))
+    if len(images) < 2:
         return None
     if options.shard:
         parser.error(
             "--catalog FILE holds the images of one run: give --catalog alone with --shard"
         )
     path, options.catalog = Path(options.catalog), True
-    if path.exists() and not options.overwrite:
-        parser.error(f"{path}: exists already (--overwrite replaces it)")
+    inputs = [image for image in images if isinstance(image, Path)]
+    outputs = [output_path(i, prefix=options.prefix, output_dir=options.output_dir) for i in inputs]
+    try:
+        check_path(path, options.overwrite, [*inputs, *outputs])
+    except ValueError as error:
+        parser.error(str(error))
     return path

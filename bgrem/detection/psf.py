@@ -146,6 +146,7 @@ def measure_psf(data, rms, *, mask=None, saturation=None, radius=None, most=200,
     data = np.ascontiguousarray(data, dtype=np.float32)
     bad = np.zeros(data.shape, dtype=bool) if mask is None else np.ascontiguousarray(mask)
     noise = np.broadcast_to(np.asarray(rms, dtype=np.float32), data.shape).copy()
+    sep.set_extract_pixstack(max(sep.get_extract_pixstack(), data.size))
     objects = sep.extract(data, 5.0, err=noise, mask=bad, minarea=5)
     if saturation is None:
         saturation = 0.7 * data[~bad].max()

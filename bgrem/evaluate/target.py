@@ -14,13 +14,13 @@ from types import SimpleNamespace
 import numpy as np
 
 from bgrem.arrays.stamps import add_stamp
-from bgrem.catalogue.header_facts import gain_of_header
 from bgrem.detection.frame import measure_frame
 from bgrem.detection.point_sources import matched_filter_snr
 from bgrem.detection.psf import GAUSSIAN_FWHM, gaussian_psf, measure_psf, noise_pixels, psf_fwhm
 from bgrem.detection.sextractor import Subtracted, subtract_sky
 from bgrem.evaluate.pair import lower_half
 from bgrem.evaluate.truth import matching_radius
+from bgrem.io.header_facts import gain_of_header
 from bgrem.io.reading import as_planes, read_image
 from bgrem.masks.areas import grown, inner, inside
 from bgrem.simulate.detector import add_light, light_of_stars

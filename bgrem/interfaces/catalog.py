@@ -4,9 +4,9 @@ from functools import partial
 from typing import Any
 
 from bgrem.background import ModelLike, separate
-from bgrem.catalogue.header_facts import ZeroPoint
 from bgrem.catalogue.image_catalogue import catalogue_of, list_sources
 from bgrem.inference.model import Model, load_model
+from bgrem.io.header_facts import ZeroPoint
 from bgrem.options import DEFAULTS, CatalogueOptions, Options
 from bgrem.separation import Separation
 

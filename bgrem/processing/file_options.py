@@ -3,13 +3,16 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bgrem.inference.card import ModelCard
 from bgrem.options import MAPS, CatalogueOptions, Options
 from bgrem.processing.mosaics import BAYER
 from bgrem.processing.products import SAVED_PLANES
+from bgrem.storage.names import home_path
 
 __all__ = ["FileOptions"]
 
@@ -67,3 +70,18 @@ class FileOptions:
     def every(self) -> bool:
         """Whether every 2-D image of the file is asked for."""
         return str(self.hdu).strip().lower() == "all"
+
+    def catalogue_of(self, image: Path, output: Path, card: ModelCard, overwrite: bool):
+        """The catalogue of an image that is asked for, or None."""
+        if not self.catalog:
+            return None
+        try:
+            from bgrem.catalogue.image_catalogue import ImageCatalogue, catalogue_path
+        except ImportError as error:
+            raise ValueError(
+                f"a catalogue needs {error.name}, which is not installed (pip install 'bgrem[catalog]')"
+            ) from None
+        path = catalogue_path(output) if self.catalog is True else home_path(self.catalog)
+        maps = (self.detect, self.mask, self.weight, self.defects)
+        others = [image, output, *(home_path(m) for m in maps if isinstance(m, str | os.PathLike))]
+        return ImageCatalogue(path, self.catalogue, card, overwrite=overwrite, others=others)

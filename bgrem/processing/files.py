@@ -206,7 +206,7 @@ def process_file(
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     check_output(output, path, overwrite)
     pages = Pages(output, report=asked.report, plot=asked.plot, overwrite=overwrite)
-    catalogue = _catalogue(asked, output, model, overwrite)
+    catalogue = asked.catalogue_of(path, output, model.card, overwrite)
     store: Memory = MEMORY if asked.report or asked.plot else MAPPED  # a page draws the whole image
     if memory:
         store = Scratch(existing_folder(output.parent), memory)
@@ -327,9 +327,14 @@ class _Work:
 
         def watch(number: int, parts: Separation) -> Separation:
             name = f"{hdu} {number + 1}" if count > 1 else hdu
-            parts = catalogue.add(
-                image, parts, plane=name.strip(), detected=detected, separate=again
-            )
+            try:
+                parts = catalogue.add(
+                    image, parts, plane=name.strip(), detected=detected, separate=again
+                )
+            except FitsError:
+                raise
+            except ValueError as error:
+                raise FitsError(f"{image.label}: {error}") from None
             self._watch(parts)
             return parts
 
@@ -369,20 +374,6 @@ class _Work:
         }
         same = {key: first[key] for key in ("model", "norm", "fwhm", "fwhm_from")}
         return same | medians
-
-
-def _catalogue(asked: FileOptions, output: Path, model: Model, overwrite: bool):
-    """The catalogue that is asked for, or None."""
-    if not asked.catalog:
-        return None
-    try:
-        from bgrem.catalogue.image_catalogue import ImageCatalogue, catalogue_path
-    except ImportError as error:
-        raise ValueError(
-            f"a catalogue needs {error.name}, which is not installed (pip install 'bgrem[catalog]')"
-        ) from None
-    path = catalogue_path(output) if asked.catalog is True else home_path(asked.catalog)
-    return ImageCatalogue(path, asked.catalogue, model.card, overwrite=overwrite)
 
 
 def _check_memory(image: FitsImage, store: Memory, model: Model, maps: tuple[str, ...]) -> None:

@@ -20,12 +20,12 @@ import numpy as np
 from scipy import ndimage
 
 from bgrem.background import separate
-from bgrem.catalogue.header_facts import gain_of_header
 from bgrem.detection.peaks import local_maxima
 from bgrem.detection.psf import GAUSSIAN_FWHM
 from bgrem.evaluate.target import SEEN_SIGMA, make_target, middle_of
 from bgrem.inference.model import INCLUDED, Model, load_model
 from bgrem.io.filter_arrays import mosaic_cell
+from bgrem.io.header_facts import gain_of_header
 from bgrem.io.reading import as_planes, read_image
 from bgrem.io.scales import check_linear
 from bgrem.masks.areas import grown

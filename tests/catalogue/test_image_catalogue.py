@@ -11,7 +11,9 @@ from astropy.io.votable.ucd import parse_ucd
 from astropy.table import QTable
 from catalogue_frames import frame_of_stars
 
-from bgrem.catalogue.table import CATALOGUE_COLUMNS, UCDS, read_catalogue
+from bgrem.catalogue.catalogue_files import read_catalogue
+from bgrem.catalogue.table import CATALOGUE_COLUMNS, UCDS
+from bgrem.io.reading import FitsError
 from bgrem.processing.files import process_file
 
 
@@ -164,6 +166,8 @@ def test_memory_limit_changes_nothing(folder):
         (("--catalog", "--gain", "0"), "not above 0"),
         (("--catalog", "--false-rate", "-1"), "below 0"),
         (("--catalog", "--zeropoint", "x"), "not a number"),
+        (("--catalog", "--purity", "1.5"), "between 0 and 1"),
+        (("--catalog", "--purity", "0.9", "--no-calibrate"), "calibration"),
     ],
 )  # fmt: skip
 def test_wrong_usage(folder, arguments, said):
@@ -171,6 +175,63 @@ def test_wrong_usage(folder, arguments, said):
     assert done.returncode == 2
     assert said in done.stderr
     assert not list(folder.glob("wrong_*"))
+
+
+@pytest.mark.parametrize("name", ["a.fits", "b.fits", "own_a.fits", "mask.fits"])
+def test_no_other_file_is_replaced(folder, name):
+    fits.writeto(folder / "mask.fits", np.zeros((160, 180), np.uint8), overwrite=True)
+    before = {path: path.read_bytes() for path in folder.glob("*.fits")}
+    arguments = ["--detect", "b.fits", "--mask", "mask.fits", "--overwrite", "--prefix", "own_"]
+    done = bgrem("-f", "a.fits", *arguments, "--catalog", name, cwd=folder)
+    assert done.returncode == 1
+    assert "would overwrite" in done.stderr
+    assert {path: path.read_bytes() for path in folder.glob("*.fits")} == before
+    if name == "a.fits":
+        done = bgrem("-f", "a.fits", "b.fits", "--overwrite", "--catalog", name, cwd=folder)
+        assert done.returncode == 2
+        assert (folder / name).read_bytes() == before[folder / name]
+
+
+def test_images_of_other_units_and_names_are_gathered(folder):
+    data = fits.getdata(folder / "a.fits")
+    for name, unit in (("nächt 1.fits", "Jy"), ("two.fits", "")):
+        fits.writeto(folder / name, data, fits.Header({"BUNIT": unit}), overwrite=True)
+    for target in ("all.fits", "all.vot"):
+        done = bgrem(
+            "-f", "nächt 1.fits", "two.fits", "--overwrite", "--catalog", target, cwd=folder
+        )
+        assert done.returncode == 0, done.stderr
+    table = read_catalogue(folder / "all.fits")
+    assert np.array_equal(table["NUMBER"], np.arange(1, len(table) + 1))
+    assert not getattr(table["FLUX_PSF"], "unit", None)
+    assert "FILE" in table.meta["SELECTION"].colnames
+
+
+def test_an_empty_catalogue_is_read_back(folder):
+    fits.writeto(
+        folder / "none.fits",
+        np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32),
+        overwrite=True,
+    )
+    for suffix in ("fits", "ecsv", "vot"):
+        path = folder / f"empty.{suffix}"
+        process_file(
+            folder / "none.fits", catalog=path, overwrite=True, false_rate=1.0, calibrate=False
+        )
+        assert len(QTable.read(path)) == 0
+
+
+def test_a_mosaic_and_an_image_that_is_none_are_refused(folder):
+    size = fits.getdata(folder / "bayer.fits").shape
+    fits.writeto(
+        folder / "plain.fits",
+        np.random.default_rng(1).normal(0, 1, size).astype(np.float32),
+        overwrite=True,
+    )
+    with pytest.raises(FitsError, match="mosaic"):
+        process_file(
+            folder / "bayer.fits", catalog=True, overwrite=True, detect=folder / "plain.fits"
+        )
 
 
 def test_failures_write_nothing(folder):

@@ -4,6 +4,7 @@ import catalogue_frames
 import numpy as np
 import pytest
 from catalogue_frames import FRAME_FWHM, GAIN
+from skies import exponential_disc
 
 from bgrem import separate
 from bgrem.catalogue import source_measurement
@@ -117,6 +118,23 @@ def test_close_stars_are_separated():
     in_pair = np.isin(star % 25, np.arange(12))
     assert (rows["FLAGS"][in_pair] & 3).astype(bool).all()
     assert np.asarray(rows["FLUX_PSF"]) == pytest.approx(flux.max(), rel=0.04)
+
+
+def test_a_wide_galaxy_is_where_it_is():
+    rng = np.random.default_rng(5)
+    disc = exponential_disc((300, 320), 150.0, 140.0, 40.0, 40.0)
+    disc += exponential_disc((300, 320), 150.0, 140.0, 3.0, 60.0)  # a bulge
+    table = separate(rng.normal(500, 5, (300, 320)) + disc).catalog()
+    distance = np.hypot(table["x"].value - 150, table["y"].value - 140)
+    row = table[distance.argmin()]
+    assert distance.min() < 8
+    assert 30 < row["FLUX_RADIUS"].value < 100
+
+
+def test_the_order_of_images_does_not_matter(known_frame):
+    separate(np.random.default_rng(0).normal(10, 1, (24, 24))).catalog()
+    again = separate(known_frame[0]).catalog(gain=GAIN)
+    assert len(again) > 40
 
 
 def test_an_empty_frame_has_an_empty_catalogue():

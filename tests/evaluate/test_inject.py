@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from skies import FWHM, RAW_GAIN, RAW_RMS, raw_frame_with_stars
 
-from bgrem.catalogue.header_facts import gain_of_header
 from bgrem.detection.peaks import detection_table
 from bgrem.detection.point_sources import detect_matched_filter
 from bgrem.detection.psf import gaussian_psf, noise_pixels, psf_fwhm
@@ -15,6 +14,7 @@ from bgrem.evaluate.inject import evaluate_injected, known_places, truth_of, ups
 from bgrem.evaluate.injection_report import FLUX_BIN, InjectionReport, summary_rows
 from bgrem.evaluate.methods import MATCHED_FILTER, SEXTRACTOR
 from bgrem.evaluate.target import GALAXY, SNR_LIMITS, STAR, inject, make_target, middle_of
+from bgrem.io.header_facts import gain_of_header
 
 
 @pytest.fixture(scope="module")

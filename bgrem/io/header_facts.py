@@ -50,7 +50,7 @@ def zero_point_of_header(header):
     """The zero point that a header states.
 
     Cards of a magnitude (`ZERO_POINT_KEYWORDS`) come first, then PHOTFLAM with PHOTPLAM as of HST (AB
-    magnitudes; Bohlin 2016, AJ 152, 60), then units of flux density: a pixel's MJy/sr with PIXAR_SR, Jy and
+    magnitudes of a rate; Bohlin 2016, AJ 152, 60; counts need EXPTIME, and both a BUNIT), then units of flux density: a pixel's MJy/sr with PIXAR_SR, Jy and
     nanomaggies.
 
     Parameters
@@ -66,8 +66,9 @@ def zero_point_of_header(header):
         if _is_number(value) and LEAST < value < MOST and value != 0:
             return ZeroPoint(float(value), keyword)
     flam, pivot = header.get("PHOTFLAM"), header.get("PHOTPLAM")
-    if _is_number(flam) and _is_number(pivot) and flam > 0 and pivot > 0:
-        magnitude = -2.5 * np.log10(flam) - 5 * np.log10(pivot) - 2.408
+    seconds = _seconds_of_unit(header)
+    if seconds and _is_number(flam) and _is_number(pivot) and flam > 0 and pivot > 0:
+        magnitude = -2.5 * np.log10(flam) - 5 * np.log10(pivot) - 2.408 + 2.5 * np.log10(seconds)
         return ZeroPoint(float(magnitude), "PHOTFLAM, PHOTPLAM (AB)")
     return _zero_point_of_unit(header)
 
@@ -84,6 +85,15 @@ def _zero_point_of_unit(header):
     if unit in ("nanomaggy", "nanomaggies", "nmgy"):
         return ZeroPoint(22.5, "BUNIT")
     return None
+
+
+def _seconds_of_unit(header):
+    """Seconds by which the pixels of a header count more than a rate; None where that is not known."""
+    unit = str(header.get("BUNIT", "")).replace(" ", "").lower()
+    if "/s" in unit or unit.endswith(("s-1", "s**-1", "s^-1")):
+        return 1.0
+    exposure = header.get("EXPTIME")
+    return float(exposure) if unit and _is_number(exposure) and exposure > 0 else None
 
 
 def _is_number(value):
@@ -108,14 +118,26 @@ def sky_places(wcs, x, y):
     from astropy.coordinates import FK5, ICRS, SkyCoord
     from astropy.wcs.utils import wcs_to_celestial_frame
 
-    if wcs is None or not wcs.has_celestial:
+    if wcs is None:
         return None
-    frame = wcs_to_celestial_frame(wcs)
-    lon, lat = wcs.celestial.all_pix2world(x, y, 0)
+    try:
+        if not wcs.has_celestial:
+            return None
+        sky = wcs.celestial
+        frame = wcs_to_celestial_frame(sky)
+        world = sky.all_pix2world(x, y, 0)
+    except Exception:  # noqa: BLE001 - astropy raises many classes for systems that it does not know
+        return None
+    if not abs(np.linalg.det(sky.pixel_scale_matrix)) > 0:
+        return None
+    lon, lat = world[sky.wcs.lng], world[sky.wcs.lat]
     equatorial = isinstance(frame, ICRS) or (
         isinstance(frame, FK5) and abs(frame.equinox.jyear - 2000.0) < 1e-6
     )
     if equatorial:
         return SkyPlaces(lon % 360, lat, frame.name.upper())
-    places = SkyCoord(lon, lat, unit="deg", frame=frame).icrs
+    try:
+        places = SkyCoord(lon, lat, unit="deg", frame=frame).icrs
+    except Exception:  # noqa: BLE001 - such as places on the Sun
+        return None
     return SkyPlaces(places.ra.deg, places.dec.deg, "ICRS")

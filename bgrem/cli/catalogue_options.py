@@ -27,7 +27,7 @@ def add_catalogue_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--calibrate", action=argparse.BooleanOptionalAction, default=True,
         help="measure false detections, completeness and the scale of the uncertainty on each image, by its noise "
-        "with the sign changed and by planted sources; it takes at most as long as the run (default: yes)",
+        "with the sign changed and by planted sources; it takes about as long as the run, on large images less (default: yes)",
     )  # fmt: skip
     group.add_argument(
         "--detect", metavar="IMG", type=file_name,

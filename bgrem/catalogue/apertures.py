@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import sep
+from scipy.ndimage import distance_transform_edt
 
 from bgrem.arrays.statistics import SIGMA_PER_MAD
-from bgrem.detection.photometry import circles_on_a_grid
-from bgrem.masks.areas import around
 
 __all__ = ["NoiseFactors", "auto_photometry", "circle_fluxes", "measure_noise_factors"]
 
@@ -72,9 +71,17 @@ def measure_noise_factors(image, rms, bad, x, y, fwhm):
     image = np.ascontiguousarray(np.where(bad, 0, image), np.float32)
     variance = np.square(rms, dtype=np.float32)
     radii, factors, level = [0.3], [1.0], 0.0
+    spots = inside_pixels(x, y, image.shape)
+    from_source = distance_transform_edt(~spots) if spots.any() else np.full(image.shape, np.inf)
+    from_bad = distance_transform_edt(~bad) if bad.any() else np.full(image.shape, np.inf)
+    empty = np.mean((from_source > (CLEAR_OF_SOURCES + 1) * fwhm) & ~bad)
     for radius in fwhm * np.array([0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0]):
-        clear = around(x, y, image.shape, CLEAR_OF_SOURCES * fwhm + radius)
-        column, row = circles_on_a_grid(~(bad | clear), radius)
+        column, row = circles_inside(image.shape, radius)
+        place = np.rint(row).astype(int), np.rint(column).astype(int)
+        clear = (from_source[place] > CLEAR_OF_SOURCES * fwhm + 2 * radius) & (
+            from_bad[place] > radius
+        )
+        column, row = column[clear], row[clear]
         if len(column) < FEWEST_EMPTY:
             break
         chosen = slice(None, None, max(1, len(column) // MOST_EMPTY))
@@ -83,9 +90,25 @@ def measure_noise_factors(image, rms, bad, x, y, fwhm):
         pull = sums / np.sqrt(expected)
         radii.append(radius)
         factors.append(SIGMA_PER_MAD * np.median(np.abs(pull - np.median(pull))))
-        if radius <= LEVEL_RADIUS * fwhm and np.mean(~(bad | clear)) > LEAST_EMPTY:
+        if radius <= LEVEL_RADIUS * fwhm and empty > LEAST_EMPTY:
             level = np.clip(np.median(sums) / (np.pi * radius**2), -MOST_OF_LEVEL, MOST_OF_LEVEL)
     return NoiseFactors(np.array(radii), np.array(factors), float(level))
+
+
+def inside_pixels(x, y, shape):
+    """The pixels that hold a place, (ny, nx) bool."""
+    spots = np.zeros(shape, bool)
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
+    spots[row[inside], column[inside]] = True
+    return spots
+
+
+def circles_inside(shape, radius):
+    """Centres of circles on a regular grid that do not reach the border, x and y, (n,) float64 each."""
+    spacing = max(4.0, 2.0 * radius)
+    x, y = np.meshgrid(*(np.arange(radius + 1, n - radius - 1, spacing) for n in shape[::-1]))
+    return x.ravel(), y.ravel()
 
 
 def circle_fluxes(image, variance, bad, x, y, radius, factors: NoiseFactors):

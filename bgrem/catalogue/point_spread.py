@@ -63,6 +63,10 @@ class FramePSF:
         """Part of the light of a star within a radius in pixels."""
         return np.interp(radius, self.radii, self.growth)
 
+    def image_within(self, radius):
+        """Sum of the image within a radius in pixels."""
+        return _sum_within(self.image, self.image.shape[0] // 2, radius)
+
     @cached_property
     def half_light_radius(self):
         """In pixels."""

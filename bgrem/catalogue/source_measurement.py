@@ -34,8 +34,8 @@ FLAG_BITS = {
 }  # fmt: skip
 NEIGHBOUR, BLEND, CORE, BORDER, BAD, WIDE = FLAG_BITS
 
-STRIP_PIXELS = 4_000_000  # of a strip without its margins
-MARGIN = 192  # px: rows above and below a strip that are seen, too
+STRIP_PIXELS = 5_000_000  # of a strip without its margins
+MARGIN = 128  # px: rows above and below a strip that are seen, too
 SAMPLE_SIDE = 2048  # px: the noise is measured in the middle of the frame
 AUTO_RADIUS = 1.5  # FWHM: of the circle of FLUX_AUTO of a source that is a point
 LEAST_SPREAD, SPREAD_SIGMA = (
@@ -268,7 +268,7 @@ def _photometry(strip, bad, place, fits, shapes, segments, resolved, measuring):
     radius = AUTO_RADIUS * psf.fwhm
     part = psf.light_within(radius)
     rest, error = circle_fluxes(alone, strip.variance, bad, *place, radius, factors)
-    own = np.where(resolved, 0, np.nan_to_num(fits.flux)) * part
+    own = np.where(resolved, 0, np.nan_to_num(fits.flux)) * psf.image_within(radius)
     auto, auto_error = (rest + own) / part, error / part
     circle, _ = circle_fluxes(strip.local, strip.variance, bad, *place, radius, factors)
     others = circle - rest - own

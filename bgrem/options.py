@@ -115,7 +115,7 @@ class CatalogueOptions:
     false_rate : float
         False detections per Mpix that the list may have.
     purity : float, optional
-        Least probability of a source to be real, in place of ``false_rate``; it needs ``calibrate``.
+        Least probability of a source to be real, instead of ``false_rate``; it needs ``calibrate``.
     calibrate : bool
         Whether false detections and completeness are measured on the frame.
     gain : float, optional

@@ -203,8 +203,6 @@ class Separation:
         from bgrem.catalogue.table import catalogue_table
         from bgrem.io.header_facts import ZeroPoint
 
-        if (detected or self).significance is None:
-            raise ValueError('a catalogue needs the map "significance", which was not asked for')
         threshold = self.provenance.signif_10 if threshold is None else threshold
         if threshold is None:
             raise ValueError("the model is not calibrated: give a threshold of the significance")

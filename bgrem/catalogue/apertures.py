@@ -7,6 +7,8 @@ import sep
 from scipy.ndimage import distance_transform_edt
 
 from bgrem.arrays.statistics import SIGMA_PER_MAD
+from bgrem.detection.photometry import circles_inside
+from bgrem.masks.areas import pixels_of
 
 __all__ = ["NoiseFactors", "auto_photometry", "circle_fluxes", "measure_noise_factors"]
 
@@ -71,7 +73,7 @@ def measure_noise_factors(image, rms, bad, x, y, fwhm):
     image = np.ascontiguousarray(np.where(bad, 0, image), np.float32)
     variance = np.square(rms, dtype=np.float32)
     radii, factors, level = [0.3], [1.0], 0.0
-    spots = inside_pixels(x, y, image.shape)
+    spots = pixels_of(x, y, image.shape)
     from_source = distance_transform_edt(~spots) if spots.any() else np.full(image.shape, np.inf)
     from_bad = distance_transform_edt(~bad) if bad.any() else np.full(image.shape, np.inf)
     empty = np.mean((from_source > (CLEAR_OF_SOURCES + 1) * fwhm) & ~bad)
@@ -93,22 +95,6 @@ def measure_noise_factors(image, rms, bad, x, y, fwhm):
         if radius <= LEVEL_RADIUS * fwhm and empty > LEAST_EMPTY:
             level = np.clip(np.median(sums) / (np.pi * radius**2), -MOST_OF_LEVEL, MOST_OF_LEVEL)
     return NoiseFactors(np.array(radii), np.array(factors), float(level))
-
-
-def inside_pixels(x, y, shape):
-    """The pixels that hold a place, (ny, nx) bool."""
-    spots = np.zeros(shape, bool)
-    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
-    spots[row[inside], column[inside]] = True
-    return spots
-
-
-def circles_inside(shape, radius):
-    """Centres of circles on a regular grid that do not reach the border, x and y, (n,) float64 each."""
-    spacing = max(4.0, 2.0 * radius)
-    x, y = np.meshgrid(*(np.arange(radius + 1, n - radius - 1, spacing) for n in shape[::-1]))
-    return x.ravel(), y.ravel()
 
 
 def circle_fluxes(image, variance, bad, x, y, radius, factors: NoiseFactors):

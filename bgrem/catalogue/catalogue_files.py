@@ -1,14 +1,23 @@
 """Catalogues as FITS, ECSV or VOTable files, and several of them as one."""
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from astropy.table import QTable, vstack
 
 from bgrem.catalogue.table import CATALOGUE_COLUMNS, SELECTION, UCDS
+from bgrem.storage.opening import FitsError
+from bgrem.storage.temporary import temporary_path
 
-__all__ = ["FORMATS", "read_catalogue", "stacked", "write_catalogue"]
+__all__ = [
+    "FORMATS", "catalogue_path", "check_path", "gather_catalogues", "read_catalogue", "save_catalogue", "stacked",
+    "write_catalogue",
+]  # fmt: skip
+
+FITS_SUFFIXES = (".fits", ".fit", ".fts")
 
 #: Suffixes of catalogue files, and the formats of `astropy.table` that they stand for.
 FORMATS = {
@@ -18,6 +27,13 @@ FORMATS = {
     ".vot": "votable",
     ".xml": "votable",
 }
+
+
+def catalogue_path(output):
+    """The path of the catalogue of an output: ``.cat.fits`` instead of ``.fits``, or after other suffixes."""
+    output = Path(output)
+    name = output.stem if output.suffix.lower() in FITS_SUFFIXES else output.name
+    return output.with_name(f"{name}.cat.fits")
 
 
 def stacked(tables, name, values):
@@ -58,6 +74,56 @@ def _marked(tables, values, name):
         table.add_column(np.full(len(table), value), index=0, name=name)
         marked.append(table)
     return QTable(vstack(marked))
+
+
+def gather_catalogues(catalogues, path):
+    """Write one catalogue of those of several images, with a column FILE.
+
+    Parameters
+    ----------
+    catalogues : dict of Path to Path
+        The catalogue of each image.
+    path : Path
+    """
+    tables = [read_catalogue(catalogue) for catalogue in catalogues.values()]
+    names = [str(image).encode("ascii", "backslashreplace").decode() for image in catalogues]
+    table = stacked(tables, "FILE", names)
+    table["NUMBER"] = np.arange(1, len(table) + 1, dtype=np.int32)
+    own = ("CREATOR", "DATE", "BGR_FRAT", "BGR_PUR", SELECTION)
+    table.meta = {keyword: pair for keyword, pair in table.meta.items() if keyword in own}
+    save_catalogue(table, path)
+
+
+def check_path(path, overwrite, others):
+    """Refuse a catalogue that could not be written after the work, or that would replace one of the other files."""
+    if path.suffix.lower() not in FORMATS:
+        raise FitsError(f"{path}: a catalogue ends in {', '.join(FORMATS)}")
+    for other in others:
+        if path.absolute() == Path(other).absolute() or (
+            path.exists() and Path(other).exists() and path.samefile(other)
+        ):
+            raise FitsError(f"{path}: the catalogue would overwrite {other}")
+    if path.is_dir():
+        raise FitsError(f"{path}: is a folder, the catalogue cannot be written")
+    if path.exists() and not overwrite:
+        raise FitsError(f"{path}: exists already (--overwrite replaces it)")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise FitsError(f"{path}: cannot be written, {folder} is no folder that can be written to")
+
+
+def save_catalogue(table, path):
+    """Write a catalogue that appears complete under its name or not at all."""
+    temporary = temporary_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_catalogue(table, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FitsError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_catalogue(table, path):

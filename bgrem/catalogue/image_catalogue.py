@@ -1,42 +1,28 @@
-"""The catalogue of the image of a file: of all its planes and colours, beside the output."""
+"""The catalogue of an image: calibrated on it, of all its planes and colours."""
 
-import os
-import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from bgrem.arrays.rows import Computed
 from bgrem.arrays.tiling import row_strips
-from bgrem.catalogue.catalogue_files import FORMATS, read_catalogue, stacked, write_catalogue
+from bgrem.catalogue.catalogue_files import check_path, save_catalogue, stacked
 from bgrem.catalogue.planted import FrameCalibration, calibrate_frame
 from bgrem.catalogue.source_measurement import Measuring, measure_sources, prepare_measuring
 from bgrem.catalogue.table import SELECTION, catalogue_table, selection_table
-from bgrem.io.header_facts import ZeroPoint, gain_of_header, zero_point_of_header
+from bgrem.io.header_facts import ZeroPoint, gain_of_header, wcs_of, zero_point_of_header
 from bgrem.options import CatalogueOptions
-from bgrem.sky.mosaic_sky import MosaicSky, phases_of
+from bgrem.sky.mosaic_sky import MosaicSky
 from bgrem.storage.opening import FitsError
-from bgrem.storage.temporary import temporary_path
 
 __all__ = [
-    "ImageCatalogue", "Listing", "catalogue_of", "catalogue_path", "check_path", "colours_of", "gather_catalogues", "list_sources",
-    "wcs_of",
+    "ImageCatalogue", "Listing", "catalogue_of", "colours_of", "list_sources",
 ]  # fmt: skip
 
-FITS_SUFFIXES = (".fits", ".fit", ".fts")
 OF_THE_LIGHT = ("FLUX", "MAG", "RATIO_PSF", "RATIO_AUTO")  # columns of SELECTION
 COLOUR_CELL = (2, 2)
 LOWER = 1.5  # SIGNIF: sources are measured from below the model's threshold on, that of the frame may be lower
-
-
-def catalogue_path(output):
-    """The path of the catalogue of an output: ``.cat.fits`` in the place of ``.fits``, or after other suffixes."""
-    output = Path(output)
-    name = output.stem if output.suffix.lower() in FITS_SUFFIXES else output.name
-    return output.with_name(f"{name}.cat.fits")
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,73 +225,6 @@ def corrected(parts, frame: FrameCalibration):
     return replace(parts, provenance=facts)
 
 
-def gather_catalogues(catalogues, path):
-    """Write one catalogue of those of several images, with a column FILE.
-
-    Parameters
-    ----------
-    catalogues : dict of Path to Path
-        The catalogue of each image.
-    path : Path
-    """
-    tables = [read_catalogue(catalogue) for catalogue in catalogues.values()]
-    names = [str(image).encode("ascii", "backslashreplace").decode() for image in catalogues]
-    table = stacked(tables, "FILE", names)
-    table["NUMBER"] = np.arange(1, len(table) + 1, dtype=np.int32)
-    own = ("CREATOR", "DATE", "BGR_FRAT", "BGR_PUR", SELECTION)
-    table.meta = {keyword: pair for keyword, pair in table.meta.items() if keyword in own}
-    save_catalogue(table, path)
-
-
-def check_path(path, overwrite, others):
-    """Refuse a catalogue that could not be written after the work, or that would replace one of the other files."""
-    if path.suffix.lower() not in FORMATS:
-        raise FitsError(f"{path}: a catalogue ends in {', '.join(FORMATS)}")
-    for other in others:
-        if path.absolute() == Path(other).absolute() or (
-            path.exists() and Path(other).exists() and path.samefile(other)
-        ):
-            raise FitsError(f"{path}: the catalogue would overwrite {other}")
-    if path.is_dir():
-        raise FitsError(f"{path}: is a folder, the catalogue cannot be written")
-    if path.exists() and not overwrite:
-        raise FitsError(f"{path}: exists already (--overwrite replaces it)")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise FitsError(f"{path}: cannot be written, {folder} is no folder that can be written to")
-
-
-def save_catalogue(table, path):
-    """Write a catalogue that appears complete under its name or not at all."""
-    temporary = temporary_path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_catalogue(table, temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FitsError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def wcs_of(image):
-    """The WCS of an image with its distortions, None where the header has none or it is not valid."""
-    from astropy.io import fits
-    from astropy.wcs import WCS
-
-    header = image.header
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            if any(key.startswith(("CPDIS", "D2IM")) for key in header):
-                with fits.open(image.path) as file:
-                    return WCS(header, fobj=file)
-            return WCS(header)
-        except Exception:  # noqa: BLE001 - astropy raises many classes for headers that are not valid
-            return None
-
-
 class _Place:
     """Where the pixels of a colour are in the image: every `step`-th from `first`, in the order y, x."""
 
@@ -357,14 +276,12 @@ class _Colour:
     """The parts of a mosaic in the pixels of one colour."""
 
     def __init__(self, parts, place, plane):
-        phase = phases_of(COLOUR_CELL)[2 * place[0] + place[1]]
         self.data, self.sources, self.mask = (
             _every(rows, place) for rows in (parts.data, parts.sources, parts.mask)
         )
         self.significance = _every(parts.significance, place)
         self.sky = _ColourSky(parts.sky, place, plane)
         self.provenance = replace(parts.provenance, fwhm=parts.provenance.fwhm / max(COLOUR_CELL))
-        self.phase = phase
 
 
 class _ColourSky:

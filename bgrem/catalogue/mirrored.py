@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from bgrem.catalogue.detections import find_sources
 from bgrem.catalogue.point_spread import FramePSF
+from bgrem.detection.psf import sharper_than_stars
 from bgrem.masks.areas import around, grown, inside
 from bgrem.masks.flags import ARTEFACT, SATURATED, UNSEEN
 from bgrem.sky.estimate import quantisation_step
@@ -33,7 +34,6 @@ FAINTEST_KEPT = 0.1  # rms: outline of a source that is kept
 OUTER_LIGHT = 0.3  # rms: in brighter parts of it nothing is counted
 NARROW = 2.5  # px FWHM: in narrower stars an artefact in a detection may be the star
 MODEL_ERROR = 0.05  # relative error of the PSF beside its middle
-LEAST_SHARP, LEAST_LACKING = 4.5, 3.0  # rms, standard deviations: see `_sharper_than_psf`
 NODE_STEP = 0.25  # SIGNIF: of the table of P_REAL
 LEAST_KERNEL = 0.7  # SIGNIF: deviation of the kernel that smooths the real detections
 MOST_IN_MIXTURE, MIXTURE_ROUNDS = 2000, 50  # detections and iterations that P_REAL is found with
@@ -223,28 +223,12 @@ def mirrored_data(part: FramePart, sure):
 def _defects(part, local):
     """Pixels of defects, and whether each detection is on one."""
     flagged = ((part.flags & ARTEFACT) != 0) & ((part.flags & SATURATED) == 0)
-    sharp = _sharper_than_psf(local / part.rms, part.psf.image)
+    sharp = sharper_than_stars(local / part.rms, part.psf.image, model_error=MODEL_ERROR)
     sharp &= ~part.unseen & ((part.flags & SATURATED) == 0)
     single = grown(sharp, 1.0)
     place = part.found["x"], part.found["y"]
     on_defect = inside(single if part.psf.fwhm < NARROW else single | flagged, *place)
     return flagged | single, on_defect
-
-
-def _sharper_than_psf(image, psf):
-    """Local maxima whose four neighbours have less light than those of any star, by 3 standard deviations.
-
-    As `bgrem.train.own_sky.sharper_than_stars`, with an error of the PSF; the noise of the image is 1.
-    """
-    middle = psf.shape[0] // 2
-    beside = ndimage.generate_binary_structure(2, 1).astype(np.float32)
-    beside[1, 1] = 0
-    star = psf[middle - 1 : middle + 2, middle - 1 : middle + 2]
-    ratio = np.clip((star * beside).sum() / psf[middle, middle], 0.0, 4.0)
-    lacking = ratio * image - ndimage.convolve(image, beside, mode="reflect")
-    noise = np.sqrt(4 + ratio**2 + (MODEL_ERROR * ratio * image) ** 2)
-    highest = image == ndimage.maximum_filter(image, 3)
-    return highest & (image > LEAST_SHARP) & (lacking > LEAST_LACKING * noise)
 
 
 def _outlines(part, stars):

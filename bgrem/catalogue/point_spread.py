@@ -21,20 +21,13 @@ INNER = 2.0  # FWHM: within it the growth is that of the PSF, beyond it that of 
 RINGS = 12  # inside and beyond
 WING_SLOPES = np.arange(2.5, 6.1, 0.5)  # of the brightness of the wings of a star
 SURE_WINGS = 3.0  # standard deviations: lower wings are left out
-NARROWEST, WIDEST_PSF = (
-    0.6,
-    1.7,
-)  # FWHM of stars over that of the frame; others are defects or galaxies
+# FWHM of the stars over that of the frame; what is narrower or wider are defects or galaxies.
+NARROWEST_PSF, WIDEST_PSF = 0.6, 1.7
 CIRCLE = 1.5  # FWHM: radius of the circles whose fluxes those of fits have
 MASKED_AROUND = 2.0  # FWHM: around sources, in the rings of others
-FEWEST_BRIGHT, BRIGHT_PART = (
-    8,
-    0.25,
-)  # of the stars: the brightest, beside which faint sources do not count
+FEWEST_BRIGHT, BRIGHT_PART = 8, 0.25  # of the stars: those whose wings are seen
 SLOPE_STEP = 0.05  # px: between the two PSFs whose difference is the slope
-SPREAD_SCALE = (
-    1 / 16
-)  # FWHM: scale length of the disc of SPREAD_MODEL (Desai et al. 2012, ApJ 757, 83)
+SPREAD_SCALE = 1 / 16  # FWHM: scale length of the disc of SPREAD_MODEL (Desai et al. 2012)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,10 +145,10 @@ def measure_frame_psf(image, rms, bad, places, fwhm):
     image = np.where(bad, 0, image).astype(np.float32)
     try:
         psf, stars = measure_psf(image, np.ascontiguousarray(rms), mask=bad, with_stars=True)
-    except Exception:  # noqa: BLE001 - too few stars; sep has no class of its own for blends of too many parts
+    except ValueError:
         return _with_growth(gaussian_psf(fwhm), fwhm, None)
     seen = psf_fwhm(psf)
-    if not NARROWEST < seen / fwhm < WIDEST_PSF:
+    if not NARROWEST_PSF < seen / fwhm < WIDEST_PSF:
         return _with_growth(gaussian_psf(fwhm), fwhm, None)
     fwhm = seen
     stars = stars[np.argsort(-stars["flux"], kind="stable")]

@@ -10,10 +10,7 @@ __all__ = ["Segments", "Shapes", "find_segments", "half_light_radii", "shapes_of
 THRESHOLD = 0.7  # rms: height of a segment in the sources plane, whose noise is low
 LEAST_AREA = 3  # pixels
 DEBLENDING, CONTRAST = 32, 0.005  # SExtractor's DEBLEND_NTHRESH and DEBLEND_MINCONT
-FEWEST_PIXELS, MOST_PIXELS = (
-    300_000,
-    10_000_000,
-)  # above the threshold in a strip; the former is sep's own
+FEWEST_PIXELS = 300_000  # that sep has room for: its own number
 MOST_PARTS = 4096  # of a blend
 LEAST_AXIS = 0.3  # px
 OTHERS = 0.2  # of the light of a segment: what its other sources may have
@@ -64,7 +61,8 @@ def find_segments(sources, rms):
     Segments
     """
     height = np.ascontiguousarray(np.nan_to_num(sources / rms), dtype=np.float32)
-    sep.set_extract_pixstack(int(np.clip(height.size, FEWEST_PIXELS, MOST_PIXELS)))
+    lit = int(np.count_nonzero(height > THRESHOLD))
+    sep.set_extract_pixstack(max(FEWEST_PIXELS, 2 * lit))
     sep.set_sub_object_limit(MOST_PARTS)
     for threshold in THRESHOLD * np.array([1.0, 3.0, 10.0]):
         try:

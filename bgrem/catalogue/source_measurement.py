@@ -34,14 +34,11 @@ FLAG_BITS = {
 }  # fmt: skip
 NEIGHBOUR, BLEND, CORE, BORDER, BAD, WIDE = FLAG_BITS
 
-STRIP_PIXELS = 5_000_000  # of a strip without its margins
+STRIP_PIXELS = 8_000_000  # of a strip with its margins
 MARGIN = 128  # px: rows above and below a strip that are seen, too
 SAMPLE_SIDE = 2048  # px: the noise is measured in the middle of the frame
-AUTO_RADIUS = 1.5  # FWHM: of the circle of FLUX_AUTO of a source that is a point
-LEAST_SPREAD, SPREAD_SIGMA = (
-    0.004,
-    2.5,
-)  # SPREAD_MODEL, and its errors, above which a source is no point
+AUTO_RADIUS = APERTURES[-1]  # FWHM: of the circle of FLUX_AUTO of a source that is a point
+LEAST_SPREAD, SPREAD_SIGMA = 0.004, 2.5  # SPREAD_MODEL, and its errors, of what is no point
 STAR_WIDTH = 0.002  # scatter of SPREAD_MODEL of bright stars
 SHARP_FWHM = 2.5  # px: in narrower stars an artefact in the middle may be the star
 NEIGHBOUR_LIGHT = 0.1  # part of the light
@@ -72,34 +69,40 @@ class Measuring:
 
 
 class _Strip:
-    """Planes of some rows in units of the median rms, float32."""
+    """Planes of some rows and columns in units of the median rms, float32.
 
-    def __init__(self, parts, rows, unit, detected=None, columns=slice(None)):
+    ``local`` is the image above the local level and that of empty places, ``whole`` above the background and
+    that of empty places. Planes that begin with ``seen`` are those of the image on which sources are detected.
+    """
+
+    def __init__(self, parts, rows, columns, unit, level=0.0, detected=None):
         seen = detected or parts
 
         def cut(values):
             return np.asarray(values[rows])[:, columns]
 
-        background = cut(parts.sky.background)
-        data = np.asarray(cut(parts.data), np.float64)
         self.flags = np.array(cut(parts.mask))
-        unseen = (self.flags & UNSEEN) != 0
-        self.image = _plane(np.where(unseen, 0, (data - background) / unit))
+        image = (np.asarray(cut(parts.data), np.float64) - cut(parts.sky.background)) / unit
+        image[(self.flags & UNSEEN) != 0] = 0
+        self.whole = _plane(image - level)
         wide = parts.sky.wide_light
         held = wide is not None and not parts.sky.in_background
-        self.wide = _plane(cut(wide) / unit) if held else np.zeros_like(self.image)
-        self.local = _plane(self.image - self.wide)
+        self.wide = _plane(cut(wide) / unit) if held else np.zeros_like(self.whole)
+        self.local = self.whole - self.wide
         self.rms = _plane(cut(parts.sky.rms) / unit)
         self.variance = np.square(self.rms)
-        found_unit = seen.sky.median_rms
+        seen_unit = seen.sky.median_rms
         self.significance = np.ascontiguousarray(cut(seen.significance))
-        self.seen_sources = _plane(np.asarray(cut(seen.sources), np.float64) / found_unit)
-        self.seen_rms = _plane(cut(seen.sky.rms) / found_unit)
-        self.seen_flags = self.flags if detected is None else np.array(cut(detected.mask))
+        self.seen_sources = _plane(np.asarray(cut(seen.sources), np.float64) / seen_unit)
+        self.seen_rms, self.seen_flags = self.rms, self.flags
+        if detected is not None:
+            self.seen_rms = _plane(cut(seen.sky.rms) / seen_unit)
+            self.seen_flags = np.array(cut(seen.mask))
 
-    def above(self, level):
-        """The image above the local level and that of empty places."""
-        return self.local - np.float32(level)
+    def sources(self, threshold, fwhm):
+        """The sources above a SIGNIF, as of `find_sources`."""
+        planes = (self.significance, self.seen_sources, self.seen_rms, self.seen_flags)
+        return find_sources(*planes, threshold=threshold, fwhm=fwhm)
 
     def bad(self, found, fwhm):
         """Pixels that do not count: bad ones, and artefacts but in the middle of a sharp source."""
@@ -116,7 +119,9 @@ def _plane(values):
     return np.ascontiguousarray(values, np.float32)
 
 
-def measure_sources(parts, *, threshold, gain=None, detected=None, measuring=None):
+def measure_sources(
+    parts, *, threshold, gain=None, detected=None, measuring=None, most_pixels=STRIP_PIXELS
+):
     """Detect the sources of a frame and measure them.
 
     Parameters
@@ -131,23 +136,34 @@ def measure_sources(parts, *, threshold, gain=None, detected=None, measuring=Non
         Another image on the same pixels, on which the sources are detected.
     measuring : Measuring, optional
         What another part of the frame was measured with; the threshold is replaced. Default: measured.
+    most_pixels : int
+        That are measured at once: a strip with its margins has about as many, but at least 3 margins.
 
     Returns
     -------
     columns : dict of str to (n,) ndarray
         Places in pixels (0-based), fluxes in data units; see `bgrem.catalogue.table`.
     measuring : Measuring
+
+    Raises
+    ------
+    ValueError
+        If there is no significance.
     """
+    if (detected or parts).significance is None:
+        raise ValueError('a catalogue needs the map "significance", which was not asked for')
     if measuring is None:
-        measuring = prepare_measuring(parts, threshold, gain, detected)
+        measuring = prepare_measuring(parts, threshold, gain, detected, most_pixels)
     measuring, unit = replace(measuring, threshold=threshold), measuring.unit
     ny, nx = parts.sources.shape
-    height = max(MARGIN, STRIP_PIXELS // nx)
+    height = max(MARGIN, most_pixels // nx - 2 * MARGIN)
     measured = []
     for first in range(0, ny, height):
         last = min(first + height, ny)
         rows = slice(max(0, first - MARGIN), min(ny, last + MARGIN))
-        columns = _measured(_Strip(parts, rows, unit, detected), measuring)
+        level = measuring.factors.level
+        strip = _Strip(parts, rows, slice(None), unit, level, detected)
+        columns = _measured(strip, measuring)
         columns["y"] = columns["y"] + rows.start
         row = columns.pop("row") + rows.start
         kept = (row >= first) & (row < last)
@@ -158,33 +174,29 @@ def measure_sources(parts, *, threshold, gain=None, detected=None, measuring=Non
     return columns, measuring
 
 
-def prepare_measuring(parts, threshold, gain=None, detected=None):
+def prepare_measuring(parts, threshold, gain=None, detected=None, most_pixels=STRIP_PIXELS):
     """Measure the PSF and the noise in the middle of a frame.
 
     Parameters
     ----------
-    parts, threshold, gain, detected
+    parts, threshold, gain, detected, most_pixels
         As for `measure_sources`.
 
     Returns
     -------
     Measuring
     """
-    unit = float(parts.sky.median_rms)
-    rows, columns = (
-        slice(max(0, (n - SAMPLE_SIDE) // 2), min(n, max(0, (n - SAMPLE_SIDE) // 2) + SAMPLE_SIDE))
-        for n in parts.sources.shape
-    )
-    strip = _Strip(parts, rows, unit, detected, columns)
+    unit, side = float(parts.sky.median_rms), min(SAMPLE_SIDE, int(np.sqrt(most_pixels)))
+    starts = [max(0, (n - side) // 2) for n in parts.sources.shape]
+    strip = _Strip(parts, *(slice(start, start + side) for start in starts), unit, 0.0, detected)
     fwhm = _usable(parts.provenance.fwhm)
-    found = find_sources(
-        strip.significance, strip.seen_sources, strip.seen_rms, strip.seen_flags, threshold=threshold, fwhm=fwhm,
-    )  # fmt: skip
+    found = strip.sources(threshold, fwhm)
     bad = strip.bad(found, fwhm)
     places = found["x"], found["y"]
     factors = measure_noise_factors(strip.local, strip.rms, bad, *places, fwhm)
     unfit = bad | ((strip.flags & SATURATED) != 0)
-    psf = measure_frame_psf(strip.above(factors.level), strip.rms, unfit, places, fwhm)
+    local = strip.local - np.float32(factors.level)
+    psf = measure_frame_psf(local, strip.rms, unfit, places, fwhm)
     return Measuring(threshold, gain, psf, factors, unit)
 
 
@@ -196,12 +208,8 @@ def _measured(strip, measuring):
     """The columns of the sources of a strip."""
     psf, unit = measuring.psf, measuring.unit
     gain = np.inf if measuring.gain is None else measuring.gain * unit
-    found = find_sources(
-        strip.significance, strip.seen_sources, strip.seen_rms, strip.seen_flags,
-        threshold=measuring.threshold, fwhm=psf.fwhm,
-    )  # fmt: skip
+    found = strip.sources(measuring.threshold, psf.fwhm)
     bad = strip.bad(found, psf.fwhm)
-    strip.local = strip.above(measuring.factors.level)
     fits = fit_point_sources(
         strip.local, strip.variance, ~bad, found["x"], found["y"], psf, gain=gain
     ).in_noise(measuring.factors.of_area(np.pi * psf.fwhm**2))
@@ -233,8 +241,7 @@ def _places(strip, bad, found, fits, shapes, resolved, psf):
     x, y, error = fits.x.copy(), fits.y.copy(), fits.place_error.copy()
     if resolved.any():
         sigma = np.sqrt(shapes.a * shapes.b)[resolved]
-        whole = _plane(strip.local + strip.wide)
-        windowed = sep.winpos(whole, x[resolved], y[resolved], sigma, mask=bad)
+        windowed = sep.winpos(strip.whole, x[resolved], y[resolved], sigma, mask=bad)
         near = np.hypot(windowed[0] - x[resolved], windowed[1] - y[resolved]) < psf.fwhm + sigma
         at = np.flatnonzero(resolved)[near]
         x[at], y[at] = windowed[0][near], windowed[1][near]
@@ -270,8 +277,7 @@ def _photometry(strip, bad, place, fits, shapes, segments, resolved, measuring):
     rest, error = circle_fluxes(alone, strip.variance, bad, *place, radius, factors)
     own = np.where(resolved, 0, np.nan_to_num(fits.flux)) * psf.image_within(radius)
     auto, auto_error = (rest + own) / part, error / part
-    circle, _ = circle_fluxes(strip.local, strip.variance, bad, *place, radius, factors)
-    others = circle - rest - own
+    others = fluxes[f"aperture_{len(APERTURES)}"][0] * part - rest - own
     # Where the fit sees too few pixels of a point, so does the circle.
     auto[~resolved & ~np.isfinite(fits.flux)] = np.nan
     kron = np.full(len(auto), np.nan)
@@ -285,8 +291,12 @@ def _photometry(strip, bad, place, fits, shapes, segments, resolved, measuring):
     fluxes["psf"] = fits.flux, fits.error
     fluxes["auto"] = auto, auto_error
     reach = np.maximum(np.where(resolved, np.nan_to_num(kron) * shapes.a, radius), radius)
-    image = _plane(strip.local + strip.wide) if resolved.any() else strip.local
-    half = half_light_radii(image, bad, place, reach, np.nan_to_num(auto), segments, shapes.segment)
+    half = np.full(len(auto), np.nan)
+    for image, chosen in ((strip.local, ~resolved), (strip.whole, resolved)):
+        here, light = tuple(axis[chosen] for axis in place), np.nan_to_num(auto[chosen])
+        half[chosen] = half_light_radii(
+            image, bad, here, reach[chosen], light, segments, shapes.segment[chosen]
+        )
     alike = ~resolved & (shapes.label == 0)  # light of neighbours would count
     half[alike] = np.where(np.isfinite(auto[alike]), psf.half_light_radius, np.nan)
     gain = np.inf if measuring.gain is None else measuring.gain * measuring.unit
@@ -320,9 +330,8 @@ def _is_near(where, row, column, radius):
     half = int(radius)
     disc = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1]) <= radius
     windows = sliding_window_view(np.pad(where, half), disc.shape)
-    return np.array(
-        [(windows[r, c] & disc).any() for r, c in zip(row, column, strict=True)], bool
-    )  # fmt: skip
+    seen = [(windows[at] & disc).any() for at in zip(row, column, strict=True)]
+    return np.array(seen, bool)
 
 
 def _star_class(fits):

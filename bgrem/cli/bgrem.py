@@ -359,7 +359,7 @@ def _report(outcomes: Iterator, options: argparse.Namespace, log, gathered) -> i
     if len(pages) > 1:
         write_index(pages, options.prefix)
     if gathered and catalogues:
-        from bgrem.catalogue.image_catalogue import gather_catalogues
+        from bgrem.catalogue.catalogue_files import gather_catalogues
 
         gather_catalogues(catalogues, gathered)
     if _is_batch(options) and not options.quiet:

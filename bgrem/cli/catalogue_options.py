@@ -51,10 +51,9 @@ def gathered_catalogue(options: argparse.Namespace, parser: Parser):
             parser.error("--detect is for a catalogue: give --catalog, too")
         return None
     try:
-        import scipy  # noqa: F401 - only whether it is there
-    except ImportError:
-        parser.error("--catalog needs SciPy, which is not installed (pip install 'bgrem[catalog]')")
-    from bgrem.catalogue.image_catalogue import check_path
+        from bgrem.catalogue.catalogue_files import check_path
+    except ImportError as error:
+        parser.error(str(error))
     from bgrem.processing.paths import expanded_paths, output_path
 
     if options.purity is not None and not (0 < options.purity < 1 and options.calibrate):

@@ -8,7 +8,7 @@ from bgrem.masks.areas import grown, inner, inside
 from bgrem.options import ERROR_SIDES
 
 __all__ = [
-    "aperture_fluxes", "aperture_uncertainties", "auto_fluxes", "circles_on_a_grid",
+    "aperture_fluxes", "aperture_uncertainties", "auto_fluxes", "circles_inside", "circles_on_a_grid",
     "median_and_scatter", "psf_fluxes", "sum_uncertainties", "uncertainty_of_model",
 ]  # fmt: skip
 
@@ -136,13 +136,17 @@ def circles_on_a_grid(usable, radius):
     -------
     x, y : (n,) float64
     """
-    ny, nx = usable.shape
+    x, y = circles_inside(usable.shape, radius)
+    kept = inside(~grown(~usable, radius), x, y)
+    return x[kept], y[kept]
+
+
+def circles_inside(shape, radius):
+    """Centres of circles on a regular grid that do not reach the border; as `circles_on_a_grid`."""
     spacing = max(4.0, 2.0 * radius)
-    x, y = np.meshgrid(
-        np.arange(radius, nx - radius, spacing), np.arange(radius, ny - radius, spacing)
-    )
+    x, y = np.meshgrid(*(np.arange(radius, n - radius, spacing) for n in shape[::-1]))
     x, y = x.ravel(), y.ravel()
-    kept = inside(inner(usable.shape, int(np.ceil(radius))) & ~grown(~usable, radius), x, y)
+    kept = inside(inner(shape, int(np.ceil(radius))), x, y)
     return x[kept], y[kept]
 
 

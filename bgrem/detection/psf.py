@@ -7,10 +7,12 @@ from bgrem.arrays.statistics import half_sample_mode
 
 __all__ = [
     "GAUSSIAN_FWHM", "centred_stamp", "gaussian_psf", "matched_filter", "measure_psf", "noise_pixels", "psf_fwhm",
+    "sharper_than_stars",
 ]  # fmt: skip
 
 #: FWHM of a Gaussian in units of its standard deviation.
 GAUSSIAN_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
+SHARP_HEIGHT, SHARP_SIGMA = 4.5, 3.0  # noise, standard deviations: see `sharper_than_stars`
 
 
 def gaussian_psf(fwhm, *, shift=(0.0, 0.0)):
@@ -106,6 +108,39 @@ def matched_filter(data, weight, psf):
         return np.where(good, amount / information, 0.0), np.where(good, information**-0.5, np.inf)
 
 
+def sharper_than_stars(image, psf, *, model_error=0.0):
+    """Local maxima that no star can be, because their neighbours have too little light.
+
+    A star that is centred in a pixel has in the four pixels beside it q times the light of this pixel, where q
+    is that of the PSF; stars that are centred elsewhere have more.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+        On zero background, in units of the noise, which is white.
+    psf : (n, n) array
+        n odd.
+    model_error : float
+        Relative error of q.
+
+    Returns
+    -------
+    (ny, nx) bool
+        Pixels above 4.5 whose neighbours have less than q times their light by 3 standard deviations.
+    """
+    from scipy import ndimage
+
+    middle = psf.shape[0] // 2
+    beside = ndimage.generate_binary_structure(2, 1).astype(np.float32)
+    beside[1, 1] = 0
+    around = psf[middle - 1 : middle + 2, middle - 1 : middle + 2]
+    ratio = np.clip((around * beside).sum() / psf[middle, middle], 0.0, 4.0)
+    lacking = ratio * image - ndimage.convolve(image, beside, mode="reflect")
+    noise = np.sqrt(4 + ratio**2 + (model_error * ratio * image) ** 2)
+    highest = image == ndimage.maximum_filter(image, 3)
+    return highest & (image > SHARP_HEIGHT) & (lacking > SHARP_SIGMA * noise)
+
+
 def measure_psf(data, rms, *, mask=None, saturation=None, radius=None, most=200, with_stars=False):
     """PSF of a frame: the median of its bright, isolated, unsaturated stars.
 
@@ -141,13 +176,16 @@ def measure_psf(data, rms, *, mask=None, saturation=None, radius=None, most=200,
     Raises
     ------
     ValueError
-        If fewer than three stars are found.
+        If fewer than three stars are found, or the image is one blend of too many.
     """
     data = np.ascontiguousarray(data, dtype=np.float32)
     bad = np.zeros(data.shape, dtype=bool) if mask is None else np.ascontiguousarray(mask)
     noise = np.broadcast_to(np.asarray(rms, dtype=np.float32), data.shape).copy()
     sep.set_extract_pixstack(max(sep.get_extract_pixstack(), data.size))
-    objects = sep.extract(data, 5.0, err=noise, mask=bad, minarea=5)
+    try:
+        objects = sep.extract(data, 5.0, err=noise, mask=bad, minarea=5)
+    except Exception as error:  # noqa: BLE001 - sep has no class of its own for blends of too many parts
+        raise ValueError(f"the PSF cannot be measured: {error}") from None
     if saturation is None:
         saturation = 0.7 * data[~bad].max()
     stars = _isolated_stars(data, noise, bad, objects, saturation)

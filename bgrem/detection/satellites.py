@@ -305,13 +305,8 @@ def _profiles(trail, sources, mask, data, background, rms):
     tilt, unit : float
         How far the sky on its sides differs, and the rms of the sky.
     """
-    signal, held, along, bins, unit = (
-        [],
-        [],
-        [],
-        [],
-        [],
-    )  # bins are not whole: the middle of bin k is k
+    # Bins are not whole numbers: k is the middle of bin k.
+    signal, held, along, bins, unit = ([] for _ in range(5))
     for rows, y, x, across, place in _near(trail, mask.shape, TRAIL_REACH):
         y = y - rows.start
         seen = (mask[rows][y, x] & UNSEEN) == 0

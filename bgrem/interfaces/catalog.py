@@ -58,8 +58,6 @@ def make_catalog(
         If there is no significance, the model is not calibrated, or an option is out of range.
     """
     wanted = CatalogueOptions(**asked)
-    if (detected or parts).significance is None:
-        raise ValueError('a catalogue needs the map "significance", which was not asked for')
     model = model if isinstance(model, Model) else load_model(model)
     listing = list_sources(
         parts, wanted, model.card, separate=partial(separate, model=model, options=options),

@@ -1,11 +1,13 @@
 """What a header states for a catalogue: the gain, the zero point and the places on the sky."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 __all__ = [
-    "GAIN_KEYWORDS", "SkyPlaces", "ZeroPoint", "gain_of_header", "sky_places", "zero_point_of_header",
+    "GAIN_KEYWORDS", "SkyPlaces", "ZeroPoint", "gain_of_header", "sky_places", "wcs_of",
+    "zero_point_of_header",
 ]  # fmt: skip
 
 #: Keywords that observatories use for electrons per data unit; where there is EGAIN, GAIN is a
@@ -141,3 +143,20 @@ def sky_places(wcs, x, y):
     except Exception:  # noqa: BLE001 - such as places on the Sun
         return None
     return SkyPlaces(places.ra.deg, places.dec.deg, "ICRS")
+
+
+def wcs_of(image):
+    """The WCS of an image with its distortions, None where the header has none or it is not valid."""
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    header = image.header
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if any(key.startswith(("CPDIS", "D2IM")) for key in header):
+                with fits.open(image.path) as file:
+                    return WCS(header, fobj=file)
+            return WCS(header)
+        except Exception:  # noqa: BLE001 - astropy raises many classes for headers that are not valid
+            return None

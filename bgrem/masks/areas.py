@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["around", "grown", "inner", "inside"]
+__all__ = ["around", "grown", "inner", "inside", "pixels_of"]
 
 
 def grown(area, radius):
@@ -41,11 +41,16 @@ def around(x, y, shape, radius):
     -------
     (ny, nx) bool
     """
+    return grown(pixels_of(x, y, shape), radius)
+
+
+def pixels_of(x, y, shape):
+    """The pixels that hold a point, (ny, nx) bool; the parameters are those of `around`."""
     spots = np.zeros(shape, dtype=bool)
     column, row = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
     within = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
     spots[row[within], column[within]] = True
-    return grown(spots, radius)
+    return spots
 
 
 def inner(shape, border):

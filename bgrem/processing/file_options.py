@@ -76,11 +76,10 @@ class FileOptions:
         if not self.catalog:
             return None
         try:
-            from bgrem.catalogue.image_catalogue import ImageCatalogue, catalogue_path
+            from bgrem.catalogue.catalogue_files import catalogue_path
+            from bgrem.catalogue.image_catalogue import ImageCatalogue
         except ImportError as error:
-            raise ValueError(
-                f"a catalogue needs {error.name}, which is not installed (pip install 'bgrem[catalog]')"
-            ) from None
+            raise ValueError(str(error)) from None
         path = catalogue_path(output) if self.catalog is True else home_path(self.catalog)
         maps = (self.detect, self.mask, self.weight, self.defects)
         others = [image, output, *(home_path(m) for m in maps if isinstance(m, str | os.PathLike))]

@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from bgrem.background import separate
 from bgrem.detection.peaks import local_maxima
-from bgrem.detection.psf import GAUSSIAN_FWHM
+from bgrem.detection.psf import GAUSSIAN_FWHM, sharper_than_stars
 from bgrem.evaluate.target import SEEN_SIGMA, make_target, middle_of
 from bgrem.inference.model import INCLUDED, Model, load_model
 from bgrem.io.filter_arrays import mosaic_cell
@@ -44,7 +44,6 @@ __all__ = [
     "draw_own",
     "make_own_sky",
     "read_own_sky",
-    "sharper_than_stars",
     "skies_of",
     "training_rows",
 ]
@@ -60,7 +59,6 @@ SATURATED_PART = 0.8
 KEPT_APART = (
     4  # the last of 4 equal parts of a frame's rows is kept apart, to judge the model on it
 )
-SHARP_HEIGHT, SHARP_SIGMA = 4.5, 3.0  # sky rms, standard deviations: see `sharper_than_stars`
 LEAST_SKY = 0.05  # part of a frame that must lie between its sources
 FILLINGS = 40  # places that are tried to fill what sources covered; each fills most of the rest
 COUNTED = (8.0, 40.0)  # S/N of the peaks from which the counts are measured
@@ -247,34 +245,6 @@ def make_own_sky(data, *, gain=None, model=PACKAGED):
         fwhm=target.fwhm, spread=target.spread, stars=stars, slope=slope, brightest=brightest,
         gain=target.gain * float(rms) if target.gain else None, step=target.step / float(rms),
     )  # fmt: skip
-
-
-def sharper_than_stars(image, psf):
-    """Local maxima that no star can be, because their neighbours have too little light.
-
-    A star that is centred in a pixel has in the four pixels beside it q times the light of this pixel, where q
-    is that of the PSF; stars that are centred elsewhere have more.
-
-    Parameters
-    ----------
-    image : (ny, nx) array
-        On zero background, in units of the noise, which is white.
-    psf : (n, n) array
-        n odd.
-
-    Returns
-    -------
-    (ny, nx) bool
-        Pixels above 4.5 whose neighbours have less than q times their light by 3 standard deviations.
-    """
-    middle = psf.shape[0] // 2
-    beside = ndimage.generate_binary_structure(2, 1).astype(np.float32)
-    beside[1, 1] = 0
-    around = psf[middle - 1 : middle + 2, middle - 1 : middle + 2]
-    ratio = np.clip((around * beside).sum() / psf[middle, middle], 0.0, 4.0)
-    lacking = ratio * image - ndimage.convolve(image, beside, mode="reflect")
-    highest = image == ndimage.maximum_filter(image, 3)
-    return highest & (image > SHARP_HEIGHT) & (lacking > SHARP_SIGMA * np.sqrt(4 + ratio**2))
 
 
 def _counts(target):

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("galsim")
 
 from bgrem.cli.train import main
-from bgrem.detection.psf import psf_fwhm
+from bgrem.detection.psf import psf_fwhm, sharper_than_stars
 from bgrem.simulate import Scene, draw, draw_psf
 from bgrem.simulate.optics import PHASES
 from bgrem.simulate.scene import DEFECT_BIT, GAP_BIT
@@ -22,7 +22,6 @@ from bgrem.train.own_sky import (
     draw_own,
     make_own_sky,
     read_own_sky,
-    sharper_than_stars,
     skies_of,
     training_rows,
 )  # fmt: skip

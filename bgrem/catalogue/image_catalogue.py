@@ -9,7 +9,12 @@ from bgrem.arrays.rows import Computed
 from bgrem.arrays.tiling import row_strips
 from bgrem.catalogue.catalogue_files import check_path, save_catalogue, stacked
 from bgrem.catalogue.planted import FrameCalibration, calibrate_frame
-from bgrem.catalogue.source_measurement import Measuring, measure_sources, prepare_measuring
+from bgrem.catalogue.source_measurement import (
+    STRIP_PIXELS,
+    Measuring,
+    measure_sources,
+    prepare_measuring,
+)
 from bgrem.catalogue.table import SELECTION, catalogue_table, selection_table
 from bgrem.io.header_facts import ZeroPoint, gain_of_header, wcs_of, zero_point_of_header
 from bgrem.options import CatalogueOptions
@@ -22,6 +27,7 @@ __all__ = [
 
 OF_THE_LIGHT = ("FLUX", "MAG", "RATIO_PSF", "RATIO_AUTO")  # columns of SELECTION
 COLOUR_CELL = (2, 2)
+BYTES_OF_PIXEL = 800.0  # of the memory for each pixel that is measured at once; the parts of the image take the rest
 LOWER = 1.5  # SIGNIF: sources are measured from below the model's threshold on, that of the frame may be lower
 
 
@@ -34,7 +40,9 @@ class Listing:
     calibration: FrameCalibration | None
 
 
-def list_sources(parts, asked: CatalogueOptions, card, *, separate, gain=None, detected=None):
+def list_sources(
+    parts, asked: CatalogueOptions, card, *, separate, gain=None, detected=None, memory=None
+):
     """Detect and measure the sources of an image, with the threshold that its own noise asks for.
 
     Parameters
@@ -49,6 +57,8 @@ def list_sources(parts, asked: CatalogueOptions, card, *, separate, gain=None, d
         Electrons per data unit.
     detected : `~bgrem.Separation`, optional
         On which the sources are detected.
+    memory : float, optional
+        Bytes that the work may take.
 
     Returns
     -------
@@ -63,7 +73,8 @@ def list_sources(parts, asked: CatalogueOptions, card, *, separate, gain=None, d
     if card.calibration is None:
         raise ValueError(f"the model {card.name} is not calibrated: its catalogue has no threshold")
     threshold = card.calibration.threshold_for(asked.false_rate)
-    given = {"gain": gain, "detected": detected}
+    most = STRIP_PIXELS if memory is None else min(STRIP_PIXELS, int(memory / BYTES_OF_PIXEL))
+    given = {"gain": gain, "detected": detected, "most_pixels": most}
     if not asked.calibrate:
         return Listing(*measure_sources(parts, threshold=threshold, **given), None)
     columns, measuring = measure_sources(parts, threshold=threshold - LOWER, **given)
@@ -96,6 +107,8 @@ class ImageCatalogue:
         Replace an existing file.
     others : sequence of path
         Files that it must not replace: the image, its output, its maps.
+    memory : float, optional
+        Bytes that the work may take.
 
     Raises
     ------
@@ -105,8 +118,10 @@ class ImageCatalogue:
         If the model's card gives no threshold.
     """
 
-    def __init__(self, path, asked: CatalogueOptions, card, *, overwrite: bool, others=()):
-        self.path, self._asked, self._card = path, asked, card
+    def __init__(
+        self, path, asked: CatalogueOptions, card, *, overwrite: bool, others=(), memory=None
+    ):
+        self.path, self._asked, self._card, self._memory = path, asked, card, memory
         self._tables, self._names = [], []
         check_path(path, overwrite, others)
         if card.calibration is not None:
@@ -143,10 +158,14 @@ class ImageCatalogue:
             asked = replace(asked, calibrate=False, purity=None)
         for k, (colour, place, seen) in enumerate(colours):
             other = others[k][2] if others else None
-            table, frame = self._table(image, seen, place, asked, other, separate)
+            table, listing = self._table(image, seen, place, asked, other, separate)
             self._tables.append(table)
             self._names.append(" ".join(filter(None, (plane, colour))))
-        return corrected(parts, frame) if frame and detected is None else parts
+        frame = listing.calibration if detected is None else None
+        noticed = _warnings(listing, self._asked, mosaic=len(colours) > 1)
+        facts = replace(parts.provenance, warnings=[*parts.provenance.warnings, *noticed])
+        parts = replace(parts, provenance=facts)
+        return corrected(parts, frame) if frame else parts
 
     def _table(self, image, parts, place, asked, detected, separate):
         headers = (image.header, image.primary)
@@ -155,8 +174,9 @@ class ImageCatalogue:
         if asked.zeropoint is not None:
             zero_point = ZeroPoint(asked.zeropoint, "given")
         listing = list_sources(
-            parts, asked, self._card, separate=separate, gain=gain, detected=detected
-        )
+            parts, asked, self._card, separate=separate, gain=gain, detected=detected,
+            memory=self._memory,
+        )  # fmt: skip
         listing = replace(listing, columns=place.in_image(listing.columns))
         facts = {
             "unit": str(image.header.get("BUNIT", "")),
@@ -168,7 +188,7 @@ class ImageCatalogue:
             # The light of the planted sources is that of the other image.
             selection = table.meta[SELECTION]
             selection.remove_columns([n for n in OF_THE_LIGHT if n in selection.colnames])
-        return table, listing.calibration
+        return table, listing
 
     @property
     def first(self):
@@ -207,6 +227,18 @@ def catalogue_of(listing: Listing, asked: CatalogueOptions, *, unit="", wcs=None
     if frame is not None and len(frame.planted):
         table.meta[SELECTION] = selection_table(frame, listing.measuring.threshold, **units)
     return table
+
+
+def _warnings(listing: Listing, asked: CatalogueOptions, *, mosaic):
+    """What a user must know of a catalogue, one short sentence each."""
+    noticed, frame = [], listing.calibration
+    if mosaic and asked.calibrate:
+        noticed.append("the catalogue of a mosaic of colours has the threshold of the model")
+    if frame is not None and frame.reason:
+        noticed.append(f"the catalogue has numbers of the model, not of the frame: {frame.reason}")
+    if not listing.measuring.psf.is_measured:
+        noticed.append("the catalogue has a Gaussian PSF: too few stars show it")
+    return noticed
 
 
 def corrected(parts, frame: FrameCalibration):

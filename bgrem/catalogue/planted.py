@@ -43,7 +43,7 @@ FAINTER, FAINT_SNR, BRIGHT_SNR = 0.8, (0.7, 10.0), (10.0, 300.0)  # part of the 
 SCALE_OF_DISC = 1.678  # half-light radius of an exponential disc over its scale length
 MANY_PIXELS = 4e6  # on larger frames the work is at most a quarter of the run
 PART_OF_SMALL, PART_OF_LARGE = 0.35, 1 / 16  # of the pixels of a frame, for each of the two runs
-MOST_PIXELS_AGAIN = 2048**2  # of such a part
+MOST_PIXELS_AGAIN = 1280**2  # of such a part
 SMALLEST_SIDE = 192  # px: of a part
 BINS_OF_SNR = (0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0, 300.0)
 BRIGHTNESSES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # rms: edges, of the sources plane
@@ -126,12 +126,7 @@ class FrameCalibration:
         return _fitted_completeness(table["snr"], table["signif"] > threshold)(np.asarray(snr))
 
     def flux_bias(self, threshold):
-        """Median of measured over true flux of the planted sources that are found.
-
-        Parameters
-        ----------
-        threshold : float
-            Least SIGNIF.
+        """Median of measured over true flux of the planted sources above a SIGNIF.
 
         Returns
         -------
@@ -154,7 +149,7 @@ def calibrate_frame(parts, *, separate, card, measuring: Measuring, seed=0):
     """Calibrate the catalogue of a frame on the frame.
 
     A third of the frame, in its middle, is separated twice: with its noise mirrored, and with sources planted. Of a
-    frame above 4 Mpix it is a sixteenth, 2048 x 2048 pixels at most.
+    frame above 4 Mpix it is a sixteenth, 1280 x 1280 pixels at most.
 
     Parameters
     ----------

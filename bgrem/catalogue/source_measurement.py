@@ -19,7 +19,9 @@ from bgrem.catalogue.point_spread import FramePSF, measure_frame_psf
 from bgrem.catalogue.shapes import find_segments, half_light_radii, shapes_of
 from bgrem.masks.flags import ARTEFACT, SATURATED, UNSEEN
 
-__all__ = ["APERTURES", "FLAG_BITS", "Measuring", "measure_sources", "prepare_measuring"]
+__all__ = [
+    "APERTURES", "FLAG_BITS", "STRIP_PIXELS", "Measuring", "measure_sources", "prepare_measuring",
+]  # fmt: skip
 
 #: Radii of the circles of FLUX_APER, in FWHM.
 APERTURES = (0.75, 1.0, 1.5)
@@ -36,7 +38,7 @@ NEIGHBOUR, BLEND, CORE, BORDER, BAD, WIDE = FLAG_BITS
 
 STRIP_PIXELS = 8_000_000  # of a strip with its margins
 MARGIN = 128  # px: rows above and below a strip that are seen, too
-SAMPLE_SIDE = 2048  # px: the noise is measured in the middle of the frame
+SAMPLE_SIDE = 1152  # px: PSF and noise are measured in the middle of the frame
 AUTO_RADIUS = APERTURES[-1]  # FWHM: of the circle of FLUX_AUTO of a source that is a point
 LEAST_SPREAD, SPREAD_SIGMA = 0.004, 2.5  # SPREAD_MODEL, and its errors, of what is no point
 STAR_WIDTH = 0.002  # scatter of SPREAD_MODEL of bright stars
@@ -153,7 +155,7 @@ def measure_sources(
     if (detected or parts).significance is None:
         raise ValueError('a catalogue needs the map "significance", which was not asked for')
     if measuring is None:
-        measuring = prepare_measuring(parts, threshold, gain, detected, most_pixels)
+        measuring = prepare_measuring(parts, threshold, gain, detected)
     measuring, unit = replace(measuring, threshold=threshold), measuring.unit
     ny, nx = parts.sources.shape
     height = max(MARGIN, most_pixels // nx - 2 * MARGIN)
@@ -174,21 +176,22 @@ def measure_sources(
     return columns, measuring
 
 
-def prepare_measuring(parts, threshold, gain=None, detected=None, most_pixels=STRIP_PIXELS):
+def prepare_measuring(parts, threshold, gain=None, detected=None):
     """Measure the PSF and the noise in the middle of a frame.
 
     Parameters
     ----------
-    parts, threshold, gain, detected, most_pixels
+    parts, threshold, gain, detected
         As for `measure_sources`.
 
     Returns
     -------
     Measuring
     """
-    unit, side = float(parts.sky.median_rms), min(SAMPLE_SIDE, int(np.sqrt(most_pixels)))
-    starts = [max(0, (n - side) // 2) for n in parts.sources.shape]
-    strip = _Strip(parts, *(slice(start, start + side) for start in starts), unit, 0.0, detected)
+    unit = float(parts.sky.median_rms)
+    starts = [max(0, (n - SAMPLE_SIDE) // 2) for n in parts.sources.shape]
+    part = (slice(start, start + SAMPLE_SIDE) for start in starts)
+    strip = _Strip(parts, *part, unit, 0.0, detected)
     fwhm = _usable(parts.provenance.fwhm)
     found = strip.sources(threshold, fwhm)
     bad = strip.bad(found, fwhm)

@@ -121,7 +121,8 @@ class _Plan:
     def _settled(self, path: Path, output: Path, overwrite: bool) -> Result | None:
         check_output(output, path, overwrite=True)
         key = fingerprint(path, self._options, version=__version__, model=self._network.sha256)
-        if done := self._journal.result(output, key):
+        done = self._journal.result(output, key)
+        if done and all(Path(done[n]).exists() for n in ("report", "catalog") if done.get(n)):
             return restored(done)
         check_output(output, path, overwrite or self._journal.was_planned(output, key))
         self._journal.plan(output, key)

@@ -71,7 +71,9 @@ class FileOptions:
         """Whether every 2-D image of the file is asked for."""
         return str(self.hdu).strip().lower() == "all"
 
-    def catalogue_of(self, image: Path, output: Path, card: ModelCard, overwrite: bool):
+    def catalogue_of(
+        self, image: Path, output: Path, card: ModelCard, *, overwrite: bool, memory: float | None
+    ):
         """The catalogue of an image that is asked for, or None."""
         if not self.catalog:
             return None
@@ -83,4 +85,6 @@ class FileOptions:
         path = catalogue_path(output) if self.catalog is True else home_path(self.catalog)
         maps = (self.detect, self.mask, self.weight, self.defects)
         others = [image, output, *(home_path(m) for m in maps if isinstance(m, str | os.PathLike))]
-        return ImageCatalogue(path, self.catalogue, card, overwrite=overwrite, others=others)
+        return ImageCatalogue(
+            path, self.catalogue, card, overwrite=overwrite, others=others, memory=memory
+        )

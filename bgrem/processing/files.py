@@ -206,7 +206,7 @@ def process_file(
     output = output_path(path, prefix=prefix, output_dir=output_dir)
     check_output(output, path, overwrite)
     pages = Pages(output, report=asked.report, plot=asked.plot, overwrite=overwrite)
-    catalogue = asked.catalogue_of(path, output, model.card, overwrite)
+    catalogue = asked.catalogue_of(path, output, model.card, overwrite=overwrite, memory=memory)
     store: Memory = MEMORY if asked.report or asked.plot else MAPPED  # a page draws the whole image
     if memory:
         store = Scratch(existing_folder(output.parent), memory)

@@ -14,6 +14,7 @@ from catalogue_frames import frame_of_stars
 from bgrem.catalogue.catalogue_files import read_catalogue
 from bgrem.catalogue.table import CATALOGUE_COLUMNS, UCDS
 from bgrem.io.reading import FitsError
+from bgrem.processing.batch import process_batch
 from bgrem.processing.files import process_file
 
 
@@ -232,6 +233,46 @@ def test_a_mosaic_and_an_image_that_is_none_are_refused(folder):
         process_file(
             folder / "bayer.fits", catalog=True, overwrite=True, detect=folder / "plain.fits"
         )
+
+
+def test_numbers_of_the_model_are_reported(folder):
+    small = fits.getdata(folder / "a.fits")[:60, :60]
+    fits.writeto(folder / "corner.fits", small, overwrite=True)
+    result = process_file(folder / "corner.fits", catalog=True, overwrite=True)
+    assert fits.getheader(result.catalog, 1)["BGR_CALI"] == "model"
+    assert any("numbers of the model" in warning for warning in result.warnings)
+    assert any("Gaussian PSF" in warning for warning in result.warnings)
+    assert fits.getheader(result.output)["BGR_WARN"] == len(result.warnings)
+    whole = process_file(folder / "a.fits", catalog=True, overwrite=True)
+    assert not any("catalogue" in warning for warning in whole.warnings)
+
+
+def test_a_catalogue_that_is_gone_is_made_again(folder, tmp_path):
+    options = {"catalog": True, "calibrate": False, "output_dir": tmp_path, "workers": 1}
+    (first,) = process_batch(folder / "a.fits", **options)
+    (again,) = process_batch(folder / "a.fits", **options)
+    assert again.resumed
+    first.catalog.unlink()
+    (made,) = process_batch(folder / "a.fits", **options)
+    assert not made.resumed
+    assert made.catalog.exists()
+
+
+@pytest.mark.parametrize("code", [
+    "from bgrem.cli.bgrem import main; main(['-f', 'a.fits', '--catalog', '--prefix', 'no_'])",
+    "from bgrem import make_catalog",
+])  # fmt: skip
+def test_without_scipy_one_sentence_says_so(folder, code):
+    code = f"import sys; sys.modules['scipy'] = None; {code}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert (
+        "a catalogue needs SciPy, which is not installed (pip install 'bgrem[catalog]')"
+        in done.stderr
+    )
+    assert not list(folder.glob("no_*"))
 
 
 def test_failures_write_nothing(folder):

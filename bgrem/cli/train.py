@@ -28,6 +28,7 @@ examples:
   bgrem-train --from-fits night/*.fits --output-dir mine     adapts the shipped model to your frames
   bgrem -f image.fits --model mine/own.onnx
   bgrem-train configs/sky.toml --output-dir runs/sky --workers 2      the network that measures the sky
+  bgrem-train configs/counts.toml --output-dir runs/counts             the model of counts maps
 
 DIR receives checkpoint.pt, log.jsonl (losses, and detections on held-out scenes) and at the end
 NAME.onnx, the model for bgrem, and NAME.safetensors, the weights. A configuration with kind = "sky"
@@ -128,24 +129,12 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
     if options.name and not re.fullmatch(r"[\w-]+", options.name):
         parser.error(f"--name {options.name} may contain only letters, digits, - and _")
     # Imported here, so that a usage error does not wait for torch.
-    from bgrem.train.config import SkyConfig, fine_tuning_config, load_config
-    from bgrem.train.export import export, model_path
-    from bgrem.train.loop import Training, checkpoint_path, train
-    from bgrem.train.own_sky import read_own_sky
-    from bgrem.train.sky_loop import SkyTraining, export_trained, train_sky
+    from bgrem.train.export import model_path
+    from bgrem.train.loop import checkpoint_path
 
-    if options.from_fits:
-        config = fine_tuning_config(options.from_fits, name=options.name or "own")
-        for path in config.frames:  # a frame that cannot be used is reported before the work
-            read_own_sky(path, apart=path == config.judged)
-        read_own_sky(config.judged)
-    else:
-        config = load_config(options.config)
+    config, kind, learn, write = _work(options)
     device = _device(options.device)
     _set_threads(options.threads)
-    kind, learn, write = Training, train, export
-    if isinstance(config, SkyConfig):
-        kind, learn, write = SkyTraining, train_sky, export_trained
     if options.export_only:
         training = kind(config)
         # Whether the training was extended does not matter here.
@@ -171,6 +160,32 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
         return 128 + received[0]
     print(visible_text(model_path(config, options.output_dir)))
     return 0
+
+
+def _work(options: argparse.Namespace) -> tuple:
+    """The configuration, the class of its training, and what trains and what writes the model."""
+    from bgrem.train.config import SkyConfig, fine_tuning_config, kind_of_config, load_config
+    from bgrem.train.export import export
+    from bgrem.train.loop import Training, train
+    from bgrem.train.own_sky import read_own_sky
+    from bgrem.train.sky_loop import SkyTraining, export_trained, train_sky
+
+    if options.from_fits:
+        config = fine_tuning_config(options.from_fits, name=options.name or "own")
+        for path in config.frames:  # a frame that cannot be used is reported before the work
+            read_own_sky(path, apart=path == config.judged)
+        read_own_sky(config.judged)
+        return config, Training, train, export
+    if kind_of_config(options.config) == "counts":
+        from bgrem.counts_training.counts_config import load_counts_config
+        from bgrem.counts_training.counts_export import export_counts
+        from bgrem.counts_training.counts_loop import CountsTraining, train_counts
+
+        return load_counts_config(options.config), CountsTraining, train_counts, export_counts
+    config = load_config(options.config)
+    if isinstance(config, SkyConfig):
+        return config, SkyTraining, train_sky, export_trained
+    return config, Training, train, export
 
 
 def _device(name: str) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 
 from bgrem.inference.model import INCLUDED
 from bgrem.network.sky_network import SkyNetworkConfig
@@ -12,7 +12,8 @@ from bgrem.network.unet import NetworkConfig
 from bgrem.storage.names import home_path
 
 __all__ = [
-    "EXTENDABLE", "LABELS", "SkyConfig", "TrainingConfig", "fine_tuning_config", "load_config",
+    "EXTENDABLE", "LABELS", "SkyConfig", "TrainingConfig", "check_names", "expanded_path",
+    "fine_tuning_config", "kind_of_config", "load_config", "with_network",
 ]  # fmt: skip
 
 LABELS = {"name", "description", "licence", "inference"}  # say how a model is used, not what it is
@@ -210,6 +211,17 @@ def load_config(path):
         raise ValueError(f"{path}: {error}") from None
 
 
+def kind_of_config(path):
+    """The entry ``kind`` of a configuration file: "sky", "counts" or, where it has none, "optical".
+
+    A file that is no TOML is of no kind yet: `load_config` reports what is wrong with it.
+    """
+    try:
+        return tomllib.loads(home_path(path).read_text()).get("kind", "optical")
+    except (UnicodeDecodeError, ValueError):
+        return "optical"
+
+
 def fine_tuning_config(frames, *, name="own"):
     """The training of the shipped model on frames of one telescope.
 
@@ -245,7 +257,7 @@ def _spread(frames):
     return frames[::step]
 
 
-def _expanded(path):
+def expanded_path(path):
     """A path with ``~`` expanded; what is no text is refused later."""
     return os.path.expanduser(path) if isinstance(path, str) else path
 
@@ -253,26 +265,26 @@ def _expanded(path):
 def _config(entries):
     """The configuration that a table of entries describes, checked."""
     default = TrainingConfig()
-    entries = _with_network(entries, default.network)
+    entries = with_network(entries, default.network)
     if isinstance(entries.get("frames"), list):
-        entries["frames"] = tuple(map(_expanded, entries["frames"]))
-    entries["start"] = _expanded(entries.get("start", default.start))
-    _check_names("", entries, asdict(default))
+        entries["frames"] = tuple(map(expanded_path, entries["frames"]))
+    entries["start"] = expanded_path(entries.get("start", default.start))
+    check_names("", entries, asdict(default))
     for name in ("weights", "inference"):
         own = getattr(default, name)
-        _check_names(name, entries.get(name, {}), own)
+        check_names(name, entries.get(name, {}), own)
         entries[name] = {**own, **entries.get(name, {})}
     config = TrainingConfig(**entries)
     _check_range(config)
     return config
 
 
-def _with_network(entries, default):
+def with_network(entries, default):
     """Entries whose table "network" is a network's configuration, as the default's."""
     entries = dict(entries)
     if "network" in entries:
         sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in entries["network"].items()}
-        _check_names("network", sizes, asdict(default))
+        check_names("network", sizes, asdict(default))
         entries["network"] = type(default)(**sizes)
     return entries
 
@@ -280,11 +292,11 @@ def _with_network(entries, default):
 def _sky_config(entries):
     """The configuration of a sky network that a table of entries describes, checked."""
     default = SkyConfig()
-    entries = _with_network(entries, default.network)
-    _check_names("", entries, asdict(default))
-    _check_names("weights", entries.get("weights", {}), default.weights)
+    entries = with_network(entries, default.network)
+    check_names("", entries, asdict(default))
+    check_names("weights", entries.get("weights", {}), default.weights)
     entries["weights"] = {**default.weights, **entries.get("weights", {})}
-    entries["start"] = _expanded(entries.get("start", default.start))
+    entries["start"] = expanded_path(entries.get("start", default.start))
     config = SkyConfig(**entries)
     for name in ("steps", "warmup", "batch", "learning_rate", "frames", "large_frames"):
         if not getattr(config, name) > 0:
@@ -299,7 +311,7 @@ def _sky_config(entries):
     return config
 
 
-def _check_names(table, entries, known):
+def check_names(table, entries, known):
     """Refuse options that do not exist, and those of another type than their default."""
     prefix = f"{table}." if table else ""
     for name, value in entries.items():
@@ -307,7 +319,7 @@ def _check_names(table, entries, known):
             raise ValueError(f"unknown option {prefix}{name}")
         wanted = type(known[name])
         good = isinstance(value, int | float if wanted is float else wanted)
-        if not isinstance(value, NetworkConfig | SkyNetworkConfig) and (
+        if not is_dataclass(value) and (
             not good or isinstance(value, bool)
         ):
             raise ValueError(f"option {prefix}{name} must be of type {wanted.__name__}")

@@ -1,0 +1,1 @@
+"""Counts maps with known truth, and the training and evaluation of models on them."""

@@ -135,7 +135,7 @@ class CountsScene:
             low, high = COUNTS_LIMITS.get(name, (0.0, np.inf))
             if not (low <= value <= high and np.isfinite(value)):
                 raise ValueError(f"{name} is {value:g}, outside {low:g} to {high:g}")
-        if self.isotropic + self.instrumental > 1:
+        if self.isotropic + self.instrumental > 1 + 1e-9:
             raise ValueError(
                 "isotropic and instrumental are parts of the background, together at most 1"
             )

@@ -183,7 +183,8 @@ class CountsNetwork(nn.Module):
             folded = self.head(self.fine(h, embedded, of_field))
         out = functional.pixel_shuffle(folded.float(), 2)
         weights = functional.softplus(out[:, : CANDIDATES + 1])
-        smooth = correlated(counts, kernel)
+        # Rounding of Fourier transforms gives negative numbers.
+        smooth = functional.relu(correlated(counts, kernel))
         light = torch.cat([counts, smooth, means, background], 1)
         sources = seen * ((weights * light).sum(1, keepdim=True) + LEAST)
         change, log_fano, centre = out[:, CANDIDATES + 1 :].split(1, dim=1)

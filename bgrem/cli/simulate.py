@@ -26,10 +26,12 @@ examples:
   bgrem-simulate --scene scene.fits                draws the scene of a file again
   bgrem-simulate --training-sky --count 20         random scenes, as in the training
   bgrem-simulate --realism image.fits              compares a frame with the training
+  bgrem-simulate --scene fermi --set bands=3       a counts map with Poisson noise, here a cube
 
 Each file contains DATA, SOURCES, BACKGROUND, NOISE (the last three add up to DATA), MASK and the
 table TRUTH. cluster.toml contains fields of a scene, one per line (stars = 5000.0); --list-fields
-prints all fields. Exit code: 0 done, 1 failed (or, with --realism, a frame differs from the simulations),
+prints all fields. A scene of counts has EXPOSURE, TEMPLATE and PSF instead of MASK; its names are counts and
+fermi (gamma rays), chandra (X-rays) and random-counts, or a TOML file with kind = "counts". Exit code: 0 done, 1 failed (or, with --realism, a frame differs from the simulations),
 2 wrong usage.
 """
 
@@ -46,8 +48,13 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
         parser.error("--realism compares with the training sky: no --scene, --fwhm or --set")
     if not options.name or "/" in options.name:
         parser.error(f"--name {options.name!r} is no file name (a folder goes to --output-dir)")
+    counts = _is_counts(options)
+    if counts and (options.integers or options.compress or options.fwhm == 0):
+        parser.error("counts are whole numbers, written without compression: no --integers or --compress")
     if options.list_fields:
-        return _list_fields()
+        return _list_fields(counts)
+    if counts:
+        return _write_counts(options)
     return _compare(options) if options.realism else _write(options)
 
 
@@ -80,8 +87,8 @@ def _add_scene_options(group: argparse._ArgumentGroup) -> None:
     source = group.add_mutually_exclusive_group()
     source.add_argument(
         "--scene", metavar="FILE", type=file_name,
-        help="description of the scene: a TOML file, or a FITS file that this command wrote "
-        "(default: a MeerLICHT exposure)",
+        help="description of the scene: a TOML file, a FITS file that this command wrote, or counts, fermi, "
+        "chandra or random-counts for counts maps (default: a MeerLICHT exposure)",
     )  # fmt: skip
     source.add_argument(
         "--training-sky", action="store_true", help="draw random scenes, as in the training"
@@ -139,8 +146,8 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
         "--truth-apart", action="store_true", help="write all but the data to NAME_truth.fits"
     )
     group.add_argument(
-        "--pixel-scale", metavar="ARCSEC", type=positive_number, default=0.56,
-        help="pixel scale in the header, in arcseconds per pixel (default: 0.56)",
+        "--pixel-scale", metavar="ARCSEC", type=positive_number,
+        help="pixel scale in the header, in arcseconds per pixel (default: 0.56; of counts maps 360, chandra 0.492)",
     )  # fmt: skip
     group.add_argument("--overwrite", action="store_true", help="replace existing files")
 
@@ -156,6 +163,8 @@ def _field(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    if name.strip() == "population":
+        return name.strip(), value
     if "," in value:
         return name.strip(), [integer_from(0)(item) for item in value.split(",")]
     return name.strip(), number_from()(value)
@@ -163,7 +172,7 @@ def _field(text: str) -> tuple[str, object]:
 
 def _write(options: argparse.Namespace) -> int:
     # Imported here, so that a usage error does not wait for GalSim and astropy.
-    from bgrem.simulate.scene_files import draw_numbered, whole_numbers, write_sky
+    from bgrem.simulate.scene_files import PIXEL_SCALE, draw_numbered, whole_numbers, write_sky
 
     scene, seed, first = _scene(options)
     count = options.count or 1
@@ -176,7 +185,7 @@ def _write(options: argparse.Namespace) -> int:
         path, truth = _paths(options, number if count > 1 else None)
         write_sky(
             path, sky, truth_path=truth, overwrite=options.overwrite,
-            seed=seed, number=number, scale=options.pixel_scale, integers=options.integers,
+            seed=seed, number=number, scale=options.pixel_scale or PIXEL_SCALE, integers=options.integers,
         )  # fmt: skip
         if not options.quiet:
             print(visible_text(_line(path, truth, sky)), flush=True)
@@ -228,12 +237,58 @@ def _line(path: Path, truth: Path | None, sky) -> str:
     return f"{names}: {nx} x {ny} px, FWHM {sky.scene.fwhm:.2f} px, {counted} sources of S/N >= 2"
 
 
-def _list_fields() -> int:
+def _is_counts(options: argparse.Namespace) -> bool:
+    from bgrem.counts_training.counts_files import is_counts_scene
+
+    return is_counts_scene(options.scene)
+
+
+def _write_counts(options: argparse.Namespace) -> int:
+    from bgrem.counts_training.counts_files import (
+        PIXEL_SCALES,
+        RANDOM_COUNTS,
+        USUAL_SCALE,
+        counts_scene,
+        draw_numbered_counts,
+        write_counts,
+    )
+
+    changes = dict(options.set)
+    for name in ("shape", "fwhm"):
+        if getattr(options, name):
+            changes[name] = getattr(options, name)
+    if options.scene == RANDOM_COUNTS and changes.keys() - {"shape"}:
+        raise ValueError(f"{RANDOM_COUNTS} draws every field at random: no --fwhm or --set")
+    scene = None if options.scene == RANDOM_COUNTS else counts_scene(options.scene, **changes)
+    scale = options.pixel_scale or PIXEL_SCALES.get(options.scene, USUAL_SCALE)
+    seed, first, count = options.seed or 0, options.first or 0, options.count or 1
+    for number in range(first, first + count):
+        sky = draw_numbered_counts(scene, seed=seed, number=number, shape=options.shape)
+        path, truth = _paths(options, number if count > 1 else None)
+        write_counts(
+            path, sky, truth_path=truth, overwrite=options.overwrite, seed=seed, number=number, scale=scale
+        )  # fmt: skip
+        if not options.quiet:
+            bands, ny, nx = sky.counts.shape
+            size = f"{nx} x {ny} px" if bands == 1 else f"{nx} x {ny} px, {bands} bands"
+            counted = int((sky.truth["snr"] >= 2).sum())
+            names = f"{path} {truth}" if truth else str(path)
+            print(
+                visible_text(f"{names}: {size}, {sky.counts.sum()} counts, {counted} sources of S/N >= 2"),
+                flush=True,
+            )
+    return 0
+
+
+def _list_fields(counts: bool) -> int:
     from dataclasses import asdict
 
+    from bgrem.counts_training.poisson_scene import CountsScene
     from bgrem.simulate.scene import Scene
 
-    for name, value in asdict(Scene()).items():
+    for name, value in asdict(CountsScene() if counts else Scene()).items():
+        if isinstance(value, str):
+            value = f'"{value}"'
         print(f"{name} = {list(value) if isinstance(value, tuple) else value}")
     return 0
 

@@ -5,13 +5,14 @@
     python benchmarks/results.py --quick                         all of them small, to try it
     python benchmarks/results.py level wide_light --other CHECKOUT        beside an older checkout
     python benchmarks/results.py versions --before OLD.onnx --pairs FOLDER        beside an older model
+    python benchmarks/results.py counts_real --counts FOLDER     real counts maps
 
 Each section is a command of its own, whose text goes to docs/results/NAME.txt and whose plots to
 docs/results/NAME*.png. A section that is there, by the same command and the same model, is shown and
 not measured again (--force measures it). Pairs are NAME_single.fits* and NAME_deep.fits*, images any
 FITS files; without a folder its sections are left out. With --quick the folder is results/quick.
 --other is a checkout of an older bgrem, which "level" and "wide_light" measure, too; --before is an older model,
-without which "versions" is left out.
+without which "versions" is left out. --counts is a folder of counts maps (benchmarks/quality/counts_fields.py).
 Nothing else should run beside "speed", "speed_survey", "suite", "survey", "sky" and "floor"; for "suite" and "survey"
 $TENSORFLOW names an interpreter with TensorFlow (benchmarks/speed).
 """
@@ -24,13 +25,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from bgrem.counts.counts_model import has_counts_model, load_counts_model
 from bgrem.inference.model import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 EVALUATE = ("-m", "bgrem.cli.evaluate")
 OTHERS = ("--program", "--others")
 #: What is shown for folders of the machine.
-PAIRS, IMAGES, OTHER, BEFORE = "PAIRS", "IMAGES", "OTHER", "BEFORE"
+PAIRS, IMAGES, OTHER, BEFORE, COUNTS = "PAIRS", "IMAGES", "OTHER", "BEFORE", "COUNTS"
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,15 @@ class Section:
     written : str
         "json": it takes the name of a JSON file; "folder": a folder; "": it writes nothing.
     folder : str
-        PAIRS or IMAGES where it needs one.
+        PAIRS, IMAGES or COUNTS where it needs one.
     flag : str
         The option before the images of a section that does without them, too.
     other : bool
         Whether it measures another checkout, too, where one is given.
     before : bool
         Whether it needs an older model.
+    counts : bool
+        Whether it measures the model of counts maps, not the one that is given.
     """
 
     command: tuple[str, ...]
@@ -62,6 +66,7 @@ class Section:
     flag: str = ""
     other: bool = False
     before: bool = False
+    counts: bool = False
 
 
 def path_of(name):
@@ -133,6 +138,10 @@ SECTIONS = {
     "streaks": Section((quality_of("streaks"), "--quiet"), ("--frames", "1")),
     "mosaics": Section((quality_of("mosaics"), "--quiet"), ("--side", "120")),
     "few_counts": Section((quality_of("few_counts"), "--quiet"), ("--side", "128", "--stars", "5")),
+    "counts_real": Section(
+        (quality_of("counts_real"), "--quiet"),
+        ("--splits", "2", "--only", "centre", "Chandra"), folder=COUNTS, counts=True,
+    ),
     "level": Section(
         (quality_of("level"), "--quiet"),
         ("--frames", "1", "--training-frames", "2", "--side", "384"), other=True,
@@ -193,10 +202,11 @@ def main(argv=None):
     data = ROOT / "results" / ("quick/data" if options.quick else "")
     data.mkdir(parents=True, exist_ok=True)
     folders = {
-        PAIRS: options.pairs, IMAGES: options.images, OTHER: options.other, BEFORE: options.before
+        PAIRS: options.pairs, IMAGES: options.images, OTHER: options.other, BEFORE: options.before,
+        COUNTS: options.counts,
     }  # fmt: skip
     model = load_model(options.model)
-    stamp = f"# model {model.card.name} {model.sha256[:12]}"
+    usual = f"# model {model.card.name} {model.sha256[:12]}"
     failed = []
     for name in options.sections or SECTIONS:
         section = SECTIONS[name]
@@ -206,7 +216,11 @@ def main(argv=None):
         if section.before and not options.before:
             print(f"{name}: left out, no --before\n", file=sys.stderr)
             continue
+        if section.counts and not has_counts_model():
+            print(f"{name}: left out, no model of counts maps\n", file=sys.stderr)
+            continue
         command = command_of(name, section, folders, data, options)
+        stamp = counts_stamp() if section.counts else usual
         head = f"$ {shown(command, folders)}\n{stamp}\n"
         path = folder / f"{name}.txt"
         if options.force or not is_there(path, head):
@@ -221,6 +235,12 @@ def main(argv=None):
     return int(bool(failed))
 
 
+def counts_stamp():
+    """The line that names the model of counts maps."""
+    model = load_counts_model()
+    return f"# model {model.name} {model.sha256[:12]}"
+
+
 def make_parser():
     """The options of the command."""
     parser = argparse.ArgumentParser(
@@ -232,6 +252,7 @@ def make_parser():
     parser.add_argument("--pairs", default=os.environ.get(PAIRS), help="folder (or $PAIRS)")
     parser.add_argument("--images", default=os.environ.get(IMAGES), help="folder (or $IMAGES)")
     parser.add_argument("--other", default=os.environ.get(OTHER), help="checkout (or $OTHER)")
+    parser.add_argument("--counts", default=os.environ.get(COUNTS), help="folder (or $COUNTS)")
     parser.add_argument("--before", default=os.environ.get(BEFORE), help="older model (or $BEFORE)")
     parser.add_argument("--model", default="optical", help="name, or path of an .onnx file")
     parser.add_argument("--quick", action="store_true", help="small, to try it")
@@ -250,7 +271,7 @@ def known_section(name):
 def command_of(name, section, folders, data, options):
     """The arguments of the interpreter for a section."""
     command = list(section.command)
-    if options.model != "optical":
+    if options.model != "optical" and not section.counts:
         command += ["--model", options.model]
     if options.quick:
         command += section.quick
@@ -266,6 +287,8 @@ def command_of(name, section, folders, data, options):
     if section.folder == PAIRS:
         for single, deep in files:
             command += ["--pair", str(single), str(deep)]
+    elif section.folder == COUNTS:
+        command += ["--maps", str(Path(folders[COUNTS]).resolve())]
     elif files:
         command += filter(None, (section.flag, *map(str, files)))
     return command

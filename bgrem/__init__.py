@@ -1,12 +1,12 @@
 """Separate an astronomical image into its sources, background and noise.
 
-One image: `separate`, `remove_background`, `DiffusionBackground2D`. FITS files: `process_file`,
+One image: `separate`, `separate_counts`, `remove_background`, `DiffusionBackground2D`. FITS files: `process_file`,
 `process_files`, `process_batch`, and `undo`, the way back. Models: `load_model`, `available_models`.
 What is measured on the parts: `make_catalog`, `detect_peaks`, `aperture_fluxes`,
 `sum_uncertainties`.
 
 The folders of the package, from the ground up: arrays, masks, sky, detection, io, network, simulate,
-inference, catalogue, interfaces, report, processing, evaluate, train, cli. `bgrem.background` is the path of one image.
+inference, catalogue, counts, interfaces, report, processing, evaluate, train, counts_training, cli. `bgrem.background` is the path of one image.
 
 The names below are loaded when they are first used: an import takes no time.
 """
@@ -17,6 +17,7 @@ from bgrem.arrays.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bgrem.background import separate
+    from bgrem.counts.counts_path import separate_counts
     from bgrem.detection.detect import detect_peaks
     from bgrem.detection.photometry import aperture_fluxes, sum_uncertainties
     from bgrem.inference.model import Model, available_models, load_model
@@ -53,6 +54,7 @@ _HOME = {
     "process_files": "processing.files",
     "remove_background": "interfaces.removal",
     "separate": "background",
+    "separate_counts": "counts.counts_path",
     "sum_uncertainties": "detection.photometry",
     "undo": "io.restore",
 }
@@ -77,6 +79,7 @@ __all__ = [
     "process_files",
     "remove_background",
     "separate",
+    "separate_counts",
     "sum_uncertainties",
     "undo",
 ]

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 from bgrem import __version__
 from bgrem.arrays.containers import unwrap
 from bgrem.arrays.rows import Computed, Derived
+from bgrem.counts.choice import model_for_counts
+from bgrem.counts.counts_path import separate_counts
 from bgrem.detection.frame import Frame, measure_frame
 from bgrem.detection.lost_light import LostLight
 from bgrem.detection.satellites import move_trails
@@ -40,7 +42,10 @@ def separate(
     weight: ArrayLike | None = None,
     weight_type: str = "inverse",
     saturate: float | ArrayLike | None = None,
-    model: ModelLike = "optical",
+    exposure: ArrayLike | None = None,
+    template: ArrayLike | None = None,
+    psf: float | ArrayLike | None = None,
+    model: ModelLike = "auto",
     progress: Callable[[float], None] | None = None,
     options: Options = DEFAULTS,
     run: Run = IN_MEMORY,
@@ -64,8 +69,11 @@ def separate(
     saturate : float or array_like of bool, optional
         Level from which on a pixel is saturated, in data units, or True where one is. Such
         pixels are flagged and keep all their light above the sky as sources.
+    exposure, template, psf : optional
+        Of counts maps: see `bgrem.separate_counts`.
     model : str, path or `~bgrem.Model`
-        A model's name, its ``.onnx`` file, or a loaded one.
+        A model's name, its ``.onnx`` file, or a loaded one. "auto": counts for a map of few counts with Poisson
+        noise (`bgrem.counts.whole_numbers.is_counts_map`), else optical.
     progress : callable, optional
         Called with the fraction that is done, 0 to 1.
     options : `~bgrem.options.Options`
@@ -90,6 +98,11 @@ def separate(
     data, mask, _ = unwrap(data, mask)
     _check(data)
     options = replace(options, **changes)
+    maps = {"exposure": exposure, "template": template, "psf": psf}
+    if (counts := model_for_counts(model, data, maps, weight)) is not None:
+        run = replace(run, progress=progress or run.progress)
+        return separate_counts(data, mask=mask, **maps, model=counts, options=options, run=run)
+    model = "optical" if model == "auto" else model
     model = model if isinstance(model, Model) else load_model(model)
     denoiser = Denoiser(model, data.shape, options, run)
     run = replace(run, threads=denoiser.calls, progress=progress or run.progress)

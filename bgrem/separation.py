@@ -152,9 +152,9 @@ class Separation:
         return self._stored(self.sky.rms)
 
     @cached_property
-    def background_error(self) -> np.ndarray:
-        """Standard deviation of the error of the background, of its means over 16 x 16 pixels."""
-        return self._stored(self.sky.error)
+    def background_error(self) -> np.ndarray | None:
+        """Standard deviation of the error of the background, of its means over 16 x 16 pixels; None of counts maps."""
+        return None if self.sky.error is None else self._stored(self.sky.error)
 
     @cached_property
     @np.errstate(all="ignore")
@@ -167,6 +167,36 @@ class Separation:
                 rest = np.subtract(self.data[rows], background[rows], dtype=np.float64)
                 noise[rows] = rest - self.sources[rows]
         return noise
+
+    def interval(self, probability: float = 0.683) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper limits of the sources of a counts map, which are not symmetric where counts are few.
+
+        They are quantiles of the gamma distribution with the mean ``sources`` and the standard deviation
+        ``uncertainty``: the posterior of a Poisson expectation has this shape. It needs SciPy.
+
+        Parameters
+        ----------
+        probability : float
+            Of the interval, in its middle.
+
+        Returns
+        -------
+        low, high : ndarray, (ny, nx) float64
+
+        Raises
+        ------
+        ValueError
+            If there is no uncertainty.
+        """
+        from scipy.stats import gamma
+
+        if self.uncertainty is None:
+            raise ValueError("there is no uncertainty: ask for it with maps=('uncertainty',)")
+        variance = np.maximum(np.asarray(self.uncertainty, np.float64) ** 2, 1e-300)
+        mean = np.maximum(np.asarray(self.sources, np.float64), 1e-150)
+        tail = 0.5 * (1 - probability)
+        law = gamma(mean**2 / variance, scale=variance / mean)
+        return law.ppf(tail), law.ppf(1 - tail)
 
     def catalog(
         self, *, threshold: float | None = None, gain: float | None = None, zeropoint: float | None = None,

@@ -25,6 +25,10 @@ def unwrap(data, mask) -> tuple[np.ndarray, Any, Callable[[np.ndarray, np.ndarra
         own = np.ma.getmaskarray(data)
         return data.data, _joined(own, mask), lambda part, _: np.ma.array(part, mask=own)
 
+    if hasattr(data, "geom") and hasattr(data, "data") and hasattr(data, "copy"):
+        # A map of gammapy, which is not imported for it.
+        return np.asarray(data.data), mask, lambda part, _: data.copy(data=part)
+
     from astropy.nddata import NDData
     from astropy.units import Quantity
 

@@ -65,6 +65,7 @@ def make_parser() -> Parser:
     _add_output_options(parser.add_argument_group("output"))
     add_catalogue_options(parser.add_argument_group("catalogue"))
     _add_path_options(parser.add_argument_group("model and sky"))
+    _add_counts_options(parser.add_argument_group("counts maps"))
     _add_batch_options(parser.add_argument_group("many images"))
     other = parser.add_argument_group("other")
     add_common_options(other)
@@ -182,8 +183,9 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
         "means that the map is measured (default: 0)",
     )  # fmt: skip
     group.add_argument(
-        "--model", metavar="MODEL", type=file_name, default="optical",
-        help="name of a model in the package, or path of an .onnx file (default: optical)",
+        "--model", metavar="MODEL", type=file_name, default="auto",
+        help="name of a model in the package, or path of an .onnx file (default: counts for maps of few counts "
+        "with Poisson noise, which is reported, else optical)",
     )  # fmt: skip
     group.add_argument(
         "--engine", choices=("auto", "onnxruntime", "openvino", "torch"), default="auto",
@@ -212,6 +214,23 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
         "--sky", choices=("network", "mesh"), default="network",
         help="what measures the sky: a network that sees the whole frame, or clipped modes in the cells of a "
         "mesh, as SExtractor's, in which wide light is background (default: network)",
+    )  # fmt: skip
+
+
+def _add_counts_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--exposure", metavar="MAP", type=file_name,
+        help="exposure of a counts map, a file or HDU as for --mask, in any unit; on other pixels it is interpolated "
+        "by its WCS",
+    )  # fmt: skip
+    group.add_argument(
+        "--template", metavar="MAP", type=file_name,
+        help="shape of the diffuse background per unit exposure, such as a Galactic diffuse model, as --exposure",
+    )  # fmt: skip
+    group.add_argument(
+        "--psf", metavar="PSF", type=file_name,
+        help="FWHM of the PSF in pixels, an image of it (one or one per energy band), or a table of gtpsf "
+        "(default: a Gaussian of 3 pixels)",
     )  # fmt: skip
 
 
@@ -258,12 +277,14 @@ def _attach_values(argv: list[str], parser: argparse.ArgumentParser) -> list[str
 
 def _run(options: argparse.Namespace, parser: Parser) -> int:
     # Imported here, so that a usage error does not wait for numpy, astropy and the model runtime.
+    from bgrem.processing.file_options import models_of
     from bgrem.processing.outcome import Log
     from bgrem.report.pages import check_templates
 
     if options.workers and options.scheduler:
         parser.error("--workers is for this machine, --scheduler for a cluster")
     try:
+        options.model, options.counts = models_of(options.model)
         model = _loaded(options)
         if options.report:
             check_templates()

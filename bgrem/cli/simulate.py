@@ -30,9 +30,14 @@ examples:
 
 Each file contains DATA, SOURCES, BACKGROUND, NOISE (the last three add up to DATA), MASK and the
 table TRUTH. cluster.toml contains fields of a scene, one per line (stars = 5000.0); --list-fields
-prints all fields. A scene of counts has EXPOSURE, TEMPLATE and PSF instead of MASK; its names are counts and
-fermi (gamma rays), chandra (X-rays) and random-counts, or a TOML file with kind = "counts". Exit code: 0 done, 1 failed (or, with --realism, a frame differs from the simulations),
-2 wrong usage.
+prints all fields.
+
+Counts maps: the scenes counts and fermi (gamma rays), chandra (X-rays), random-counts (as in the
+training), or a TOML file with the line kind = "counts". DATA are whole numbers, and the files
+contain EXPOSURE, TEMPLATE and PSF instead of MASK, and EBOUNDS if there are several bands.
+--list-fields --scene counts prints their fields.
+
+Exit code: 0 done, 1 failed (or, with --realism, a frame differs from the simulations), 2 wrong usage.
 """
 
 
@@ -49,8 +54,10 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
     if not options.name or "/" in options.name:
         parser.error(f"--name {options.name!r} is no file name (a folder goes to --output-dir)")
     counts = _is_counts(options)
-    if counts and (options.integers or options.compress or options.fwhm == 0):
-        parser.error("counts are whole numbers, written without compression: no --integers or --compress")
+    if counts and (options.integers or options.compress):
+        parser.error("counts maps are whole numbers, not compressed: no --integers or --compress")
+    if options.scene == "random-counts" and (options.set or options.fwhm is not None):
+        parser.error("random-counts draws every field at random: no --fwhm or --set")
     if options.list_fields:
         return _list_fields(counts)
     if counts:
@@ -87,8 +94,8 @@ def _add_scene_options(group: argparse._ArgumentGroup) -> None:
     source = group.add_mutually_exclusive_group()
     source.add_argument(
         "--scene", metavar="FILE", type=file_name,
-        help="description of the scene: a TOML file, a FITS file that this command wrote, or counts, fermi, "
-        "chandra or random-counts for counts maps (default: a MeerLICHT exposure)",
+        help="description of the scene: a TOML file, a FITS file that this command wrote, or, for counts maps, "
+        "counts, fermi, chandra or random-counts (default: a MeerLICHT exposure)",
     )  # fmt: skip
     source.add_argument(
         "--training-sky", action="store_true", help="draw random scenes, as in the training"
@@ -238,54 +245,70 @@ def _line(path: Path, truth: Path | None, sky) -> str:
 
 
 def _is_counts(options: argparse.Namespace) -> bool:
-    from bgrem.counts_training.counts_files import is_counts_scene
+    if options.scene is None:
+        return False
+    from bgrem.counts_scenes.counts_files import is_counts_scene
 
     return is_counts_scene(options.scene)
 
 
 def _write_counts(options: argparse.Namespace) -> int:
-    from bgrem.counts_training.counts_files import (
-        PIXEL_SCALES,
-        RANDOM_COUNTS,
-        USUAL_SCALE,
-        counts_scene,
-        draw_numbered_counts,
-        write_counts,
-    )
+    from bgrem.counts_scenes.counts_files import draw_numbered_counts, scene_pixels, write_counts
 
-    changes = dict(options.set)
-    for name in ("shape", "fwhm"):
-        if getattr(options, name):
-            changes[name] = getattr(options, name)
-    if options.scene == RANDOM_COUNTS and changes.keys() - {"shape"}:
-        raise ValueError(f"{RANDOM_COUNTS} draws every field at random: no --fwhm or --set")
-    scene = None if options.scene == RANDOM_COUNTS else counts_scene(options.scene, **changes)
-    scale = options.pixel_scale or PIXEL_SCALES.get(options.scene, USUAL_SCALE)
-    seed, first, count = options.seed or 0, options.first or 0, options.count or 1
+    scene, seed, first = _counts_scene(options)
+    pixels = scene_pixels(options.scene)
+    if options.pixel_scale:
+        pixels = (options.pixel_scale, *pixels[1:])
+    count = options.count or 1
     for number in range(first, first + count):
         sky = draw_numbered_counts(scene, seed=seed, number=number, shape=options.shape)
         path, truth = _paths(options, number if count > 1 else None)
         write_counts(
-            path, sky, truth_path=truth, overwrite=options.overwrite, seed=seed, number=number, scale=scale
+            path, sky, truth_path=truth, overwrite=options.overwrite, seed=seed, number=number, pixels=pixels
         )  # fmt: skip
         if not options.quiet:
-            bands, ny, nx = sky.counts.shape
-            size = f"{nx} x {ny} px" if bands == 1 else f"{nx} x {ny} px, {bands} bands"
-            counted = int((sky.truth["snr"] >= 2).sum())
-            names = f"{path} {truth}" if truth else str(path)
-            print(
-                visible_text(f"{names}: {size}, {sky.counts.sum()} counts, {counted} sources of S/N >= 2"),
-                flush=True,
-            )
+            print(visible_text(_counts_line(path, truth, sky)), flush=True)
     return 0
+
+
+def _counts_scene(options: argparse.Namespace):
+    """The scene of counts (None for random ones), the seed and the first number."""
+    from bgrem.counts_scenes.counts_files import RANDOM_COUNTS, counts_scene, read_counts_scene
+
+    seed = first = None
+    if options.scene == RANDOM_COUNTS:
+        scene = None
+    else:
+        changes = dict(options.set)
+        for name in ("shape", "fwhm"):
+            if getattr(options, name) is not None:
+                changes[name] = getattr(options, name)
+        scene = counts_scene(options.scene, **changes)
+        if Path(options.scene).is_file() and Path(options.scene).suffix.lower() != ".toml":
+            _, seed, first = read_counts_scene(options.scene)
+    if options.seed is not None:
+        seed = options.seed
+    if options.first is not None:
+        first = options.first
+    return scene, seed or 0, first or 0
+
+
+def _counts_line(path: Path, truth: Path | None, sky) -> str:
+    bands, ny, nx = sky.counts.shape
+    size = f"{nx} x {ny} px" if bands == 1 else f"{nx} x {ny} px, {bands} bands"
+    counted = int((sky.truth["snr"] >= 2).sum())
+    names = f"{path} {truth}" if truth else str(path)
+    return f"{names}: {size}, {sky.counts.sum()} counts, {counted} sources of S/N >= 2"
 
 
 def _list_fields(counts: bool) -> int:
     from dataclasses import asdict
 
-    from bgrem.counts_training.poisson_scene import CountsScene
+    from bgrem.counts_scenes.poisson_scene import CountsScene
     from bgrem.simulate.scene import Scene
 
+    if counts:
+        print('kind = "counts"')
     for name, value in asdict(CountsScene() if counts else Scene()).items():
         if isinstance(value, str):
             value = f'"{value}"'

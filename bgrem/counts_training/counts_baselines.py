@@ -12,6 +12,7 @@ gammapy is imported where it is needed; without it a sentence says so.
 """
 
 import warnings
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -25,6 +26,7 @@ from bgrem.counts_training.counts_froc import field_fwhm
 from bgrem.detection.detect import detect_peaks
 from bgrem.detection.sextractor import (
     DEFAULT_AREA,
+    DEFAULT_CONV,
     DEFAULT_MESH,
     Subtracted,
     extract,
@@ -49,9 +51,8 @@ ON_RADIUS, RING = 0.67, (2.0, 4.0)
 LEAST_BACKGROUND = 1e-3
 PIXEL = 0.1  # degrees, of the maps that gammapy is given; no result depends on it
 UNIT_EXPOSURE = 1e10  # cm2 s
-WAVELET_SCALES = 5
+WAVELET_SCALES, MOST_CLIPS, CLIP = 5, 5, 3.0
 FILLING_SIGMA = 4.0  # px, of what replaces pixels without exposure
-MOST_CLIPS, CLIP = 5, 3.0
 
 
 def has_gammapy():
@@ -76,6 +77,7 @@ def baseline_methods():
         "TS, flat": flat_field,
     }
     methods = {"Li & Ma": li_ma_map, "wavelets": wavelet_map, "SEP": detect_by_sep}
+    methods["SEP, filter of the PSF"] = partial(detect_by_sep, matched=True)
     if has_gammapy():
         methods = {name: _ts_method(background) for name, background in by_ts.items()} | methods
     return methods
@@ -208,16 +210,11 @@ def smoothed_adaptively(counts, background, *, threshold, scales):
 
 def without_isotropic(sky):
     """The true background without what every pixel has per exposure, expected counts (K, ny, nx)."""
-    return sky.background - _isotropic(sky)
+    return sky.background - without_diffuse(sky)
 
 
 def without_diffuse(sky):
-    """What every pixel of the true background has per exposure, expected counts (K, ny, nx)."""
-    return _isotropic(sky)
-
-
-def _isotropic(sky):
-    """The largest multiple of the exposure that nowhere exceeds the background."""
+    """The largest multiple of the exposure that nowhere exceeds the true background, (K, ny, nx)."""
     parts = np.zeros_like(sky.background)
     for part, background, exposure in zip(parts, sky.background, sky.exposure, strict=True):
         seen = exposure > 0
@@ -315,18 +312,10 @@ def anscombe(counts):
 
 
 def wavelet_map(sky):
-    """The starlet scale closest to the PSF of the Anscombe-transformed map, in units of its noise.
+    """The starlet scale closest to the PSF of the Anscombe-transformed map of a CountsSky, over its noise, (ny, nx).
 
     Scale j of the transform holds structures of about 2^j pixels. Pixels without exposure have the mean of their
     surroundings.
-
-    Parameters
-    ----------
-    sky : CountsSky
-
-    Returns
-    -------
-    (ny, nx) float64
     """
     counts, exposure, _ = _one_band(sky)
     image, seen = anscombe(counts), (exposure > 0).astype(np.float64)
@@ -346,20 +335,22 @@ def _clipped_rms(values):
     return max(float(values.std()), 1e-9)
 
 
-def detect_by_sep(sky):
-    """SEP on the counts: its background mesh, a Gaussian filter as wide as the PSF, detection at every threshold.
+def detect_by_sep(sky, *, matched=False):
+    """SEP with SExtractor's defaults on the counts, at every threshold.
 
-    arXiv:2510.04718 runs SEP on gamma-ray maps as on any image. A run at one threshold finds a part of this list. At few
-    counts most pixels are zero and SEP's noise is zero, too; the noise is then the standard deviation of the map.
+    arXiv:2510.04718 runs SExtractor on gamma-ray maps as on any image. A run at one threshold finds a part of this list.
+    At few counts most pixels are zero and SEP's noise is zero, too; the noise is then the standard deviation of the map.
 
     Parameters
     ----------
     sky : CountsSky
+    matched : bool
+        Filter with a Gaussian as wide as the PSF, not with SExtractor's 3 x 3 pixels.
 
     Returns
     -------
     structured array
-        `bgrem.detection.peaks.DETECTION`.
+        x, y, score.
     """
     counts, exposure, _ = _one_band(sky)
     image, bad = counts.astype(np.float32), exposure <= 0
@@ -371,16 +362,18 @@ def detect_by_sep(sky):
     if not rms > 0.1 * residual[~bad].std():
         rms = float(residual[~bad].std())
     subtracted = Subtracted(residual, np.full_like(image, rms), rms)
-    sigma = field_fwhm(sky) / FWHM_PER_SIGMA
-    reach = int(np.ceil(3.0 * sigma))
-    profile = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    kernel = np.outer(profile, profile).astype(np.float32)
-    lowest = 1.5 / np.sqrt(4.0 * np.pi * max(sigma, 0.5) ** 2)
+    kernel = DEFAULT_CONV
+    if matched:
+        sigma = max(field_fwhm(sky) / FWHM_PER_SIGMA, 0.5)
+        profile = np.exp(-0.5 * (np.arange(-np.ceil(3 * sigma), 3 * sigma + 1) / sigma) ** 2)
+        kernel = np.outer(profile, profile).astype(np.float32)
+    # SEP divides the filter by its sum, so that white noise is lower after it.
+    lowest = min(1.0, 1.5 * np.sqrt((kernel**2).sum()) / kernel.sum())
     return scan_thresholds(
         lambda threshold: extract(
             subtracted, threshold, mask=bad, kernel=kernel, area=DEFAULT_AREA
         ),
-        threshold_ladder(min(lowest, 1.0))[::2],
+        threshold_ladder(lowest)[::2],
     )
 
 
@@ -388,7 +381,7 @@ def detect_by_sep(sky):
 
 
 def smoothed_by_gaussian(counts, sigma, *, exposure=None):
-    """Expected counts by a Gaussian mean of the counts over the exposure, which edges do not lower.
+    """Expected counts, (ny, nx) float64: a Gaussian mean of the counts over the exposure, which edges do not lower.
 
     Parameters
     ----------
@@ -397,10 +390,6 @@ def smoothed_by_gaussian(counts, sigma, *, exposure=None):
         Standard deviation in pixels.
     exposure : (ny, nx) array, optional
         Relative exposure.
-
-    Returns
-    -------
-    (ny, nx) float64
     """
     counts = np.asarray(counts, dtype=np.float64)
     exposure = np.ones_like(counts) if exposure is None else np.asarray(exposure, np.float64)

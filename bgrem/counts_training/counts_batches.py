@@ -6,20 +6,14 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from bgrem.arrays.statistics import FWHM_PER_SIGMA
-from bgrem.counts_training.counts_sky import random_counts_scene
-from bgrem.counts_training.poisson_scene import draw_counts
+from bgrem.counts.counts_input import ASSUMED_FWHM, counts_input, gaussian_psf
+from bgrem.counts_scenes.poisson_scene import draw_counts, random_counts_scene
 
 __all__ = ["CountsBatches", "draw_batch"]
 
-KERNEL_SIDE = 31
-TYPICAL_FWHM = 3.0  # px, where no PSF is given
 GIVEN_PSF, GIVEN_EXPOSURE, GIVEN_TEMPLATE = 0.6, 0.7, 0.5  # shares of the fields
-PSF_ERROR = 0.08  # rms of the logarithm of the width of a PSF that is given
-SCORED_SNR, SEEN_SNR = (
-    2.0,
-    0.7,
-)  # a source of less than the first is no label, of less than the second nothing
+# A source of less than the first is no label, of less than the second nothing.
+SCORED_SNR, SEEN_SNR = 2.0, 0.7
 CENTRE_RADIUS, LEAST_RADIUS = 0.35, 1.0  # FWHM, px: of the label of a source
 AHEAD = 6  # batches that are drawn before they are needed
 VALIDATION = 1 << 40  # the steps from here on are those of batches to validate on
@@ -60,54 +54,19 @@ def _draw_field(config, rng, shape, bands):
         counts = rng.poisson(expected)
     given = rng.random(3) < (GIVEN_PSF, GIVEN_EXPOSURE, GIVEN_TEMPLATE)
     seen = (sky.exposure > 0).astype(np.float32)
-    prior = _prior(sky, counts, seen, *given[1:])
-    kernels, widths = _kernels(sky, rng, known=given[0])
-    mean = counts.sum((1, 2)) / np.maximum(seen.sum((1, 2)), 1)
-    frame = np.zeros((bands, 6), np.float32)
-    frame[:, 0], frame[:, 1] = np.log10(mean + 1e-4), np.log2(widths)
-    frame[:, 2:5], frame[:, 5] = given, rate
+    shape_known = np.where(given[1], sky.exposure, 1) * np.where(given[2], sky.template, 1)
+    psf = sky.psf if given[0] else np.stack([gaussian_psf(ASSUMED_FWHM)] * bands)
+    inputs = counts_input(counts, seen, shape_known, psf, given=given, rate=rate)
     label, weight = _labels(sky)
     return {
-        "planes": np.stack([counts.astype(np.float32), prior, seen], 1),
-        "kernel": kernels[:, None],
-        "frame": frame,
+        "planes": inputs.planes,
+        "kernel": inputs.kernel,
+        "frame": inputs.frame,
         "sources": (sky.sources / np.float32(rate) * seen)[:, None],
         "background": (sky.background / np.float32(rate) * seen)[:, None],
         "label": np.broadcast_to(label, (bands, 1, *shape)).copy(),
         "label_weight": weight * seen[:, None],
     }
-
-
-def _prior(sky, counts, seen, has_exposure, has_template):
-    shape = seen.copy()
-    if has_exposure:
-        shape *= sky.exposure
-    if has_template:
-        shape *= np.maximum(sky.template, 0)
-    total = shape.sum((1, 2), keepdims=True)
-    flat = total[:, 0, 0] <= 0
-    shape[flat], total[flat] = seen[flat], seen[flat].sum((1, 2), keepdims=True)
-    scaled = shape * (counts.sum((1, 2), keepdims=True) / np.maximum(total, 1e-20))
-    floor = (
-        1e-3 * counts.sum((1, 2), keepdims=True) / np.maximum(seen.sum((1, 2), keepdims=True), 1)
-    )
-    return (np.maximum(scaled, np.maximum(floor, 1e-5)) * seen).astype(np.float32)
-
-
-def _kernels(sky, rng, *, known):
-    """Images of the PSF as a user has them, or a Gaussian of a typical width; and their widths."""
-    if not known:
-        one = gaussian_image(TYPICAL_FWHM)
-        return np.stack([one] * len(sky.psf)), np.full(len(sky.psf), TYPICAL_FWHM)
-    return np.asarray(sky.psf, np.float32), np.asarray(sky.fwhm)
-
-
-def gaussian_image(fwhm):
-    """A Gaussian of a FWHM in pixels on `KERNEL_SIDE` pixels a side, with sum 1."""
-    offsets = np.arange(KERNEL_SIDE) - KERNEL_SIDE // 2
-    profile = np.exp(-0.5 * (offsets / (fwhm / FWHM_PER_SIGMA)) ** 2)
-    image = np.outer(profile, profile)
-    return (image / image.sum()).astype(np.float32)
 
 
 def _labels(sky):

@@ -1,9 +1,9 @@
 """Detections on counts maps against their truth: curves per square degree, or per area of the PSF.
 
-A method is a function of a `~bgrem.counts_training.poisson_scene.CountsSky`. It gives a score map (ny, nx), whose local
+A method is a function of a `~bgrem.counts_scenes.poisson_scene.CountsSky`. It gives a score map (ny, nx), whose local
 maxima are its detections, or a table of detections (x, y, score) where it has no map. The curves are those of
 `bgrem.evaluate.froc`; here a block of the bootstrap is a map, and areas have the unit in which false detections are
-counted. Maps of one group have one exposure; their levels are compared one by one, and added.
+counted. The maps of a group have one level; the levels of a kind are compared one by one, and added.
 """
 
 import hashlib
@@ -15,15 +15,17 @@ from time import perf_counter
 
 import numpy as np
 
+from bgrem.arrays.statistics import FWHM_PER_SIGMA
 from bgrem.detection.peaks import DETECTION, local_maxima
 from bgrem.evaluate.bootstrap import block_weights, interval
 from bgrem.evaluate.froc import BOOTSTRAP_BLOCK, froc
-from bgrem.evaluate.truth import truth_of_catalogue
+from bgrem.evaluate.truth import TOLERATED_SNR, truth_of_catalogue
 from bgrem.masks.areas import around, inner
 
 __all__ = [
-    "POINT", "CountsGroup", "Method", "Scored", "curve_of_maps", "detections_of_score",
-    "field_fwhm", "froc_rows", "psf_area", "read_counts_groups", "score_groups", "truth_of_counts",
+    "AREAS", "POINT", "CountsGroup", "Method", "Scored", "counts_groups", "curve_of_maps",
+    "detections_of_score", "field_fwhm", "froc_rows", "near_extended", "point_sources", "psf_area",
+    "read_counts_groups", "score_groups", "truth_of_counts",
 ]  # fmt: skip
 
 #: A function of a CountsSky that gives a score map (ny, nx) or a table of detections.
@@ -38,24 +40,27 @@ RATES_DEGREES, RATES_AREAS = (0.01, 0.1), (1.0, 10.0)
 
 
 def psf_area(fwhm):
-    """Area of a disc whose diameter is the FWHM: pi / 4 FWHM^2, in square pixels.
-
-    Parameters
-    ----------
-    fwhm : float
-        Of the PSF in pixels.
-
-    Returns
-    -------
-    float
-        At least 1: a map has no more independent places than pixels.
-    """
-    return max(1.0, 0.25 * np.pi * float(fwhm) ** 2)
+    """Noise-equivalent area of a Gaussian of a FWHM in pixels, in square pixels: 4 pi sigma^2 (King 1983, PASP 95, 163)."""
+    return 4.0 * np.pi * (fwhm / FWHM_PER_SIGMA) ** 2
 
 
 def field_fwhm(sky):
-    """FWHM of the sharpest band of a field in pixels."""
+    """FWHM in pixels of the Gaussian whose noise-equivalent area is that of the PSF of the sharpest band."""
     return float(np.min(sky.fwhm))
+
+
+def point_sources(sky):
+    """Rows of the truth table that `truth_of_counts` lists, in its order."""
+    return sky.truth[(sky.truth["kind"] == POINT) & (sky.truth["snr"] >= TOLERATED_SNR)]
+
+
+def near_extended(sky):
+    """Pixels within the radius and one FWHM of the extended sources of a field, (ny, nx) bool."""
+    near = np.zeros(sky.counts.shape[1:], dtype=bool)
+    for source in sky.truth[sky.truth["kind"] != POINT]:
+        place = np.atleast_1d(source["x"]), np.atleast_1d(source["y"])
+        near |= around(*place, near.shape, source["radius"] + field_fwhm(sky))
+    return near
 
 
 def truth_of_counts(sky):
@@ -74,15 +79,10 @@ def truth_of_counts(sky):
     bgrem.evaluate.truth.Truth
         Its `radius` is the larger of 1.5 pixels and half the FWHM.
     """
-    fwhm, table = field_fwhm(sky), sky.truth
+    fwhm, points = field_fwhm(sky), point_sources(sky)
     usable = inner(sky.counts.shape[1:], int(np.ceil(fwhm))) & (sky.exposure > 0).any(axis=0)
-    points = table[table["kind"] == POINT]
     truth = truth_of_catalogue(points["x"], points["y"], points["snr"], usable=usable, fwhm=fwhm)
-    blank = truth.blank.copy()
-    for source in table[table["kind"] != POINT]:
-        place = np.atleast_1d(source["x"]), np.atleast_1d(source["y"])
-        blank &= ~around(*place, usable.shape, source["radius"] + fwhm)
-    return replace(truth, blank=blank)
+    return replace(truth, blank=truth.blank & ~near_extended(sky))
 
 
 def detections_of_score(score, usable=None):
@@ -159,6 +159,8 @@ class CountsGroup:
         Side of a pixel in degrees; without it areas are counted in 1e4 PSF areas.
     stream : tuple of int
         Start of the random numbers.
+    methods : tuple of str or None
+        Beginnings of the names of the methods that are compared; None: all.
     """
 
     kind: str
@@ -168,6 +170,11 @@ class CountsGroup:
     number: int
     pixel: float | None
     stream: tuple
+    methods: tuple | None = None
+
+    def compares(self, name):
+        """Whether a method of this name is compared on these maps."""
+        return self.methods is None or name.startswith(self.methods)
 
     @property
     def rates(self):
@@ -186,18 +193,8 @@ class CountsGroup:
         return self.pixel**2
 
     def skies(self, number=None):
-        """The maps, one at a time; a map does not depend on how many there are.
-
-        Parameters
-        ----------
-        number : int, optional
-            Of maps; by default all of them.
-
-        Yields
-        ------
-        CountsSky
-        """
-        from bgrem.counts_training.poisson_scene import CountsScene, draw_counts
+        """Yield the maps, or a number of them; a map does not depend on how many there are."""
+        from bgrem.counts_scenes.poisson_scene import CountsScene, draw_counts
 
         for i in range(self.number if number is None else min(number, self.number)):
             rng = np.random.default_rng([*self.stream, i])
@@ -211,35 +208,46 @@ class CountsGroup:
 
 
 def read_counts_groups(path):
-    """The groups of a TOML file: ``seed``, ``level_field``, and a table ``[kind.NAME]`` for each kind.
-
-    A kind has ``levels`` (counts a pixel), ``number`` (of maps of a level), ``pixel`` (degrees, or absent) and the
-    tables ``scene`` and ``vary``.
+    """The groups of a TOML file, as `counts_groups` understands it.
 
     Parameters
     ----------
     path : path-like
 
-    Returns
-    -------
-    list of CountsGroup
-
     Raises
     ------
     ValueError
-        If it is not TOML, or has no kind.
+        If it is not TOML, or has no kind or seed.
     """
     try:
         settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML ({error})") from None
-    if not settings.get("kind") or "seed" not in settings or "level_field" not in settings:
-        raise ValueError(f"{path}: needs seed, level_field and a table [kind.NAME]")
+    if not settings.get("kind") or "seed" not in settings:
+        raise ValueError(f"{path}: needs a seed and a table [kind.NAME]")
+    return counts_groups(settings)
+
+
+def counts_groups(settings):
+    """Groups by their settings: ``seed``, and of each ``kind`` a table by its name.
+
+    A kind has ``levels`` (counts a pixel), ``number`` (of maps of a level), ``pixel`` (degrees, or absent),
+    ``methods`` (or absent) and the tables ``scene`` and ``vary``.
+
+    Parameters
+    ----------
+    settings : dict
+
+    Returns
+    -------
+    list of CountsGroup
+    """
     return [
         CountsGroup(
-            name, float(level), {**kind.get("scene", {}), settings["level_field"]: float(level)},
+            name, float(level), {**kind.get("scene", {}), "level": float(level)},
             kind.get("vary", {}), int(kind["number"]), kind.get("pixel"),
             (settings["seed"], number, step),
+            tuple(kind["methods"]) if "methods" in kind else None,
         )
         for number, (name, kind) in enumerate(settings["kind"].items())
         for step, level in enumerate(kind["levels"])
@@ -259,7 +267,7 @@ class Scored:
     curves : dict of str to bgrem.evaluate.froc.Froc
         By method.
     seconds : dict of str to float
-        Time for each megapixel, by method; nan where the detections were remembered.
+        Time for each megapixel, by method.
     """
 
     group: CountsGroup
@@ -277,8 +285,8 @@ def score_groups(groups, methods, *, number=None, folder=None, progress=None):
     number : int, optional
         Of maps of each group.
     folder : path-like, optional
-        Detections are kept there, by the method's name and the map, and are not measured again. Those of methods
-        whose name begins with "bgrem" are never kept: they depend on the model.
+        Detections are kept there with their time, by the method's name and the map, and are not measured again.
+        Those of methods whose name begins with "bgrem" are never kept: they depend on the model.
     progress : callable, optional
         Called with a line of text for each group.
 
@@ -290,13 +298,14 @@ def score_groups(groups, methods, *, number=None, folder=None, progress=None):
     for group in groups:
         if progress:
             progress(f"{group.kind}, {group.level:g} counts a pixel")
-        found, spent, pixels = {name: [] for name in methods}, dict.fromkeys(methods, 0.0), 0
+        used = {name: method for name, method in methods.items() if group.compares(name)}
+        found, spent, pixels = {name: [] for name in used}, dict.fromkeys(used, 0.0), 0
         truths, areas = [], []
         for sky in group.skies(number):
             truths.append(truth_of_counts(sky))
             areas.append(group.pixel_area(sky))
             pixels += sky.counts[0].size
-            for name, method in methods.items():
+            for name, method in used.items():
                 table, seconds = _detections(name, method, sky, truths[-1].usable, folder)
                 found[name].append(table)
                 spent[name] += seconds
@@ -307,77 +316,77 @@ def score_groups(groups, methods, *, number=None, folder=None, progress=None):
 
 
 def _detections(name, method, sky, usable, folder):
-    """The detections of a method on a map, and its time in seconds; nan where they were kept."""
+    """The detections of a method on a map, and its time in seconds."""
     path = None
     if folder is not None and not name.startswith("bgrem"):
-        digest = hashlib.sha256(name.encode())
-        for plane in (sky.counts, sky.background, sky.exposure, sky.psf):
-            digest.update(np.ascontiguousarray(plane).tobytes())
-        path = Path(folder) / f"{digest.hexdigest()[:24]}.npy"
+        planes = (sky.counts, sky.background, sky.exposure, sky.psf)
+        content = [name.encode(), *(np.ascontiguousarray(plane).tobytes() for plane in planes)]
+        path = Path(folder) / f"{hashlib.sha256(b''.join(content)).hexdigest()[:24]}.npz"
         if path.exists():
-            return np.load(path), np.nan
+            with np.load(path) as kept:
+                return kept["table"], float(kept["seconds"])
     began = perf_counter()
     score = method(sky)
     seconds = perf_counter() - began
     table = detections_of_score(score, usable)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, table)
+        np.savez(path, table=table, seconds=seconds)
     return table, seconds
 
 
-def froc_rows(scored, of, others, *, resamples=RESAMPLES):
-    """True detections at each rate of false ones, level by level and added, and ratios of a method to others.
+def froc_rows(scored, pairs, *, resamples=RESAMPLES):
+    """True detections at each rate of false ones, level by level and added, and ratios of methods.
 
-    The bootstrap draws maps; the methods of a ratio get the same ones. 68 % intervals.
+    The bootstrap draws maps; both methods of a ratio get the same ones. 68 % intervals.
 
     Parameters
     ----------
     scored : list of Scored
-        The sums are over the levels of a kind.
-    of : str
-        The method whose numbers are divided by those of the others.
-    others : sequence of str
+    pairs : sequence of (str, str)
+        The methods whose true detections are divided.
     resamples : int
 
     Returns
     -------
-    list of dict
-        Rows of one kind, level and rate, with the number of sources, of each method's true detections, and
-        ``of / other`` with its interval as text. A star marks a rate at which fewer than ten false detections are
-        allowed.
+    counts, ratios : list of dict
+        Rows of one kind, level and rate: the true detections of each method, and the ratios with their intervals as
+        text. A star marks a rate at which fewer than ten false detections are allowed.
     """
-    rows = []
-    kinds = dict.fromkeys(one.group.kind for one in scored)
-    for kind in kinds:
+    counts, ratios = [], []
+    for kind in dict.fromkeys(one.group.kind for one in scored):
         levels = [one for one in scored if one.group.kind == kind]
         parts = [(f"{one.group.level:g}", [one]) for one in levels]
         parts += [("all", levels)] if len(levels) > 1 else []
         for rate in levels[0].group.rates:
-            rows += [
-                {"kind": kind, "counts/px": name, "false/" + levels[0].group.unit: rate}
-                | _froc_row(part, rate, of, others, resamples)
-                for name, part in parts
-            ]
-    return rows
+            for name, part in parts:
+                row = {"kind": kind, "counts/px": name}
+                row |= {"false": f"{rate:g} per {part[0].group.unit}"}
+                found, quotients = _froc_row(part, rate, pairs, resamples)
+                counts.append(row | found)
+                ratios.append(row | quotients)
+    return counts, ratios
 
 
-def _froc_row(levels, rate, of, others, resamples):
+def _froc_row(levels, rate, pairs, resamples):
+    """Numbers of sources and true detections by method, and ratios by pair."""
     names = list(levels[0].curves)
     totals = {name: _true_positives(levels, name, rate, resamples) for name in names}
     first = [one.curves[names[0]] for one in levels]
     allowed = all(curve.allowed(rate) for curve in first)
-    row = {"sources": f"{sum(curve.count for curve in first)}{'' if allowed else '*'}"}
-    row |= {name: round(total) for name, (total, _) in totals.items()}
-    ours, our_samples = totals[of] if of in totals else (np.nan, np.full(resamples, np.nan))
-    for other in others:
-        if other in totals and of in totals:
-            theirs, their_samples = totals[other]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = np.divide(ours, theirs)
-                low, high = interval(our_samples / their_samples)
-            row[f"{of} / {other}"] = f"{ratio:.3f} ({low:.3f}-{high:.3f})"
-    return row
+    counts = {"sources": f"{sum(curve.count for curve in first)}{'' if allowed else '*'}"}
+    counts |= {name: round(total) for name, (total, _) in totals.items()}
+    ratios = {}
+    for pair in pairs:
+        (ours, our_samples), (theirs, their_samples) = (
+            totals.get(name, (np.nan, np.full(resamples, np.nan))) for name in pair
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.divide(ours, theirs)
+            low, high = interval(our_samples / their_samples)
+        shown = f"{ratio:.3f} ({low:.3f}-{high:.3f})"
+        ratios[" / ".join(pair)] = shown if np.isfinite(ratio) else None
+    return counts, ratios
 
 
 def _true_positives(levels, name, rate, resamples):

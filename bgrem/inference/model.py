@@ -3,7 +3,7 @@
 import hashlib
 import os
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from bgrem.inference.sky_model import SkyModel
 
 __all__ = [
     "INCLUDED", "Model", "ModelCard", "ModelError", "ModelNotFoundError", "available_models",
-    "load_model",
+    "load_model", "model_file",
 ]  # fmt: skip
 
 INCLUDED = Path(__file__).parents[1] / "models"
@@ -205,17 +205,28 @@ def load_model(
     ModelError
         If the file is not a model that this version can use.
     """
-    load = partial(Model, threads=threads, engine=engine, device=device)
+    path = model_file(name_or_path)
+    return Model(path, threads=threads, engine=engine, device=device)
+
+
+def model_file(name_or_path: str | os.PathLike) -> Path:
+    """The ONNX file of a model, by its name or path.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no such model.
+    """
     name = os.path.expanduser(name_or_path)
     if "\0" in name:
         raise ModelNotFoundError(f"there is no model {name!r}")
     if name.endswith(".onnx"):
         if not os.path.isfile(name):
             raise ModelNotFoundError(f"there is no model file {name}")
-        return load(name)
+        return Path(name)
     for folder in _folders():
         path = folder / f"{name}.onnx"
         if os.path.basename(name) == name and path.is_file():
-            return load(path)
+            return path
     known = ", ".join(available_models()) or "none"
     raise ModelNotFoundError(f"there is no model {name!r} (available: {known})")

@@ -1,6 +1,7 @@
 """The sources of an image, in the container that the image came in."""
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
@@ -8,6 +9,10 @@ from numpy.typing import ArrayLike
 
 from bgrem.arrays.containers import unwrap
 from bgrem.background import ModelLike, separate
+from bgrem.counts.counts_model import COUNTS_MODEL, has_counts_model, is_counts_model
+from bgrem.counts.counts_path import separate_counts
+from bgrem.counts.whole_numbers import is_counts_map
+from bgrem.options import DEFAULTS
 from bgrem.separation import Separation
 
 __all__ = ["remove_background", "warn_of"]
@@ -46,7 +51,7 @@ def remove_background(
     data: Any,
     *,
     mask: ArrayLike | None = None,
-    model: ModelLike = "optical",
+    model: ModelLike = "auto",
     steps: int | None = None,
     **options: Any,
 ) -> Any:
@@ -55,7 +60,8 @@ def remove_background(
     Parameters
     ----------
     data : array_like, `~astropy.units.Quantity`, `~astropy.nddata.NDData` or masked array
-        Image of shape (ny, nx). It is not changed.
+        Image of shape (ny, nx), or (k, ny, nx) of a cube of counts. It is not changed. A map of gammapy
+        (`~gammapy.maps.WcsNDMap`) gives one of the same geometry.
     mask : array_like of bool, optional
         True where a pixel is bad, in addition to the mask that ``data`` may have.
     model : str, path or `~bgrem.inference.model.Model`
@@ -63,7 +69,7 @@ def remove_background(
     steps : int, optional
         Number of diffusion steps. Default: 1.
     **options
-        ``weight``, ``weight_type``, ``saturate``, ``norm``, ``minpix``, ``fwhm``, ``sky``,
+        ``exposure``, ``template`` and ``psf`` of counts maps, ``weight``, ``weight_type``, ``saturate``, ``norm``, ``minpix``, ``fwhm``, ``sky``,
         ``extended``, ``box``, ``tile``, ``calibrated``, ``progress``, ``options`` and ``run``, as for
         `separate`.
 
@@ -100,13 +106,31 @@ def remove_background(
     >>> bool(abs(sources[70:111, 110:151].sum() / 50_000 - 1) < 0.02)
     True
     """
-    _, _, wrap = unwrap(data, None)
+    array, joined, wrap = unwrap(data, mask)
     maps = ("uncertainty",) if hasattr(data, "uncertainty") else ()
     if steps is not None:
         options["steps"] = steps
+    if array.ndim == 3 and _is_cube_of_counts(model, array):
+        return _of_cube(array, joined, wrap, model, maps, options)
     parts = separate(data, mask=mask, model=model, **options, maps=maps)
     warn_of(parts)
     return wrap(parts.sources, parts.uncertainty)
+
+
+def _is_cube_of_counts(model: ModelLike, array: np.ndarray) -> bool:
+    automatic = isinstance(model, str) and model == "auto"
+    return is_counts_map(array) and has_counts_model() if automatic else is_counts_model(model)
+
+
+def _of_cube(array, mask, wrap, model, maps, options):
+    """The sources of the energy bands of a cube of counts, in its container."""
+    given = {k: options.pop(k) for k in ("exposure", "template", "psf", "run") if k in options}
+    asked = replace(options.pop("options", DEFAULTS), **options, maps=maps)
+    model = COUNTS_MODEL if isinstance(model, str) and model == "auto" else model
+    bands = separate_counts(array, mask=mask, model=model, options=asked, **given)
+    warn_of(bands[0])
+    sigma = np.stack([one.uncertainty for one in bands]) if maps else None
+    return wrap(np.stack([one.sources for one in bands]), sigma)
 
 
 def warn_of(parts: Separation) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bgrem import __version__
 from bgrem.inference.model import Model, load_model
+from bgrem.processing.file_options import models_of
 from bgrem.processing.journal import Journal, fingerprint
 from bgrem.processing.outcome import Failure, Result, record, restored
 from bgrem.processing.paths import check_output, expanded_paths, output_path
@@ -21,7 +22,7 @@ def process_batch(
     workers: int = 1,
     scheduler: str | None = None,
     shard: tuple[int, int] = (1, 1),
-    model="optical",
+    model="auto",
     prefix: str = "BGRem_",
     output_dir: str | os.PathLike | None = None,
     overwrite: bool = False,
@@ -65,6 +66,8 @@ def process_batch(
     number, count = shard
     if not 1 <= number <= count:
         raise ValueError(f"there is no shard {number} of {count}")
+    model, counts = models_of(model)
+    options = {"counts": counts} | options
     network = model if isinstance(model, Model) else load_model(model, threads=1)
     plan = _Plan(Journal(f"-{number}-of-{count}" if count > 1 else ""), network, options)
     inputs: dict[Path, Path] = {}

@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from bgrem.counts.counts_model import is_counts_model
 from bgrem.inference.card import ModelCard
 from bgrem.options import MAPS, CatalogueOptions, Options
 from bgrem.processing.mosaics import BAYER
 from bgrem.processing.products import SAVED_PLANES
 from bgrem.storage.names import home_path
 
-__all__ = ["FileOptions"]
+__all__ = ["FileOptions", "beside", "models_of"]
 
 AUTOMATIC_MINPIX = Options(minpix="auto")
 USUAL_CATALOGUE = CatalogueOptions()
+OPTICAL = "optical"  # the included model of frames of cameras
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,10 @@ class FileOptions:
     plot: bool = False
     catalog: bool | str | os.PathLike = False
     detect: str | os.PathLike | None = None
+    counts: str | os.PathLike = "auto"
+    exposure: str | os.PathLike | np.ndarray | None = None
+    template: str | os.PathLike | np.ndarray | None = None
+    psf: float | str | os.PathLike | np.ndarray | None = None
     image: Options = AUTOMATIC_MINPIX
     catalogue: CatalogueOptions = USUAL_CATALOGUE
 
@@ -88,3 +94,20 @@ class FileOptions:
         return ImageCatalogue(
             path, self.catalogue, card, overwrite=overwrite, others=others, memory=memory
         )
+
+
+def models_of(model) -> tuple[Any, Any]:
+    """The model of frames of cameras, and what is asked of counts maps, from a model that a user gives.
+
+    "auto" is the included model for each; a model of counts maps is for all images, any other for none of counts.
+    """
+    if model == "auto":
+        return OPTICAL, "auto"
+    return (OPTICAL, model) if is_counts_model(model) else (model, "no")
+
+
+def beside(source: str | os.PathLike | np.ndarray | None, index: int, every: bool):
+    """The map of one image among all: of a file, the HDU of the same index."""
+    if every and isinstance(source, str | os.PathLike) and home_path(source).is_file():
+        return f"{os.fspath(source)}[{index}]"
+    return source

@@ -15,6 +15,7 @@ import numpy as np
 
 from bgrem.arrays.rows import MAPPED, MEMORY, Memory, Scratch
 from bgrem.background import ModelLike, separate
+from bgrem.counts.joint_bands import joint_bands
 from bgrem.inference.engine import is_out_of_memory
 from bgrem.inference.memory import check_limit
 from bgrem.inference.model import Model, load_model
@@ -25,7 +26,7 @@ from bgrem.io.reading import FitsError, FitsImage, as_planes, read_image, siblin
 from bgrem.io.scales import check_linear
 from bgrem.io.writing import Product, write_mosaic
 from bgrem.options import Run
-from bgrem.processing.file_options import FileOptions
+from bgrem.processing.file_options import FileOptions, beside, models_of
 from bgrem.processing.mosaics import separate_mosaic
 from bgrem.processing.outcome import Failure, Result
 from bgrem.processing.paths import (
@@ -52,7 +53,7 @@ def process_files(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     *,
     prefix: str = "BGRem_",
-    model="optical",
+    model="auto",
     **options,
 ) -> Iterator[Result | Failure]:
     """Process images, folders and globs one after the other; a bad one does not stop the others.
@@ -78,6 +79,8 @@ def process_files(
     ModelError
         If the model cannot be used.
     """
+    model, counts = models_of(model)
+    options = {"counts": counts} | options
     model = model if isinstance(model, Model) else load_model(model)
     written: dict[Path, Path] = {}
     for path in expanded_paths(paths, prefix):
@@ -112,7 +115,7 @@ def process_file(
     prefix: str = "BGRem_",
     output_dir: str | os.PathLike | None = None,
     overwrite: bool = False,
-    model: ModelLike = "optical",
+    model: ModelLike = "auto",
     memory: float | None = None,
     progress: Callable[[str], AbstractContextManager] | None = None,
     **options: Any,
@@ -173,8 +176,8 @@ def process_file(
         Another image on the same pixels, on which the sources of the catalogue are detected.
     false_rate, gain, zeropoint
         As for `bgrem.options.CatalogueOptions`.
-    model, steps, norm, fwhm, sky, extended, box, tile
-        As for `bgrem.separate`.
+    model, steps, norm, fwhm, sky, extended, box, tile, exposure, template, psf
+        As for `bgrem.separate`; the maps also as a file, FILE[HDU] or an HDU of the same file.
     minpix : float, "auto" or None
         Pixels below it are raised to it. "auto": 0 for raw frames, None for sky-subtracted ones.
     memory : float, optional
@@ -196,7 +199,8 @@ def process_file(
         If ``save`` names what there is not, the model cannot be used, or ``memory`` does not suffice.
     """
     started = time.perf_counter()
-    asked = FileOptions.gathered(**options)
+    model, counts = models_of(model)
+    asked = FileOptions.gathered(**{"counts": counts} | options)
     if memory and (asked.report or asked.plot):
         raise ValueError("a page or a picture takes more memory: give no --memory with them")
     model = model if isinstance(model, Model) else load_model(model)
@@ -290,10 +294,13 @@ class _Work:
     def _separated(self, image: FitsImage, run: Run) -> Product:
         asked = self._asked
         check_linear(image.header, image.label)
-        _check_memory(image, run.store, self._model, asked.image.maps)
         maps = self._maps(image)
+        separated = joint_bands(image, maps, asked)
+        if separated is None:
+            _check_memory(image, run.store, self._model, asked.image.maps)
+            separated = self._separate(image)
         products, planes = separate_planes(
-            image, maps, self._separate(image), save=asked.save, nonnegative=asked.nonnegative,
+            image, maps, separated, save=asked.save, nonnegative=asked.nonnegative,
             run=run, watch=self._watcher(image, run),
         )  # fmt: skip
         self._done.extend(plane for plane in planes if isinstance(plane, Provenance))
@@ -355,16 +362,16 @@ class _Work:
         asked = self._asked
         given = maps_for(
             image,
-            mask=_beside(asked.mask, image.hdu, asked.every),
+            mask=beside(asked.mask, image.hdu, asked.every),
             mask_bits=asked.mask_bits,
-            weight=_beside(asked.weight, image.hdu, asked.every),
+            weight=beside(asked.weight, image.hdu, asked.every),
             weight_type=asked.weight_type,
             saturate=asked.saturate,
         )
         given = with_companions(image, given) if asked.companions else given
         if asked.defects is None:
             return given
-        return with_defects(image, given, _beside(asked.defects, image.hdu, asked.every))
+        return with_defects(image, given, beside(asked.defects, image.hdu, asked.every))
 
     def summary(self) -> dict:
         """What a `Result` reports of all the planes that were done."""
@@ -381,10 +388,3 @@ def _check_memory(image: FitsImage, store: Memory, model: Model, maps: tuple[str
     if isinstance(store, Scratch):
         shape = as_planes(image.data).shape[1:]
         check_limit(store, shape, model.card, maps, image.label, model.engine.libraries)
-
-
-def _beside(source: str | os.PathLike | np.ndarray | None, index: int, every: bool):
-    """The map of one image among all: of a file, the HDU of the same index."""
-    if every and isinstance(source, str | os.PathLike) and home_path(source).is_file():
-        return f"{os.fspath(source)}[{index}]"
-    return source

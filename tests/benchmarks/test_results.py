@@ -30,6 +30,7 @@ def results(monkeypatch, tmp_path, toy_model_path):
         "images": module.Section((str(script),), written="", folder=module.IMAGES),
         "level": module.Section((str(script),), written="", other=True),
         "versions": module.Section((str(script),), written="", before=True),
+        "counts": module.Section((str(script),), written="", folder=module.COUNTS, counts=True),
     }
     monkeypatch.setattr(module, "SECTIONS", sections)
     monkeypatch.setattr(module, "ROOT", tmp_path)
@@ -37,6 +38,7 @@ def results(monkeypatch, tmp_path, toy_model_path):
     monkeypatch.delenv("PAIRS", raising=False)
     monkeypatch.delenv("OTHER", raising=False)
     monkeypatch.delenv("BEFORE", raising=False)
+    monkeypatch.delenv("COUNTS", raising=False)
 
     def run(*arguments):
         return module.main([*arguments, "--model", toy_model_path])
@@ -108,6 +110,21 @@ def test_an_older_model_is_needed_and_not_shown(results, tmp_path, capsys):
     assert not text.exists() and "left out, no --before" in capsys.readouterr().err
     assert results("versions", "--before", str(tmp_path / "old.onnx")) == 0
     assert text.read_text().splitlines()[0].endswith("--before BEFORE")
+
+
+def test_counts_have_a_folder_and_a_model_of_their_own(results, tmp_path, capsys, monkeypatch):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "a.fits").touch()
+    assert results("counts") == 0
+    assert "counts: left out, nothing in --counts" in capsys.readouterr().err
+    monkeypatch.setattr(results.module, "has_counts_model", lambda: False)
+    assert results("counts", "--counts", str(tmp_path / "maps")) == 0
+    assert "counts: left out, no model of counts maps" in capsys.readouterr().err
+    monkeypatch.setattr(results.module, "has_counts_model", lambda: True)
+    monkeypatch.setattr(results.module, "counts_stamp", lambda: "# model counts 0123")
+    assert results("counts", "--counts", str(tmp_path / "maps")) == 0
+    lines = (tmp_path / "docs/results/counts.txt").read_text().splitlines()
+    assert lines[0] == "$ python measure.py --maps COUNTS" and lines[1] == "# model counts 0123"
 
 
 def test_images_may_be_missing(results, tmp_path, monkeypatch):

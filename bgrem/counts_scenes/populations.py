@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["POPULATIONS", "BrokenPowerLaw", "expected_snr", "flux_of_snr"]
+__all__ = [
+    "POPULATIONS", "BrokenPowerLaw", "expected_snr", "expected_snr_of_light", "flux_of_snr",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,14 @@ def _power(start, stop, slope, unit):
     return (b ** (1 - slope) - a ** (1 - slope)) / (1 - slope)
 
 
-#: Slopes below and above the break. Blazars above 10 GeV: Di Mauro et al. 2018 (ApJ 856, 106); above 50 GeV:
-#: Ackermann et al. 2016 (PRL 116, 151105). X-ray sources at 0.5 to 2 keV: Georgakakis et al. 2008 (MNRAS 388, 1205).
-#: Pulsars: sources of one luminosity in a disc. Wind nebulae: the cumulative slope of H.E.S.S. sources, 1.3
-#: (H.E.S.S. Collaboration 2018, A&A 612, A1), with the disc's below.
+#: Slopes below and above the break, by the class of the sources.
+#: blazars: above 10 GeV, 1.07 and 2.09 (Di Mauro et al. 2018, ApJ 856, 106).
+#: hard blazars: above 50 GeV, 1.60 to 1.75 and 2.49 (Ackermann et al. 2016, PRL 116, 151105).
+#: X-ray sources: at 0.5 to 2 keV, 1.58 and 2.50 (Georgakakis et al. 2008, MNRAS 388, 1205).
+#: pulsars: sources of one luminosity at random places in a thin disc around us have N(>S) ~ S^-1.
+#: wind nebulae: above the break the slope of the brightest sources of the H.E.S.S. survey of the Galactic plane, whose
+#: cumulative slope is 1.3 (A&A 612, A1, 2018); the slope below, where no survey is complete, is an assumption.
+#: The break and the number of sources are fields of a scene.
 POPULATIONS = {
     "blazars": BrokenPowerLaw(1.07, 2.09),
     "hard blazars": BrokenPowerLaw(1.60, 2.49),
@@ -122,3 +128,20 @@ def expected_snr(flux, background, psf):
     terms = ((1 + excess) * np.log1p(excess) - excess).sum(1)
     found = np.exp(np.interp(np.log(np.maximum(contrast, 1e-6)), np.log(grid), np.log(terms)))
     return np.sqrt(2 * background * found)
+
+
+def expected_snr_of_light(light, background):
+    """Square root of the expected test statistic of a source of a known image, as in `expected_snr`.
+
+    Parameters
+    ----------
+    light, background : ndarray, of one shape
+        Expected counts; pixels without background are left out.
+
+    Returns
+    -------
+    float
+    """
+    seen = np.asarray(background) > 0
+    s, b = (np.asarray(image, np.float64)[seen] for image in (light, background))
+    return float(np.sqrt(max(2 * ((s + b) * np.log1p(s / b) - s).sum(), 0.0)))

@@ -1,0 +1,144 @@
+"""PSFs as tables of energy and angle, and the energies of bands."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import units
+from astropy.io import fits
+
+from bgrem.io.reading import FitsError, FitsImage, as_planes
+
+__all__ = ["PsfTable", "band_energies", "table_of_psf"]
+
+HALF_SIDE, FINE = 30, 5  # px of an image of the PSF, and parts of a pixel along each axis
+SPECTRUM = -1.0  # power of the energy that weights a PSF: photons per logarithm of an E^-2 spectrum
+
+
+def band_energies(image: FitsImage) -> np.ndarray | None:
+    """Mean energies of the planes of an image in MeV, from its tables EBOUNDS or ENERGIES, or None.
+
+    Parameters
+    ----------
+    image : FitsImage
+
+    Returns
+    -------
+    ndarray, (k,) float64
+    """
+    edges = _energy_edges(image)
+    if edges is not None:
+        return np.sqrt(edges[0] * edges[1])
+    for unit in image.units:
+        name = unit.name.upper()
+        if "ENERG" in name or name.endswith("BANDS"):
+            table = _table(image, unit)
+            column = next((n for n in ("ENERGY", "ENERGY_TRUE") if table is not None and n in table.names), None)
+            if column and len(table[column]) == len(as_planes(image.data)):
+                return _in_mev(table, column)
+    return None
+
+
+def _energy_edges(image):
+    for unit in image.units:
+        if unit.name.upper() == "EBOUNDS":
+            table = _table(image, unit)
+            if table is not None and {"E_MIN", "E_MAX"} <= set(table.names):
+                edges = _in_mev(table, "E_MIN"), _in_mev(table, "E_MAX")
+                if len(edges[0]) == len(as_planes(image.data)):
+                    return edges
+    return None
+
+
+def _table(image, unit):
+    with fits.open(image.path, memmap=False) as hdus:
+        hdu = hdus[unit.index]
+        return hdu.data if isinstance(hdu, fits.BinTableHDU) else None
+
+
+def _in_mev(table, name):
+    unit = table.columns[name].unit or "MeV"
+    factor = units.Unit(unit).to("MeV")
+    return np.maximum(np.asarray(table[name], np.float64) * factor, 1e-9)
+
+
+@dataclass(frozen=True)
+class PsfTable:
+    """A PSF by energy and angle, as Fermi's ``gtpsf`` writes it.
+
+    Attributes
+    ----------
+    energy : ndarray, (n,)
+        MeV.
+    theta : ndarray, (m,)
+        Degrees from the source.
+    psf : ndarray, (n, m)
+        Light per solid angle, of any scale.
+    path : str
+    """
+
+    energy: np.ndarray
+    theta: np.ndarray
+    psf: np.ndarray
+    path: str
+
+    def images(self, image: FitsImage) -> np.ndarray:
+        """Images of the PSF on the pixels of a map, one for each of its bands, with sum 1.
+
+        Parameters
+        ----------
+        image : FitsImage
+            CDELT2 is its pixel scale; its table EBOUNDS has the energies of its bands. Without one all energies of the
+            table are used, weighted as the photons of an E^-2 spectrum.
+
+        Returns
+        -------
+        ndarray, (k, side, side)
+        """
+        scale = abs(float(image.header.get("CDELT2", 0) or 0))
+        if not scale:
+            raise FitsError(f"{image.label} has no CDELT2: the pixel scale is needed for the PSF of {self.path}")
+        edges, bands = _energy_edges(image), len(as_planes(image.data))
+        if edges is None and bands > 1:
+            raise FitsError(
+                f"{image.label} has no table EBOUNDS: the energies of its planes are needed for the PSF of {self.path}"
+            )
+        pairs = [(0.0, np.inf)] if edges is None else zip(*edges, strict=True)
+        return np.stack([self._image(self._profile(low, high), scale) for low, high in pairs])
+
+    def _profile(self, low, high):
+        weights = np.where((self.energy >= low) & (self.energy <= high), self.energy**SPECTRUM, 0.0)
+        if not weights.any():
+            middle = np.sqrt(low * high)
+            weights[np.abs(np.log(self.energy / middle)).argmin()] = 1.0
+        return weights @ self.psf
+
+    def _image(self, profile, scale):
+        side = 2 * HALF_SIDE + 1
+        fine = ((np.arange(side * FINE) + 0.5) / FINE - side / 2) * scale
+        radius = np.hypot(fine[:, None], fine[None])
+        light = np.interp(radius, self.theta, profile, right=0.0)
+        image = light.reshape(side, FINE, side, FINE).sum((1, 3))
+        return image / image.sum()
+
+
+def table_of_psf(path) -> PsfTable | None:
+    """The table of the PSF in a FITS file, or None where it holds none.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    PsfTable or None
+    """
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            tables = {hdu.name.upper(): hdu.data for hdu in hdus if isinstance(hdu, fits.BinTableHDU)}
+    except OSError as error:
+        raise FitsError(f"{path}: not FITS ({error})") from None
+    psf, theta = tables.get("PSF"), tables.get("THETA")
+    if psf is None or theta is None or not {"ENERGY", "PSF"} <= {n.upper() for n in psf.names}:
+        return None
+    angles = np.asarray(theta[theta.names[0]], np.float64)
+    return PsfTable(_in_mev(psf, "Energy"), angles, np.asarray(psf["Psf"], np.float64), str(path))

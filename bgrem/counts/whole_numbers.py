@@ -1,0 +1,122 @@
+"""Is an image a map of counts?"""
+
+import numpy as np
+
+from bgrem.arrays.tiling import row_strips
+
+__all__ = ["is_counts_map", "why_no_counts"]
+
+MOST_COUNTS = 1000.0  # a pixel, in the mean
+TESTED_SIDE = 1024  # px, of the middle of a map, on which the noise is compared with the mean
+FEWEST = 30  # counts of a map
+GATHERED = 12  # counts of a block, in the median
+SIDES = (4, 8, 16, 32, 64)  # px, of the blocks
+# Variance over mean. Of few counts it has an error of its own, and sources, gaps and steps change it; frames
+# of many counts a pixel are told from those of a camera by a narrower range.
+FEW_RANGE, MANY_RANGE, MANY = (0.6, 1.6), (0.9, 1.1), 30.0
+COUNT_UNITS = {"ct", "count", "counts", "photon", "photons", "ph"}
+
+
+def why_no_counts(data) -> str | None:
+    """Why a model of counts maps cannot be used on an image, in a few words; None where it can.
+
+    Parameters
+    ----------
+    data : array_like
+        Any shape.
+    """
+    fractions = negative = False
+    for part in _strips(data):
+        finite = part[np.isfinite(part)] if part.dtype.kind == "f" else part
+        negative = negative or bool((finite < 0).any())
+        fractions = fractions or bool((finite != np.rint(finite)).any())
+        if negative:
+            return "it has negative pixels, so a background was subtracted: give the counts themselves"
+    if fractions:
+        return (
+            "its pixels are not whole numbers, so it was weighted, smoothed or divided by an exposure: give "
+            "the counts themselves, and the exposure with --exposure"
+        )
+    return None
+
+
+def is_counts_map(data, unit: str = "") -> bool:
+    """Whether an image holds few counts with the noise of Poisson's distribution.
+
+    Its pixels are whole numbers, not negative, with a mean of at most 1000, and the median over blocks of the variance
+    of neighbours over their mean is near 1. A frame of a camera has a bias level, a gain and read noise, flags have
+    values of their own: both differ from 1.
+
+    Parameters
+    ----------
+    data : array_like
+        (..., ny, nx).
+    unit : str
+        Of the pixels, as BUNIT.
+
+    Returns
+    -------
+    bool
+    """
+    if data.dtype.kind not in "iuf" or data.ndim < 2 or min(data.shape[-2:]) < 16:
+        return False
+    middle = _middle(data)
+    if _refuses(middle):
+        return False
+    total, pixels, highest = float(middle.sum()), middle.size, float(middle.max())
+    named = unit.strip().lower() in COUNT_UNITS
+    # A mask is of zeros and ones, and so is a map of very few counts, which must say what it is.
+    if total < FEWEST or total > MOST_COUNTS * pixels or (highest < 2 and not named):
+        return False
+    ratio = _variance_over_mean(middle)
+    low, high = MANY_RANGE if total > MANY * pixels else FEW_RANGE
+    return low < ratio < high and not any(map(_refuses, _strips(data)))
+
+
+def _refuses(part) -> bool:
+    finite = part if part.dtype.kind != "f" else part[np.isfinite(part)]
+    return bool((finite < 0).any() or (finite != np.rint(finite)).any())
+
+
+def _strips(data):
+    flat = data.reshape(-1, *data.shape[-2:]) if data.ndim > 2 else [data]
+    for plane in flat:
+        for rows in row_strips(plane.shape):
+            yield np.asarray(plane[rows])
+
+
+def _middle(data) -> np.ndarray:
+    """The middle of the plane, or of the sum of the planes; 0 where it is not finite, or the plane is not seen."""
+    window = tuple(
+        slice(max((n - TESTED_SIDE) // 2, 0), max((n - TESTED_SIDE) // 2, 0) + TESTED_SIDE)
+        for n in data.shape[-2:]
+    )
+    if data.ndim == 2:
+        part = np.asarray(data[window[0]])[:, window[1]].astype(np.float64)
+    else:
+        planes = data.reshape(-1, *data.shape[-2:])
+        part = sum(np.asarray(p[window[0]])[:, window[1]].astype(np.float64) for p in planes)
+    return np.where(np.isfinite(part), part, 0)
+
+
+def _variance_over_mean(image) -> float:
+    """Half of the squared differences of neighbours along rows over their mean, in the median block."""
+    first, second = image[:, :-1:2], image[:, 1::2]
+    first = first[:, : second.shape[1]]
+    squares, sums = 0.5 * (first - second) ** 2, 0.5 * (first + second)
+    ratios = [np.inf]
+    for side in SIDES:
+        ny, nx = (n // side * side for n in sums.shape)
+        if not ny or not nx:
+            break
+        blocks = [
+            part[:ny, :nx].reshape(ny // side, side, nx // side, side).sum((1, 3))
+            for part in (squares, sums)
+        ]
+        filled = blocks[1] > 0
+        if not filled.any():
+            return np.inf
+        ratios = (blocks[0] / np.maximum(blocks[1], 1e-9))[filled]
+        if np.median(blocks[1][filled]) >= GATHERED:
+            break
+    return float(np.median(ratios))

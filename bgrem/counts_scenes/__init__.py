@@ -1,0 +1,1 @@
+"""Simulated counts maps of gamma rays and X-rays, with exact truth."""

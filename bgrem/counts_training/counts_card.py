@@ -1,0 +1,154 @@
+"""What the card of a counts model says of its significance and its variance, measured on simulated maps.
+
+A separation is a function as in `bgrem.counts_training.counts_evaluation`.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bgrem.counts_scenes.poisson_scene import draw_counts, random_counts_scene
+from bgrem.counts_training.counts_froc import AREAS, field_fwhm, psf_area
+from bgrem.detection.peaks import local_maxima
+from bgrem.masks.areas import inner
+
+__all__ = [
+    "ALL_KNOWN", "CARD_RATES", "blank_skies", "false_alarm_rows", "known_of", "measure_false_alarms",
+    "measure_variance_factors",
+]  # fmt: skip
+
+#: False detections per 1e4 PSF areas for which a card has significances, and those that are checked.
+CARD_RATES = tuple(np.round(np.geomspace(0.3, 1000.0, 15), 3).tolist())
+CHECKED_RATES, CHECKED_LEVELS = (1.0, 10.0, 100.0), (0.01, 0.1, 1.0, 10.0, 100.0)
+#: What a user knows at best, at worst, and between.
+ALL_KNOWN = ("exposure", "template", "psf")
+KNOWN = (ALL_KNOWN, ("exposure", "psf"), ("psf",), ())
+ASSUMED = 3.0  # px, FWHM of the PSF that bgrem assumes where none is given
+BLANK_SEED, BLANK_SIDE, BLANK_NUMBER = 20261223, 160, 250
+NODES = 14  # of the table of factors of the variance
+
+
+def known_of(sky, names):
+    """What is given of a CountsSky, by name."""
+    return {name: getattr(sky, name) for name in names}
+
+
+def blank_skies(level, number, *, seed=BLANK_SEED):
+    """Maps without sources, otherwise of the training's sky, ``number`` of them at ``level`` counts a pixel."""
+    for i in range(number):
+        rng = np.random.default_rng([seed, int(1e6 * level), i, 0])
+        scene = random_counts_scene(rng, (BLANK_SIDE, BLANK_SIDE))
+        yield draw_counts(replace(scene, level=level, density=0.0, extended=0.0), rng)
+
+
+def _blank_scores(separate, skies):
+    """Significances of all detections on maps without sources, descending, and the area in 1e4 PSF areas.
+
+    From map to map less is known: `KNOWN`.
+    """
+    scores, area = [], 0.0
+    for i, sky in enumerate(skies):
+        names = KNOWN[i % len(KNOWN)]
+        fwhm = field_fwhm(sky) if "psf" in names else ASSUMED
+        usable = (sky.exposure > 0).any(axis=0) & inner(sky.counts.shape[1:], int(np.ceil(fwhm)))
+        plane = separate(sky.counts, **known_of(sky, names)).significance
+        scores.append(local_maxima(plane, threshold=-np.inf, usable=usable)["score"])
+        area += np.count_nonzero(usable) / (AREAS * psf_area(fwhm))
+    return np.sort(np.concatenate(scores))[::-1], area
+
+
+def measure_false_alarms(separate, skies, *, rates=CARD_RATES):
+    """Significances above which a number of false detections is expected, for a model's card.
+
+    Parameters
+    ----------
+    separate : callable
+    skies : iterable of CountsSky
+        Without sources.
+    rates : sequence of float
+        False detections per 1e4 PSF areas.
+
+    Returns
+    -------
+    list of (float, float)
+        Significance and rate, the significance ascending. Rates that the maps do not reach, or for which they hold less
+        than one false detection, are left out.
+    """
+    scores, area = _blank_scores(separate, skies)
+    numbers = {rate: round(rate * area) for rate in rates}
+    table = [
+        (float(0.5 * (scores[number - 1] + scores[number])), float(rate))
+        for rate, number in numbers.items()
+        if 1 <= number < len(scores)
+    ]
+    return sorted(table)
+
+
+def false_alarm_rows(
+    separate, threshold_for, *, levels=CHECKED_LEVELS, number=BLANK_NUMBER, progress=None
+):
+    """False detections on maps without sources at the card's thresholds, per 1e4 PSF areas.
+
+    Parameters
+    ----------
+    separate : callable
+    threshold_for : callable
+        A rate of false detections per 1e4 PSF areas -> significance.
+    levels : sequence of float
+        Counts a pixel.
+    number : int
+        Of maps of each level.
+    progress : callable, optional
+
+    Returns
+    -------
+    list of dict
+        With each number stands the square root of the number of detections, on the same scale.
+    """
+    rows = []
+    for level in levels:
+        if progress:
+            progress(f"no sources, {level:g} counts a pixel")
+        # The maps of the card have other numbers.
+        scores, area = _blank_scores(separate, blank_skies(level, number, seed=BLANK_SEED + 1))
+        row = {"counts/px": f"{level:g}", "1e4 areas": area}
+        for rate in CHECKED_RATES:
+            found = np.count_nonzero(scores > threshold_for(rate))
+            row[f"card {rate:g}"] = f"{found / area:.2f} +- {max(found, 1) ** 0.5 / area:.2f}"
+        rows.append(row)
+    return rows
+
+
+def measure_variance_factors(separate, skies):
+    """Squared errors of the sources over the variance, by the sources, for a model's card.
+
+    Parameters
+    ----------
+    separate : callable
+        Its variance is not corrected.
+    skies : iterable of CountsSky
+
+    Returns
+    -------
+    list of (float, float)
+        Logarithm (base 10) of the expected counts of the sources in a pixel, ascending, and the mean squared error of
+        the pixels over their mean variance.
+    """
+    edges = np.linspace(-6.0, 4.0, NODES + 1)
+    sums = np.zeros((3, NODES))
+    for i, sky in enumerate(skies):
+        parts = separate(sky.counts, **known_of(sky, KNOWN[i % len(KNOWN)]))
+        seen = sky.exposure > 0
+        error = (parts.sources - sky.sources)[seen].astype(np.float64) ** 2
+        node = np.digitize(np.log10(np.maximum(parts.sources[seen], 1e-12)), edges[1:-1])
+        for row, values in zip(
+            sums, (error, parts.variance[seen], np.ones_like(error)), strict=True
+        ):
+            row += np.bincount(node, weights=values, minlength=NODES)
+    known = (sums[2] >= 100) & (sums[1] > 0)
+    return [
+        (float(place), float(error / variance))
+        for place, error, variance in zip(
+            0.5 * (edges[1:] + edges[:-1])[known], *sums[:2, known], strict=True
+        )
+    ]

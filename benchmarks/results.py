@@ -138,6 +138,10 @@ SECTIONS = {
     "streaks": Section((quality_of("streaks"), "--quiet"), ("--frames", "1")),
     "mosaics": Section((quality_of("mosaics"), "--quiet"), ("--side", "120")),
     "few_counts": Section((quality_of("few_counts"), "--quiet"), ("--side", "128", "--stars", "5")),
+    "counts": Section(
+        (quality_of("counts"), "--quiet"),
+        ("--maps", "1", "--kinds", "fermi", "flux", "--levels", "1", "--blank", "4"), counts=True,
+    ),
     "counts_real": Section(
         (quality_of("counts_real"), "--quiet"),
         ("--splits", "2", "--only", "centre", "Chandra"), folder=COUNTS, counts=True,

@@ -22,6 +22,7 @@ from bgrem import (
     process_files,
     remove_background,
     separate,
+    separate_counts,
     sum_uncertainties,
     undo,
 )
@@ -35,6 +36,7 @@ def check(image: np.ndarray, quantity: Quantity, ccd: CCDData) -> None:
     sources = remove_background([[1.0, 2.0]])
     assert_type(separate(image), Separation)
     assert_type(separate(sources).background, np.ndarray)
+    assert_type(separate_counts(image, psf=3.0), Separation | list[Separation])
     assert_type(process_file("image.fits"), Result)
     for outcome in process_files(["image.fits"]):
         assert_type(outcome, Result | Failure)

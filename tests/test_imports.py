@@ -46,6 +46,7 @@ LONG = {
     "bgrem.interfaces.background2d.__init__": "the keywords of photutils' Background2D",
     "bgrem.simulate.optics.draw_psf": "the parameters of a point-spread function",
     "bgrem.train.loop.train": "the settings of a training, as the command has them",
+    "bgrem.counts_training.counts_loop.train_counts": "the same settings, for a model of counts",
     "bgrem.train.sky_loop.train_sky": "the same settings, for a sky network",
 }
 # Names by which packages are imported, where they are not those by which they are installed.

@@ -37,6 +37,8 @@ PSF_SIDE = 31  # px
 FINE = 5  # parts of a pixel in each direction, of the image of a disc
 LEAST_DISC = 0.5  # px: smaller sources are points
 KEV_PER_MEV = 1e3
+#: FWHM of AGILE's PSF from 100 MeV on, for a spectrum like that of the Crab, in degrees (Sabatini et al. 2015, arXiv:1507.01475).
+AGILE_FWHM = 0.9
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class Field:
     catalogue : (K, ny, nx) float64 or None
         Expected counts of the sources of 3FHL by their published fluxes.
     wcs : astropy.wcs.WCS
+    fwhm : float or None
+        Of the PSF in pixels, where there is no image of it.
+    given : dict
+        What a separation is given: exposure and template over their means, and the PSF.
     """
 
     name: str
@@ -61,6 +67,7 @@ class Field:
     background: np.ndarray | None = None
     psf: np.ndarray | None = None
     catalogue: np.ndarray | None = None
+    fwhm: float | None = None
     given: dict = field(init=False)
 
     def __post_init__(self):
@@ -70,8 +77,9 @@ class Field:
             template = template / template.mean()
         exposure = None if self.exposure is None else self.exposure / self.exposure.mean()
         object.__setattr__(
-            self, "given", {"exposure": exposure, "template": template, "psf": self.psf}
-        )
+            self, "given",
+            {"exposure": exposure, "template": template, "psf": self.fwhm if self.psf is None else self.psf},
+        )  # fmt: skip
 
 
 def real_fields(folder):
@@ -90,10 +98,15 @@ def real_fields(folder):
         yield galactic_centre(folder)
     if (folder / CUBE).exists():
         yield from _cube(folder)
-    for name, file in (("Chandra", CHANDRA), ("AGILE", AGILE), ("gammapy's simulation", SIMULATED)):
+    others = (
+        ("Chandra", CHANDRA, None), ("AGILE", AGILE, AGILE_FWHM),
+        ("gammapy's simulation", SIMULATED, None),
+    )  # fmt: skip
+    for name, file, width in others:
         if (folder / file).exists():
             counts, wcs = _image(folder / file)
-            yield Field(name, np.rint(counts).astype(np.int64)[None], wcs)
+            fwhm = width and width / abs(wcs.wcs.cdelt[1])
+            yield Field(name, np.rint(counts).astype(np.int64)[None], wcs, fwhm=fwhm)
 
 
 def galactic_centre(folder):

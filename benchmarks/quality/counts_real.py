@@ -77,9 +77,9 @@ def main(argv=None):
     if not chosen:
         raise SystemExit(f"no map of counts_fields.py in {options.maps}")
     rows = []
-    for number, field in enumerate(chosen):
+    for field in chosen:
         show_progress(options, field.name)
-        halves = [thinned(field.counts, stream(options.seed, 31, number, split))
+        halves = [thinned(field.counts, stream(options.seed, 31, *field.name.encode(), split))
                   for split in range(options.splits)]  # fmt: skip
         rows += held_out_rows(field, halves, methods_of(field, separate))
     tables = {"likelihood of the other half, per photon above a constant level": rows}

@@ -28,6 +28,7 @@ from bgrem.cli.arguments import (
     run_command,
 )
 from bgrem.cli.catalogue_options import add_catalogue_options, gathered_catalogue
+from bgrem.cli.counts_options import add_counts_options
 from bgrem.storage.names import visible_text
 
 EXAMPLES = """\
@@ -65,7 +66,7 @@ def make_parser() -> Parser:
     _add_output_options(parser.add_argument_group("output"))
     add_catalogue_options(parser.add_argument_group("catalogue"))
     _add_path_options(parser.add_argument_group("model and sky"))
-    _add_counts_options(parser.add_argument_group("counts maps"))
+    add_counts_options(parser.add_argument_group("counts maps"))
     _add_batch_options(parser.add_argument_group("many images"))
     other = parser.add_argument_group("other")
     add_common_options(other)
@@ -214,23 +215,6 @@ def _add_path_options(group: argparse._ArgumentGroup) -> None:
         "--sky", choices=("network", "mesh"), default="network",
         help="what measures the sky: a network that sees the whole frame, or clipped modes in the cells of a "
         "mesh, as SExtractor's, in which wide light is background (default: network)",
-    )  # fmt: skip
-
-
-def _add_counts_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--exposure", metavar="MAP", type=file_name,
-        help="exposure of a counts map, a file or HDU as for --mask, in any unit; on other pixels it is interpolated "
-        "by its WCS",
-    )  # fmt: skip
-    group.add_argument(
-        "--template", metavar="MAP", type=file_name,
-        help="shape of the diffuse background per unit exposure, such as a Galactic diffuse model, as --exposure",
-    )  # fmt: skip
-    group.add_argument(
-        "--psf", metavar="PSF", type=file_name,
-        help="FWHM of the PSF in pixels, an image of it (one or one per energy band), or a table of gtpsf "
-        "(default: a Gaussian of 3 pixels)",
     )  # fmt: skip
 
 

@@ -25,12 +25,14 @@ examples:
   bgrem-evaluate --pair single.fits deep.fits     a real frame and a deep stack of its field
   bgrem-evaluate --inject my.fits                 your frame, with sources of known flux drawn into it
   bgrem-evaluate --simulate 4 --model none        the baselines alone
+  bgrem-evaluate --counts 10                      counts maps of gamma rays and X-rays with known truth
 
 SINGLE holds the exposure in its first image and may have an HDU MASK; DEEP has the HDUs SCI and SE
 (standard error), on the same grid and flux scale. The table gives true detections at 10, 30, 100 and
 300 false ones per megapixel, where the area allows at least ten false. --inject measures the PSF and
 the noise on the frame, and compares methods whose lists are equally long; it says how deep each goes
-(S/N and magnitudes), what it finds at each S/N, and how right the fluxes are.
+(S/N and magnitudes), what it finds at each S/N, and how right the fluxes are. --counts compares with
+gammapy's TS map of the true background, where gammapy is installed; it gives fluxes and false alarms, too.
 """
 
 
@@ -70,8 +72,13 @@ def make_parser() -> Parser:
         "--simulate", type=integer_from(1), metavar="N", help="number of simulated frames"
     )
     parser.add_argument(
+        "--counts", type=integer_from(1), metavar="N",
+        help="number of simulated counts maps of each kind and level",
+    )  # fmt: skip
+    parser.add_argument(
         "--scenes", metavar="FILE", type=file_name,
-        help="TOML file with seed, [scene] and [vary] of the simulated frames (default: MeerLICHT)",
+        help="TOML file with seed, [scene] and [vary] of the simulated frames (default: MeerLICHT); with "
+        "--counts of its kinds of maps (default: Fermi-LAT and Chandra)",
     )  # fmt: skip
     parser.add_argument(
         "--model",
@@ -87,7 +94,8 @@ def make_parser() -> Parser:
     )
     parser.add_argument(
         "--others", action="store_true",
-        help="run SEP, photutils, NoiseChisel and wavelet denoising as well (slow)",
+        help="run SEP, photutils, NoiseChisel and wavelet denoising as well; with --counts TS maps with wrong "
+        "backgrounds (slow)",
     )  # fmt: skip
     parser.add_argument(
         "--output-dir",
@@ -100,8 +108,12 @@ def make_parser() -> Parser:
 
 
 def _run(options: argparse.Namespace, parser: Parser) -> int:
+    if options.counts:
+        if options.pair or options.simulate or options.inject:
+            parser.error("--counts is not combined with --pair, --simulate and --inject")
+        return _counts(options)
     if not options.pair and not options.simulate and not options.inject:
-        parser.error("give --pair SINGLE DEEP, --simulate N or --inject IMG")
+        parser.error("give --pair SINGLE DEEP, --simulate N, --inject IMG or --counts N")
     from bgrem.evaluate.comparison import evaluate_frames
     from bgrem.evaluate.methods import benchmark_frames, comparison_methods, deep_enough, pair_frame
 
@@ -179,6 +191,31 @@ def _inject(options: argparse.Namespace, model, show) -> int:
     if len(results) > 1:
         print(summary_table(results))
     return int(failed)
+
+
+def _counts(options: argparse.Namespace) -> int:
+    """Simulated counts maps: all tables."""
+    from bgrem.counts.counts_model import COUNTS_MODEL, load_counts_model
+    from bgrem.counts_training.counts_evaluation import (
+        counts_separation,
+        evaluate_counts,
+        usual_groups,
+    )
+    from bgrem.counts_training.counts_froc import read_counts_groups
+    from bgrem.evaluate.tables import text_table, write_json
+
+    model = load_counts_model(COUNTS_MODEL if options.model == "optical" else options.model)
+    groups = read_counts_groups(options.scenes) if options.scenes else usual_groups(options.counts)
+    tables = evaluate_counts(
+        counts_separation(model), groups, number=options.counts, others=options.others,
+        threshold_for=model.threshold_for if model.false_alarms else None,
+        blank_number=options.counts, progress=None if options.quiet else _show,
+    )  # fmt: skip
+    for title, rows in tables.items():
+        print(f"{title}\n{text_table(rows)}", end="\n\n")
+    if options.output_dir:
+        print(visible_text(write_json(Path(options.output_dir) / "counts.json", tables)))
+    return 0
 
 
 def _settings(path: str | None) -> dict:

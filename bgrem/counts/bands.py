@@ -12,7 +12,7 @@ from bgrem.counts.counts_input import (
     area_fwhm,
     counts_input,
     fitted_psf,
-    gaussian_psf,
+    gaussian_image,
 )
 from bgrem.counts.counts_model import CountsModel
 from bgrem.counts.rebinning import rebinned_psf, spread_evenly, spread_smoothly, summed
@@ -22,8 +22,8 @@ __all__ = ["BandParts", "separate_bands"]
 
 WIDEST_FWHM = 6.0  # px: maps of a wider PSF are summed over pixels
 MOST_SUMMED = 8  # px a side
-LOWEST_RATE = 0.05  # of the training
-SEED = 20230518  # of the photons that are added between diffusion steps
+LOWEST_NOISE_RATE = 0.05  # of the training
+PHOTON_SEED = 20230518  # of the photons that are added between diffusion steps
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def separate_bands(
 
 def _images(psf, bands):
     if psf is None:
-        return [gaussian_psf(ASSUMED_FWHM)] * bands
+        return [gaussian_image(ASSUMED_FWHM)] * bands
     return list(psf) if len(psf) == bands else [psf[0]] * bands
 
 
@@ -118,16 +118,19 @@ def _diffused(model, counts, shape, seen, kernels, given, steps, progress):
     estimate expects; the last estimate is the result, at the exposure of the observed map. Variance and significance
     are those of the observed map.
     """
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(PHOTON_SEED)
     photons, first = counts, None
-    rates = [max(rate, LOWEST_RATE) for rate in noise_rates(steps)[:-1]] + [0.0]
+    rates = [max(rate, LOWEST_NOISE_RATE) for rate in noise_rates(steps)[:-1]] + [0.0]
     for number, (rate, lower) in enumerate(pairwise(rates)):
         given_now = counts_input(photons, seen, shape, kernels, given=given, rate=rate)
-        found = _tiled(model, given_now, lambda part, n=number: progress and progress((n + part) / steps))
+        found = _tiled(
+            model, given_now, lambda part, n=number: progress and progress((n + part) / steps)
+        )
         found[:, :2] *= np.float32(rate)
         first = found if first is None else first
         if lower and lower < rate:
             expected = found[:, :2].sum(1, dtype=np.float64) * seen
+            expected *= _scale(expected, counts)
             photons = photons + rng.poisson((1 / lower - 1 / rate) * expected)
     return np.concatenate([found[:, :2], first[:, 2:]], 1)
 
@@ -159,8 +162,8 @@ def _strips(length: int, model: CountsModel) -> Iterator[tuple[slice, np.ndarray
         return
     number = -(-(length - model.overlap) // (model.tile - model.overlap))
     starts = np.linspace(0, length - model.tile, number)
-    starts = np.rint(starts / model.multiple).astype(int) * model.multiple
-    for start in np.minimum(starts, length - 1):
+    starts = np.ceil(starts / model.multiple).astype(int) * model.multiple
+    for start in starts:
         stop = min(start + model.tile, length)
         place = np.arange(start, stop)
         # Nothing counts within a quarter of the overlap from the end of a tile, but of the map.
@@ -191,8 +194,13 @@ def _spread(found, coarse_seen, shape, factor):
 
 def _normalised(found, counts, seen) -> BandParts:
     sources, background, variance = found[:, 0] * seen, found[:, 1] * seen, found[:, 2] * seen
-    number = np.where(seen, counts, 0).sum((1, 2), dtype=np.float64)
-    expected = (sources + background).sum((1, 2), dtype=np.float64)
-    factor = np.where(expected > 0, number / np.maximum(expected, 1e-30), 1.0)
-    factor = factor[:, None, None].astype(np.float32)
+    factor = _scale(sources + background, np.where(seen, counts, 0)).astype(np.float32)
     return BandParts(sources * factor, background * factor, variance * factor**2, found[0, 3])
+
+
+def _scale(expected, counts):
+    """The factor of greatest likelihood of the expected counts of each band, (k, 1, 1)."""
+    total, number = (
+        part.sum((1, 2), keepdims=True, dtype=np.float64) for part in (expected, counts)
+    )
+    return np.where(total > 0, number / np.maximum(total, 1e-30), 1.0)

@@ -13,15 +13,15 @@ __all__ = [
     "area_fwhm",
     "counts_input",
     "fitted_psf",
-    "gaussian_psf",
+    "gaussian_image",
     "prior_background",
 ]  # fmt: skip
 
 PSF_SIDE = 31  # px: of the image of the PSF that the network is given
 ASSUMED_FWHM = 3.0  # px, where no PSF is given
-LEAST_PART = 1e-3  # of the mean, of a background's shape
+LEAST_SHAPE = 1e-3  # of the mean, of a background's shape
 LEAST_COUNTS = 1e-5  # a pixel, of a background's shape
-EMPTY = 1e-4  # counts a pixel: added before the logarithm of the mean
+EMPTY_MAP = 1e-4  # counts a pixel: added before the logarithm of the mean
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def counts_input(counts, seen, shape, psf, *, given, rate=1.0):
     counts = np.asarray(counts, np.float32)
     mean = counts.sum((1, 2), dtype=np.float64) / np.maximum(seen.sum((1, 2)), 1)
     frame = np.zeros((len(counts), 6), np.float32)
-    frame[:, 0], frame[:, 1] = np.log10(mean + EMPTY), np.log2(area_fwhm(psf))
+    frame[:, 0], frame[:, 1] = np.log10(mean + EMPTY_MAP), np.log2(area_fwhm(psf))
     frame[:, 2:5], frame[:, 5] = given, rate
     prior = prior_background(counts, shape, seen)
     kernel = np.asarray(psf, np.float32)[:, None]
@@ -92,11 +92,11 @@ def prior_background(counts, shape, seen):
     total = np.where(total > 0, total, pixels)
     number = counts.sum((1, 2), keepdims=True, dtype=np.float64)
     scaled = shape * (number / np.maximum(total, 1e-20))
-    least = np.maximum(LEAST_PART * number / np.maximum(pixels, 1), LEAST_COUNTS)
+    least = np.maximum(LEAST_SHAPE * number / np.maximum(pixels, 1), LEAST_COUNTS)
     return (np.maximum(scaled, least) * seen).astype(np.float32)
 
 
-def gaussian_psf(fwhm, side=PSF_SIDE):
+def gaussian_image(fwhm, side=PSF_SIDE):
     """The image of a Gaussian of a FWHM in pixels, with sum 1; (side, side) float32."""
     offsets = np.arange(side) - side // 2
     profile = np.exp(-0.5 * (offsets / (fwhm / FWHM_PER_SIGMA)) ** 2)

@@ -75,7 +75,9 @@ def _on_pixels(values, other, label, image, name, notes):
         values, covered = _reprojected(values, other, label, image, name)
         notes.append(f"the {name} of {label} was interpolated to the pixels of the image")
         if covered < 1 and name == "template":
-            notes.append(f"the template covers {covered:.0%} of the image: beyond, its edge is continued")
+            notes.append(
+                f"the template covers {covered:.0%} of the image: beyond, its edge is continued"
+            )
     if len(values) in (1, len(bands)):
         return values
     own, theirs = band_energies(image), None if other is None else band_energies(other)
@@ -153,7 +155,9 @@ def _psf(source, image, notes):
     values, other, label = _read(source, image, "PSF")
     bands = len(as_planes(image.data))
     if len(values) not in (1, bands):
-        raise FitsError(f"{label} has {len(values)} images of the PSF, the image in {image.label} {bands} planes")
+        raise FitsError(
+            f"{label} has {len(values)} images of the PSF, the image in {image.label} {bands} planes"
+        )
     scale = 1.0 if other is None else _relative_scale(other, image)
     return np.stack([_centred_psf(plane, scale, label) for plane in values])
 

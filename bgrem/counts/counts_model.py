@@ -11,11 +11,17 @@ import numpy as np
 from bgrem.inference.engine import ModelError, cores, first_line, is_out_of_memory
 from bgrem.inference.model import available_models, model_file
 
-__all__ = ["COUNTS_MODEL", "CountsModel", "has_counts_model", "is_counts_model", "load_counts_model"]
+__all__ = [
+    "COUNTS_MODEL",
+    "CountsModel",
+    "has_counts_model",
+    "is_counts_model",
+    "load_counts_model",
+]
 
 COUNTS_MODEL = "counts"
-INPUTS = ("planes", "kernel", "frame")
-CHANNELS = ("sources", "background", "variance", "significance")
+COUNTS_INPUTS = ("planes", "kernel", "frame")
+COUNTS_OUTPUTS = ("sources", "background", "variance", "significance")
 
 
 class CountsModel:
@@ -55,7 +61,7 @@ class CountsModel:
         self._threads = threads or cores()
         entries = self._session.get_modelmeta().custom_metadata_map
         inputs = {node.name for node in self._session.get_inputs()}
-        if entries.get("kind") != "counts" or inputs != set(INPUTS):
+        if entries.get("kind") != "counts" or inputs != set(COUNTS_INPUTS):
             raise ModelError(f"{path} is not a model of counts maps")
         try:
             self.name, self.version = entries["name"], entries["version"]
@@ -71,7 +77,7 @@ class CountsModel:
         except (KeyError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:100]
             raise ModelError(f"the card of the model {path} cannot be read ({reason})") from None
-        if channels != CHANNELS:
+        if channels != COUNTS_OUTPUTS:
             raise ModelError(f"the model {path} needs another version of bgrem")
 
     @cached_property

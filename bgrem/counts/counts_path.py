@@ -7,7 +7,7 @@ import numpy as np
 from bgrem import __version__
 from bgrem.arrays.rows import Derived, Rows
 from bgrem.counts.bands import separate_bands
-from bgrem.counts.counts_input import ASSUMED_FWHM, area_fwhm, gaussian_psf, noise_area
+from bgrem.counts.counts_input import ASSUMED_FWHM, area_fwhm, gaussian_image, noise_area
 from bgrem.counts.counts_model import COUNTS_MODEL, CountsModel, load_counts_model
 from bgrem.counts.whole_numbers import why_no_counts
 from bgrem.masks.flags import MASKED, NO_DATA, NOT_FINITE, UNSEEN
@@ -107,7 +107,10 @@ def separate_counts(
     _check(stack)
     model = load_counts_model(model)
     flags = _flags(stack, mask, exposure)
-    exposure, template = (_of_bands(m, stack.shape, name) for m, name in ((exposure, "exposure"), (template, "template")))
+    exposure, template = (
+        _of_bands(m, stack.shape, name)
+        for m, name in ((exposure, "exposure"), (template, "template"))
+    )
     kernels, fwhm_from = _kernels(psf if psf is not None else options.fwhm, len(stack))
     counts = np.where(flags & NOT_FINITE, 0, stack).astype(np.float64)
     exposure = None if exposure is None else np.where(flags & NO_DATA, 0, exposure)
@@ -119,7 +122,9 @@ def separate_counts(
     )  # fmt: skip
     shape = _shape(stack.shape, exposure, template)
     bands = [
-        _separation((stack[k], flags[k], shape[k]), parts, k, (kernels[k], fwhm_from), model, options)
+        _separation(
+            (stack[k], flags[k], shape[k]), parts, k, (kernels[k], fwhm_from), model, options
+        )
         for k in range(len(stack))
     ]
     return bands if data.ndim > 2 else bands[0]
@@ -165,19 +170,21 @@ def _flags(stack, mask, exposure):
 def _kernels(psf, bands):
     """Images of the PSF, (bands, n, n), and where they are from."""
     if psf is None:
-        return np.stack([gaussian_psf(ASSUMED_FWHM)] * bands), "assumed"
+        return np.stack([gaussian_image(ASSUMED_FWHM)] * bands), "assumed"
     if np.ndim(psf) == 0:
         fwhm = float(psf)
         if not (np.isfinite(fwhm) and fwhm > 0):
             raise ValueError(f"the FWHM must be a positive number of pixels, not {psf}")
         side = 2 * max(15, int(np.ceil(2.5 * fwhm))) + 1
-        return np.stack([gaussian_psf(fwhm, side)] * bands), "given"
+        return np.stack([gaussian_image(fwhm, side)] * bands), "given"
     psf = np.asarray(psf, np.float64)
     psf = psf.reshape(-1, *psf.shape[-2:])
     n, m = psf.shape[1:]
     total = psf.sum((1, 2))
     if n != m or n % 2 == 0 or len(psf) not in (1, bands):
-        raise ValueError(f"the PSF has the shape {psf.shape}: an odd square is needed, one for each band")
+        raise ValueError(
+            f"the PSF has the shape {psf.shape}: an odd square is needed, one for each band"
+        )
     if not (np.isfinite(psf).all() and (psf >= 0).all() and (total > 0).all()):
         raise ValueError("the PSF must not be negative, and have a positive sum")
     psf = psf / total[:, None, None]
@@ -209,7 +216,7 @@ def _separation(plane, parts, k, psf, model, options):
         version=__version__, model=model.name, sha256=model.sha256, engine=model.engine, steps=int(options.steps),
         norm=0.0, level=sky.median_level, rms=sky.median_rms, minpix=None,
         fwhm=float(area_fwhm(kernel)), fwhm_from=fwhm_from, sky=f"network {model.sha256[:12]}",
-        signif_1=model.threshold_for(area / 100), signif_10=model.threshold_for(area / 10),
+        error_64=np.nan, error_256=np.nan, lost_light=np.nan, signif_1=model.threshold_for(area / 100), signif_10=model.threshold_for(area / 10),
         warnings=_warnings(data, bad, fwhm_from),
     )  # fmt: skip
     asked = {name: part for name, part in maps.items() if name in options.maps}
@@ -241,6 +248,8 @@ def _mean(image):
     offsets = np.arange(-reach, reach + 1)
     profile = np.exp(-0.5 * (offsets / FILLED_OVER) ** 2)
     for axis in (0, 1):
-        image = np.apply_along_axis(np.convolve, axis, np.asarray(image, np.float64), profile, mode="full")
+        image = np.apply_along_axis(
+            np.convolve, axis, np.asarray(image, np.float64), profile, mode="full"
+        )
         image = image.take(np.arange(reach, image.shape[axis] - reach), axis)
     return image

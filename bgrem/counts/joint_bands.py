@@ -20,7 +20,12 @@ __all__ = ["CHOSEN", "JointBands", "joint_bands"]
 CHOSEN = "a map of counts: the model counts is used (--model optical overrides)"
 BYTES_OF_COUNT = 250  # of memory per pixel and band
 # Options of frames of cameras, by their names, with the values that they have unless asked for.
-OTHERS = {"norm": (None, 0.0), "minpix": (None, "auto"), "sky": ("network",), "extended": ("sources",)}
+CAMERA_OPTIONS = {
+    "norm": (None, 0.0),
+    "minpix": (None, "auto"),
+    "sky": ("network",),
+    "extended": ("sources",),
+}
 
 
 class JointBands:
@@ -40,7 +45,14 @@ class JointBands:
     """
 
     def __init__(
-        self, image: FitsImage, maps: GivenMaps, given: dict, model, options: Options, *, chosen: bool
+        self,
+        image: FitsImage,
+        maps: GivenMaps,
+        given: dict,
+        model,
+        options: Options,
+        *,
+        chosen: bool,
     ) -> None:
         self._image, self._mask, self._given, self._options = image, maps.mask, given, options
         self._model = load_counts_model(model)
@@ -121,6 +133,6 @@ def _not_for_counts(asked) -> Iterator[str]:
         yield "bayer"
     if isinstance(asked.saturate, int | float):
         yield "saturate"
-    for name, usual in OTHERS.items():
+    for name, usual in CAMERA_OPTIONS.items():
         if getattr(asked.image, name) not in (*usual, getattr(DEFAULTS, name)):
             yield name

@@ -10,7 +10,7 @@ from bgrem.io.reading import FitsError, FitsImage, as_planes
 
 __all__ = ["PsfTable", "band_energies", "table_of_psf"]
 
-HALF_SIDE, FINE = 30, 5  # px of an image of the PSF, and parts of a pixel along each axis
+HALF_SIDE, FINE_PARTS = 30, 5  # px of an image of the PSF, and parts of a pixel along each axis
 SPECTRUM = -1.0  # power of the energy that weights a PSF: photons per logarithm of an E^-2 spectrum
 
 
@@ -32,7 +32,10 @@ def band_energies(image: FitsImage) -> np.ndarray | None:
         name = unit.name.upper()
         if "ENERG" in name or name.endswith("BANDS"):
             table = _table(image, unit)
-            column = next((n for n in ("ENERGY", "ENERGY_TRUE") if table is not None and n in table.names), None)
+            column = next(
+                (n for n in ("ENERGY", "ENERGY_TRUE") if table is not None and n in table.names),
+                None,
+            )
             if column and len(table[column]) == len(as_planes(image.data)):
                 return _in_mev(table, column)
     return None
@@ -96,7 +99,9 @@ class PsfTable:
         """
         scale = abs(float(image.header.get("CDELT2", 0) or 0))
         if not scale:
-            raise FitsError(f"{image.label} has no CDELT2: the pixel scale is needed for the PSF of {self.path}")
+            raise FitsError(
+                f"{image.label} has no CDELT2: the pixel scale is needed for the PSF of {self.path}"
+            )
         edges, bands = _energy_edges(image), len(as_planes(image.data))
         if edges is None and bands > 1:
             raise FitsError(
@@ -114,10 +119,10 @@ class PsfTable:
 
     def _image(self, profile, scale):
         side = 2 * HALF_SIDE + 1
-        fine = ((np.arange(side * FINE) + 0.5) / FINE - side / 2) * scale
+        fine = ((np.arange(side * FINE_PARTS) + 0.5) / FINE_PARTS - side / 2) * scale
         radius = np.hypot(fine[:, None], fine[None])
         light = np.interp(radius, self.theta, profile, right=0.0)
-        image = light.reshape(side, FINE, side, FINE).sum((1, 3))
+        image = light.reshape(side, FINE_PARTS, side, FINE_PARTS).sum((1, 3))
         return image / image.sum()
 
 
@@ -134,7 +139,9 @@ def table_of_psf(path) -> PsfTable | None:
     """
     try:
         with fits.open(path, memmap=False) as hdus:
-            tables = {hdu.name.upper(): hdu.data for hdu in hdus if isinstance(hdu, fits.BinTableHDU)}
+            tables = {
+                hdu.name.upper(): hdu.data for hdu in hdus if isinstance(hdu, fits.BinTableHDU)
+            }
     except OSError as error:
         raise FitsError(f"{path}: not FITS ({error})") from None
     psf, theta = tables.get("PSF"), tables.get("THETA")

@@ -6,7 +6,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from bgrem.counts.counts_input import ASSUMED_FWHM, counts_input, gaussian_psf
+from bgrem.counts.counts_input import ASSUMED_FWHM, counts_input, gaussian_image
 from bgrem.counts_scenes.poisson_scene import draw_counts, random_counts_scene
 
 __all__ = ["CountsBatches", "draw_batch"]
@@ -55,7 +55,7 @@ def _draw_field(config, rng, shape, bands):
     given = rng.random(3) < (GIVEN_PSF, GIVEN_EXPOSURE, GIVEN_TEMPLATE)
     seen = (sky.exposure > 0).astype(np.float32)
     shape_known = np.where(given[1], sky.exposure, 1) * np.where(given[2], sky.template, 1)
-    psf = sky.psf if given[0] else np.stack([gaussian_psf(ASSUMED_FWHM)] * bands)
+    psf = sky.psf if given[0] else np.stack([gaussian_image(ASSUMED_FWHM)] * bands)
     inputs = counts_input(counts, seen, shape_known, psf, given=given, rate=rate)
     label, weight = _labels(sky)
     return {

@@ -7,7 +7,6 @@ tables.
 """
 
 import numpy as np
-from scipy import ndimage
 
 from bgrem.counts_scenes.king import psf_image
 from bgrem.counts_training.counts_baselines import (
@@ -18,6 +17,7 @@ from bgrem.counts_training.counts_baselines import (
     without_isotropic,
 )
 from bgrem.counts_training.counts_card import ALL_KNOWN, BLANK_NUMBER, false_alarm_rows, known_of
+from bgrem.counts_training.counts_flux import CLEARED, continued_background, fit_point_sources
 from bgrem.counts_training.counts_froc import (
     counts_groups,
     field_fwhm,
@@ -30,10 +30,7 @@ from bgrem.counts_training.counts_froc import (
 from bgrem.detection.peaks import local_maxima
 from bgrem.evaluate.froc import match
 
-__all__ = [
-    "COMPARED", "counts_methods", "counts_separation", "evaluate_counts", "fit_point_sources",
-    "profile_interval", "usual_groups",
-]  # fmt: skip
+__all__ = ["COMPARED", "counts_methods", "counts_separation", "evaluate_counts", "usual_groups"]
 
 #: Pairs of methods whose true detections are divided.
 COMPARED = (
@@ -44,10 +41,10 @@ COMPARED = (
     ("bgrem, PSF only", "wavelets"), ("bgrem", "SEP"), ("bgrem, nothing", "SEP"),
     ("bgrem, PSF only", "SEP, filter of the PSF"),
 )  # fmt: skip
+TRUE_TS = "TS, true background"
 FLUX, SUMS = "flux of sources of S/N 5 and above", "sum of sources and background over counts"
 #: Sources of this S/N are measured; the aperture has this radius in FWHM.
 MEASURED_SNR, APERTURE = 5.0, 1.0
-SWEEPS, HALVINGS = 4, 60  # of the joint fit of sources, and of an interval
 SEED = 20261222
 WIDE_SIDE = 201  # px, of an image that holds all light of a PSF
 
@@ -121,7 +118,8 @@ def counts_methods(separate):
 
 
 def evaluate_counts(
-    separate, groups, *, number=None, folder=None, threshold_for=None, blank_number=BLANK_NUMBER, progress=None
+    separate, groups, *, number=None, others=True, folder=None, threshold_for=None, blank_number=BLANK_NUMBER,
+    progress=None,
 ):  # fmt: skip
     """All tables of a separation on simulated maps.
 
@@ -131,6 +129,8 @@ def evaluate_counts(
     groups : list of CountsGroup
     number : int, optional
         Of maps of each group; by default all.
+    others : bool
+        False leaves out what takes long: the TS maps with another background than the true one.
     folder : path-like, optional
         Where detections of the other methods are kept (`score_groups`).
     threshold_for : callable, optional
@@ -145,14 +145,19 @@ def evaluate_counts(
     dict of str to list of dict
         Title -> rows.
     """
-    methods = counts_methods(separate) | baseline_methods()
+    methods = counts_methods(separate) | {
+        name: method
+        for name, method in baseline_methods().items()
+        if others or name == TRUE_TS or not name.startswith("TS")
+    }
     scored = score_groups(groups, methods, number=number, folder=folder, progress=progress)
     counts, ratios = froc_rows(scored, COMPARED)
     note = "" if has_gammapy() else f" ({NO_GAMMAPY})"
     tables = {f"true detections at equal false ones{note}": counts}
     for kind in dict.fromkeys(row["kind"] for row in ratios):
-        rows = [row for row in ratios if row["kind"] == kind]
-        tables[f"ratios of true detections, {kind}"] = _turned(rows)
+        rows = _turned([row for row in ratios if row["kind"] == kind])
+        if rows:
+            tables[f"ratios of true detections, {kind}"] = rows
     measured = [_flux_and_sum(separate, one, number) for one in scored]
     tables[FLUX], tables[SUMS] = ([rows[i] for rows in measured] for i in (0, 1))
     if threshold_for is not None:
@@ -180,98 +185,7 @@ def _turned(rows):
     ]
 
 
-# ---- flux ------------------------------------------------------------------------------
-
-
-def profile_interval(counts, background, image):
-    """Flux of greatest likelihood of a source at a known place, and its 68 % interval.
-
-    The interval holds the fluxes whose Poisson log-likelihood is at most 0.5 below the greatest (Cash 1979, ApJ 228,
-    939). Fluxes are not negative.
-
-    Parameters
-    ----------
-    counts, background, image : (n,) array
-        Counts and expected counts of all else in the pixels, and the part of the flux that is in each.
-
-    Returns
-    -------
-    flux, low, high : float
-        nan where the image is empty.
-    """
-    image = np.maximum(np.asarray(image, dtype=np.float64), 0.0)
-    background = np.maximum(np.asarray(background, dtype=np.float64), 1e-9)
-    held, total = counts > 0, image.sum()
-    n, b, p = counts[held], background[held], image[held]
-    if not total > 0:
-        return np.nan, np.nan, np.nan
-
-    def likelihood(flux):
-        return (n * np.log1p(flux * p / b)).sum() - flux * total
-
-    # The slope of the likelihood falls; it is negative above the flux that all counts would make.
-    most = n.sum() / total + 1.0
-    flux = _crossing(lambda f: (n * p / (b + f * p)).sum() - total, 0.0, most)
-    level, highest = likelihood(flux) - 0.5, flux + 2.0 / total
-    while likelihood(highest) > level:
-        highest = flux + 2.0 * (highest - flux)
-    low = _crossing(lambda f: level - likelihood(f), 0.0, flux)
-    return flux, low, _crossing(lambda f: likelihood(f) - level, flux, highest)
-
-
-def _crossing(function, low, high):
-    """Where a falling function is zero between two points; the lower one where it is negative there."""
-    if function(low) <= 0:
-        return low
-    for _ in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if function(middle) > 0 else (low, middle)
-    return 0.5 * (low + high)
-
-
-def fit_point_sources(counts, background, psf, places, *, exposure=None):
-    """Fluxes of sources at known places, fitted together.
-
-    Each source in turn has its `profile_interval` on the background and the light of the others.
-
-    Parameters
-    ----------
-    counts, background : (ny, nx) array
-    psf : (n, n) array
-        Image of the PSF, n odd, with sum 1. It is moved by cubic splines.
-    places : structured array
-        Fields x, y in pixels.
-    exposure : (ny, nx) array, optional
-        Relative exposure.
-
-    Returns
-    -------
-    (m, 3) float64
-        Flux in counts at the exposure of the source's pixel, and its interval.
-    """
-    counts = np.asarray(counts, dtype=np.float64)
-    exposure = np.ones_like(counts) if exposure is None else np.asarray(exposure, np.float64)
-    images = [_moved(psf, place["x"], place["y"], exposure) for place in places]
-    rest, fitted = np.array(background, dtype=np.float64), np.zeros((len(images), 3))
-    for _ in range(SWEEPS):
-        for i, (part, image) in enumerate(images):
-            rest[part] -= fitted[i, 0] * image
-            fitted[i] = profile_interval(counts[part].ravel(), rest[part].ravel(), image.ravel())
-            rest[part] += fitted[i, 0] * image
-    return fitted
-
-
-def _moved(psf, x, y, exposure):
-    """Part of the map around a place, and the light of a source there whose flux is 1."""
-    half, (ny, nx) = psf.shape[0] // 2, exposure.shape
-    row, column = int(np.clip(np.rint(y), 0, ny - 1)), int(np.clip(np.rint(x), 0, nx - 1))
-    image = ndimage.shift(np.asarray(psf, np.float64), (y - row, x - column), order=3)
-    rows = slice(max(row - half, 0), min(row + half + 1, ny))
-    columns = slice(max(column - half, 0), min(column + half + 1, nx))
-    top, left = half - row, half - column
-    image = image[rows.start + top : rows.stop + top, columns.start + left : columns.stop + left]
-    part = (rows, columns)
-    return part, np.maximum(image, 0.0) * exposure[part] / max(exposure[row, column], 1e-9)
+# ---- flux and sums ----------------------------------------------------------------------
 
 
 def _flux_and_sum(separate, scored, number):
@@ -289,7 +203,7 @@ def _flux_and_sum(separate, scored, number):
     fluxes = {
         "sources": len(true),
         "median flux / true": np.median(flux / true) if some else np.nan,
-        "error": 1.25 * np.std(flux / true) / np.sqrt(len(true)) if some else np.nan,
+        "error": _error_of_median(flux / true),
         "68 % intervals that hold it": held.mean() if some else np.nan,
         "binomial error": np.sqrt(0.68 * 0.32 / len(true)) if some else np.nan,
         "light in aperture / true": np.median(light / true_light) if some else np.nan,
@@ -301,6 +215,14 @@ def _flux_and_sum(separate, scored, number):
     totals = {"sum / counts": whole, "Poisson error": 1 / np.sqrt(max(seen.sum(), 1))}
     totals |= {"rms of quarters, Poisson errors": np.sqrt(np.mean(deviation**2))}
     return row | fluxes, row | totals
+
+
+def _error_of_median(values):
+    """Standard error of a median, of Gaussian values with the interval from the 16th to the 84th percentile."""
+    if not len(values):
+        return np.nan
+    low, high = np.percentile(values, (16.0, 84.0))
+    return np.sqrt(np.pi / 2) * 0.5 * (high - low) / np.sqrt(len(values))
 
 
 def _quarters(expected, counts):
@@ -320,9 +242,11 @@ def _measured_sources(sky, parts, threshold):
     """
     truth, points = truth_of_counts(sky), point_sources(sky)
     found = local_maxima(parts.significance, threshold=threshold, usable=truth.usable)
-    fitted = fit_point_sources(
-        sky.counts[0], parts.background[0], sky.psf[0], found, exposure=sky.exposure[0]
+    fwhm, exposure = field_fwhm(sky), sky.exposure[0]
+    background = continued_background(
+        parts.background[0], found, radius=CLEARED * fwhm, shape=exposure * sky.template[0]
     )
+    fitted = fit_point_sources(sky.counts[0], background, sky.psf[0], found, exposure=exposure)
     bright = truth.counted & (truth.snr >= MEASURED_SNR)
     cut = (WIDE_SIDE - sky.psf.shape[-1]) // 2
     inside = psf_image(sky.scene.profile(0), WIDE_SIDE)[cut:-cut, cut:-cut].sum(dtype=float)
@@ -333,7 +257,7 @@ def _measured_sources(sky, parts, threshold):
         if number < 0 or not bright[number]:
             continue
         distance = np.hypot(x - truth.x[number], y - truth.y[number])
-        aperture = distance <= APERTURE * field_fwhm(sky)
+        aperture = distance <= APERTURE * fwhm
         if not (wide & aperture).any():
             light = [float(plane[0][aperture].sum()) for plane in (parts.sources, sky.sources)]
             rows.append((flux, low, high, inside * points["counts"][number], *light))

@@ -45,7 +45,7 @@ def psf_area(fwhm):
 
 
 def field_fwhm(sky):
-    """FWHM in pixels of the Gaussian whose noise-equivalent area is that of the PSF of the sharpest band."""
+    """FWHM in pixels of a Gaussian of the noise-equivalent area of the PSF, in the sharpest band."""
     return float(np.min(sky.fwhm))
 
 
@@ -100,8 +100,7 @@ def detections_of_score(score, usable=None):
     structured array
         `bgrem.detection.peaks.DETECTION`, best score first.
     """
-    score = np.asarray(score)
-    if score.dtype == DETECTION:
+    if np.asarray(score).dtype == DETECTION:
         return score
     return local_maxima(score.astype(np.float64), threshold=-np.inf, usable=usable)
 
@@ -223,9 +222,9 @@ def read_counts_groups(path):
         settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not TOML ({error})") from None
-    if not settings.get("kind") or "seed" not in settings:
-        raise ValueError(f"{path}: needs a seed and a table [kind.NAME]")
-    return counts_groups(settings)
+    if settings.get("kind") and "seed" in settings:
+        return counts_groups(settings)
+    raise ValueError(f"{path}: needs a seed and a table [kind.NAME]")
 
 
 def counts_groups(settings):
@@ -299,8 +298,8 @@ def score_groups(groups, methods, *, number=None, folder=None, progress=None):
         if progress:
             progress(f"{group.kind}, {group.level:g} counts a pixel")
         used = {name: method for name, method in methods.items() if group.compares(name)}
-        found, spent, pixels = {name: [] for name in used}, dict.fromkeys(used, 0.0), 0
-        truths, areas = [], []
+        found, spent = {name: [] for name in used}, dict.fromkeys(used, 0.0)
+        truths, areas, pixels = [], [], 0
         for sky in group.skies(number):
             truths.append(truth_of_counts(sky))
             areas.append(group.pixel_area(sky))

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 __all__ = ["counts_losses", "poisson_divergence"]
 
-FEWEST_COUNTS = 30.0  # of a map, below which it has no larger weight
+FEWEST_IN_MAP = 30.0  # of a map, below which it has no larger weight
 WILD_DIVERGENCE = 300.0  # of a map: a larger one counts less
 PADDING = 1e-9
 
@@ -49,7 +49,7 @@ def counts_losses(channels, batch):
     # The divergence of a map is about half the number of its free parameters, whatever its counts; one
     # that is not known yet is as large as its counts.
     total = batch["planes"][:, :1].sum((1, 2, 3))
-    weight = 1 / torch.sqrt(FEWEST_COUNTS + total)
+    weight = 1 / torch.sqrt(FEWEST_IN_MAP + total)
 
     def divergence(truth, estimate):
         whole = (seen * poisson_divergence(truth, estimate)).sum((1, 2, 3))

@@ -29,10 +29,10 @@ __all__ = [
 COUNTS_PLANES = ("counts", "prior", "seen")
 COUNTS_CHANNELS = ("sources", "background", "variance", "significance")
 COUNTS_FRAME = ("log_counts", "log_fwhm", "has_psf", "has_exposure", "has_template", "rate")
-BLOCK_SIDE = 4  # px
-BLOCK_SCALES = (1.0, 2.5, 6.0, 15.0)  # blocks: standard deviations of the means of the first scale
+COARSE_SIDE = 4  # px
+COARSE_SCALES = (1.0, 2.5, 6.0, 15.0)  # blocks: standard deviations of the means of the first scale
 LARGEST_CORRECTION = 0.7  # of the logarithm of the background
-LEAST = 1e-6  # counts: a limit of safety
+LEAST_LIGHT = 1e-6  # counts: a limit of safety
 KNEE_SNR = 5.0  # from here on a S/N counts as its logarithm
 CANDIDATES = 6  # the counts, their means over the PSF and over four Gaussians
 SMALL_COUNTS = (
@@ -110,7 +110,7 @@ class CountsNetwork(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(len(COUNTS_FRAME) + 1, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
         )
-        scales = len(BLOCK_SCALES)
+        scales = len(COARSE_SCALES)
         self.coarse_stem = nn.Conv2d(2 * scales + 4, config.coarse[0], 3, padding=1)
         self.coarse = _Body(config.coarse, width)
         self.coarse_head = nn.Conv2d(config.coarse[0], scales + 2, 1)
@@ -186,10 +186,10 @@ class CountsNetwork(nn.Module):
         # Rounding of Fourier transforms gives negative numbers.
         smooth = functional.relu(correlated(counts, kernel))
         light = torch.cat([counts, smooth, means, background], 1)
-        sources = seen * ((weights * light).sum(1, keepdim=True) + LEAST)
+        sources = seen * ((weights * light).sum(1, keepdim=True) + LEAST_LIGHT)
         change, log_fano, centre = out[:, CANDIDATES + 1 :].split(1, dim=1)
         background = first * torch.exp(LARGEST_CORRECTION * torch.tanh(change))
-        log_variance = torch.log(sources.detach() + LEAST) + log_fano.clamp(-12, 12)
+        log_variance = torch.log(sources.detach() + LEAST_LIGHT) + log_fano.clamp(-12, 12)
         # The wings of a bright source have a S/N, too: its logarithm is easily outweighed there.
         ranked = KNEE_SNR * _compressed(joint / KNEE_SNR)
         centre = of_field(centre) + of_field(self.trust(embedded)[:, :, None, None]) * ranked
@@ -197,11 +197,11 @@ class CountsNetwork(nn.Module):
 
     def _background(self, counts, prior, seen, embedded, of_field):
         """The background of the first scale, expected counts (n, 1, y, x)."""
-        size = BLOCK_SIDE**2
-        n, t = (size * functional.avg_pool2d(x, BLOCK_SIDE) for x in (counts, prior))
-        m = functional.avg_pool2d(seen, BLOCK_SIDE)
+        size = COARSE_SIDE**2
+        n, t = (size * functional.avg_pool2d(x, COARSE_SIDE) for x in (counts, prior))
+        m = functional.avg_pool2d(seen, COARSE_SIDE)
         means_n, means_t = _block_means(n), _block_means(t)
-        areas = torch.tensor([4 * torch.pi * s * s for s in BLOCK_SCALES], device=n.device)
+        areas = torch.tensor([4 * torch.pi * s * s for s in COARSE_SCALES], device=n.device)
         areas = areas[None, :, None, None]
         ratios = torch.log((areas * means_n + 0.5) / (areas * means_t + 0.5))
         planes = [
@@ -215,9 +215,9 @@ class CountsNetwork(nn.Module):
         weight = torch.sigmoid(out[:, :1] + 2) + 1e-3
         shift = LARGEST_CORRECTION * torch.tanh(out[:, 1:2])
         shares = torch.softmax(out[:, 2:], 1)
-        found = _block_means(weight * n) / (_block_means(weight * t) + LEAST)
+        found = _block_means(weight * n) / (_block_means(weight * t) + LEAST_LIGHT)
         ratio = (shares * found).sum(1, keepdim=True) * torch.exp(shift)
-        spread = functional.interpolate(ratio, scale_factor=float(BLOCK_SIDE), mode="bilinear")
+        spread = functional.interpolate(ratio, scale_factor=float(COARSE_SIDE), mode="bilinear")
         return prior * spread.clamp(min=1e-4)
 
     def _planes(self, counts, background, prior, seen, means, snr, joint, area):
@@ -225,7 +225,7 @@ class CountsNetwork(nn.Module):
         expected = self.means(background)
         widths = torch.tensor(self.means.widths, device=counts.device)[None, :, None, None]
         # The sum of squares of a Gaussian of width w is 1 / (4 pi w^2).
-        spread = torch.sqrt(expected.clamp(min=LEAST) / (4 * torch.pi * widths**2))
+        spread = torch.sqrt(expected.clamp(min=LEAST_LIGHT) / (4 * torch.pi * widths**2))
         inside = area[:, None, None, None] * background
         return torch.cat(
             [
@@ -255,9 +255,9 @@ def _root(counts):
 
 
 def _block_means(x):
-    """Gaussian means of (n, 1, y, x) at each of `BLOCK_SCALES`; the map is continued by zeros."""
+    """Gaussian means of (n, 1, y, x) at each of `COARSE_SCALES`; the map is continued by zeros."""
     means = []
-    for sigma in BLOCK_SCALES:
+    for sigma in COARSE_SCALES:
         reach = int(3 * sigma + 0.5)
         offsets = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
         profile = torch.exp(-0.5 * (offsets / sigma) ** 2)

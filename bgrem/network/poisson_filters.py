@@ -13,7 +13,7 @@ CORRELATION = "bgrem::Correlation"  # a node of a graph that is yet to be replac
 # The flux for which the filter is the best one is detected with this S/N.
 DESIGN_SNR = 4.0
 # Backgrounds in units of the map's mean counts for which kernels are made; others are between them.
-LEVELS = (10**-1.5, 10**-0.5, 10**0.5)
+LEVEL_STEPS = (10**-1.5, 10**-0.5, 10**0.5)
 LARGEST_CONTRAST = 1e6  # of the source over the background: a limit of safety
 LEAST_LEVEL = 1e-6  # counts a pixel: a limit of safety
 SMOOTHING_SIGMA = 1.4  # px, of the means; wider ones are of summed pixels
@@ -38,7 +38,9 @@ class LikelihoodFilter:
 
     def __init__(self, kernel, mean):
         self.area = 1 / (kernel**2).sum((1, 2, 3))  # pixels, the noise-equivalent area of the PSF
-        levels = (mean[:, None] * torch.tensor(LEVELS, device=kernel.device)).clamp(min=LEAST_LEVEL)
+        levels = (mean[:, None] * torch.tensor(LEVEL_STEPS, device=kernel.device)).clamp(
+            min=LEAST_LEVEL
+        )
         flux = _detectable_flux(levels * self.area[:, None])
         contrast = (flux / levels).clamp(max=LARGEST_CONTRAST)
         self._kernels = torch.log(1 + contrast[:, :, None, None] * kernel)
@@ -65,12 +67,12 @@ class LikelihoodFilter:
 
     def _shares(self, background):
         """Share of each kernel in a pixel, (n, levels, y, x): those of the two levels next to its background."""
-        first, second = (math.log(level) for level in LEVELS[:2])
+        first, second = (math.log(level) for level in LEVEL_STEPS[:2])
         level = (background / self._mean.clamp(min=LEAST_LEVEL)[:, None, None, None]).clamp(
-            min=LEVELS[0], max=LEVELS[-1]
+            min=LEVEL_STEPS[0], max=LEVEL_STEPS[-1]
         )
         place = (torch.log(level) - first) / (second - first)
-        numbers = torch.arange(len(LEVELS), dtype=place.dtype, device=place.device)
+        numbers = torch.arange(len(LEVEL_STEPS), dtype=place.dtype, device=place.device)
         return functional.relu(1 - (place - numbers[None, :, None, None]).abs())
 
 

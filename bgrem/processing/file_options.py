@@ -15,7 +15,7 @@ from bgrem.processing.mosaics import BAYER
 from bgrem.processing.products import SAVED_PLANES
 from bgrem.storage.names import home_path
 
-__all__ = ["FileOptions", "beside", "models_of"]
+__all__ = ["FileOptions", "map_beside", "models_of"]
 
 AUTOMATIC_MINPIX = Options(minpix="auto")
 USUAL_CATALOGUE = CatalogueOptions()
@@ -106,7 +106,7 @@ def models_of(model) -> tuple[Any, Any]:
     return (OPTICAL, model) if is_counts_model(model) else (model, "no")
 
 
-def beside(source: str | os.PathLike | np.ndarray | None, index: int, every: bool):
+def map_beside(source: str | os.PathLike | np.ndarray | None, index: int, every: bool):
     """The map of one image among all: of a file, the HDU of the same index."""
     if every and isinstance(source, str | os.PathLike) and home_path(source).is_file():
         return f"{os.fspath(source)}[{index}]"

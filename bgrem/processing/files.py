@@ -26,7 +26,7 @@ from bgrem.io.reading import FitsError, FitsImage, as_planes, read_image, siblin
 from bgrem.io.scales import check_linear
 from bgrem.io.writing import Product, write_mosaic
 from bgrem.options import Run
-from bgrem.processing.file_options import FileOptions, beside, models_of
+from bgrem.processing.file_options import FileOptions, map_beside, models_of
 from bgrem.processing.mosaics import separate_mosaic
 from bgrem.processing.outcome import Failure, Result
 from bgrem.processing.paths import (
@@ -362,16 +362,16 @@ class _Work:
         asked = self._asked
         given = maps_for(
             image,
-            mask=beside(asked.mask, image.hdu, asked.every),
+            mask=map_beside(asked.mask, image.hdu, asked.every),
             mask_bits=asked.mask_bits,
-            weight=beside(asked.weight, image.hdu, asked.every),
+            weight=map_beside(asked.weight, image.hdu, asked.every),
             weight_type=asked.weight_type,
             saturate=asked.saturate,
         )
         given = with_companions(image, given) if asked.companions else given
         if asked.defects is None:
             return given
-        return with_defects(image, given, beside(asked.defects, image.hdu, asked.every))
+        return with_defects(image, given, map_beside(asked.defects, image.hdu, asked.every))
 
     def summary(self) -> dict:
         """What a `Result` reports of all the planes that were done."""

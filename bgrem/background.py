@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bgrem import __version__
-from bgrem.arrays.containers import unwrap
+from bgrem.arrays.containers import unit_of, unwrap
 from bgrem.arrays.rows import Computed, Derived
 from bgrem.counts.choice import model_for_counts
 from bgrem.counts.counts_path import separate_counts
@@ -17,7 +17,7 @@ from bgrem.detection.frame import Frame, measure_frame
 from bgrem.detection.lost_light import LostLight
 from bgrem.detection.satellites import move_trails
 from bgrem.inference.denoiser import Denoiser, frame_vector
-from bgrem.inference.model import Model, ModelCard, load_model
+from bgrem.inference.model import Model, ModelCard, optical_model
 from bgrem.masks.filling import fill_bad_pixels
 from bgrem.masks.flags import count_unseen, flag_pixels, unseen_pixels
 from bgrem.masks.saturation import flag_saturated, keep_saturated
@@ -95,15 +95,16 @@ def separate(
         If the image is not 2-D, too small, constant or without a good pixel, or an option
         is out of range.
     """
+    unit = unit_of(data)
     data, mask, _ = unwrap(data, mask)
     _check(data)
     options = replace(options, **changes)
     maps = {"exposure": exposure, "template": template, "psf": psf}
-    if (counts := model_for_counts(model, data, maps, weight)) is not None:
+    if (counts := model_for_counts(model, data, maps, weight, unit)) is not None:
         run = replace(run, progress=progress or run.progress)
         return separate_counts(data, mask=mask, **maps, model=counts, options=options, run=run)
     model = "optical" if model == "auto" else model
-    model = model if isinstance(model, Model) else load_model(model)
+    model = optical_model(model)
     denoiser = Denoiser(model, data.shape, options, run)
     run = replace(run, threads=denoiser.calls, progress=progress or run.progress)
 

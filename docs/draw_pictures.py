@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation from the bundled sample frame, and simulated ones with wide light.
+"""Draw the pictures of the documentation from the bundled sample frame, and simulated ones with wide light and of counts.
 
 python docs/draw_pictures.py
 """
@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bgrem import separate
+from bgrem import separate, separate_counts
+from bgrem.counts_scenes.counts_files import counts_scene, draw_numbered_counts
 from bgrem.simulate import draw_whole_frame
 
 DOCS = Path(__file__).resolve().parent
@@ -20,10 +21,11 @@ CORNER = (slice(160, 460), slice(60, 360))  # a galaxy, stars, cosmic rays
 BLACK, WHITE = -3.0, 40.0  # sky rms
 #: Seeds of simulated frames: a galaxy on a slope, a nebula, a group of galaxies.
 WIDE_LIGHT, SIDE = (72, 88, 69), 448
+COUNTS_SEED = 4  # of a simulated patch of the Fermi-LAT
 
 
 def main():
-    """Write before_after.png, background.png, noise.png and wide_light.png."""
+    """Write before_after.png, background.png, noise.png, wide_light.png and counts.png."""
     data = fits.getdata(SAMPLE)
     parts = separate(data, maps=())
     level, rms = parts.provenance["level"], parts.provenance["rms"]
@@ -32,6 +34,7 @@ def main():
     background = (parts.background[CORNER] - level) / rms
     save("background", np.clip((background + 3) / 6, 0, 1)[::-1])
     draw_wide_light()
+    draw_counts_map()
 
 
 def draw_pair(before, after):
@@ -70,6 +73,28 @@ def draw_wide_light():
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     save("wide_light", np.asarray(canvas.buffer_rgba())[:, :, 0] / 255)
+
+
+def draw_counts_map():
+    """Draw a simulated counts map: counts, sources and background with a square-root stretch, and SIGNIF."""
+    scene = counts_scene("fermi", level=1.0, density=30.0, plane=0.9, plane_height=12.0, plane_angle=0.3)
+    sky = draw_numbered_counts(scene, seed=COUNTS_SEED, number=0)
+    known = {"exposure": sky.exposure[0], "template": sky.template[0], "psf": sky.psf[0]}
+    parts = separate_counts(sky.counts[0], **known)
+    titles = ("counts", "sources", "background", "SIGNIF")
+    pictures = [np.sqrt(part) for part in (sky.counts[0], parts.sources, parts.background)]
+    figure = Figure(figsize=(8.4, 2.3), dpi=100)
+    for axes, title, picture in zip(
+        figure.subplots(1, 4), titles, [*pictures, parts.significance], strict=True
+    ):
+        low, high = np.percentile(picture, (1, 99.8)) if title == "SIGNIF" else (0, None)
+        axes.imshow(picture, cmap="gray", vmin=low, vmax=high, origin="lower")
+        axes.set_axis_off()
+        axes.set_title(title, fontsize=10, pad=4)
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=0.9, wspace=0.02)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    save("counts", np.asarray(canvas.buffer_rgba())[:, :, 0] / 255)
 
 
 def stretched(picture):

@@ -18,11 +18,11 @@ import bgrem
 from bgrem.background import separate
 from bgrem.detection.frame import HIGHEST_ENTRIES, LOWEST_ENTRIES, Frame
 from bgrem.detection.photometry import uncertainty_of_model
-from bgrem.inference.calibration import Calibration
 from bgrem.inference.denoiser import frame_vector
 from bgrem.inference.model import load_model
 from bgrem.interfaces.background2d import DiffusionBackground2D
 from bgrem.interfaces.removal import remove_background
+from bgrem.network.calibration import Calibration
 from bgrem.options import Options
 
 

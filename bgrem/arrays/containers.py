@@ -9,7 +9,7 @@ import numpy as np
 
 from bgrem.arrays.rows import Stored
 
-__all__ = ["checked_mask", "unwrap"]
+__all__ = ["checked_mask", "unit_of", "unwrap"]
 
 FURTHER = ("psf", "flags")  # which only some kinds of NDData have
 
@@ -37,6 +37,13 @@ def unwrap(data, mask) -> tuple[np.ndarray, Any, Callable[[np.ndarray, np.ndarra
     if isinstance(data, Quantity):
         return data.value, mask, lambda part, _: Quantity(part, data.unit, copy=False)
     return np.asarray(data), mask, _bare
+
+
+def unit_of(data) -> str:
+    """The unit of the pixels of a container, "" where it has none; of a map of gammapy without a unit, counts."""
+    unit = getattr(data, "unit", None)
+    text = "" if unit is None else str(unit)
+    return "counts" if not text and hasattr(data, "geom") else text
 
 
 def _bare(part: np.ndarray, sigma: np.ndarray | None) -> np.ndarray:

@@ -285,12 +285,12 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
 def _loaded(options: argparse.Namespace):
     """The model; a warning on stderr names the engine that replaces a missing one."""
     from bgrem.inference.engines import EngineWarning
-    from bgrem.inference.model import load_model
+    from bgrem.inference.model import optical_model
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", EngineWarning)
-        model = load_model(options.model, engine=options.engine, device=options.device)
+        model = optical_model(options.model, engine=options.engine, device=options.device)
     # The workers of a cluster have engines and devices of their own.
     if not (options.quiet or options.scheduler):
         for warning in caught:

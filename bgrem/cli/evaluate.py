@@ -119,9 +119,9 @@ def _run(options: argparse.Namespace, parser: Parser) -> int:
 
     model = None
     if options.model != "none":
-        from bgrem.inference.model import load_model
+        from bgrem.inference.model import optical_model
 
-        model = load_model(options.model)
+        model = optical_model(options.model)
     chosen = comparison_methods(
         model=model, steps=options.steps, program=options.program, others=options.others,
         enough=deep_enough,

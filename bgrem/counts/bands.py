@@ -13,6 +13,7 @@ from bgrem.counts.counts_input import (
     counts_input,
     fitted_psf,
     gaussian_image,
+    prior_background,
 )
 from bgrem.counts.counts_model import CountsModel
 from bgrem.counts.rebinning import rebinned_psf, spread_evenly, spread_smoothly, summed
@@ -83,7 +84,10 @@ def separate_bands(
     given = (psf is not None, exposure is not None, template is not None)
     psf = _images(psf, len(counts))
     factor = _factor(psf)
-    planes = [np.where(seen, plane, 0) for plane in (counts, shape)] + [seen.astype(np.float32)]
+    shape = np.where(seen, shape, 0)
+    # Their units are free: very small or large numbers would be lost below.
+    shape = shape / np.maximum(shape.max((1, 2), keepdims=True), np.finfo(float).tiny)
+    planes = [np.where(seen, counts, 0), shape, seen.astype(np.float32)]
     if factor > 1:
         planes = [summed(plane, factor) for plane in planes]
         # A summed pixel is seen where most of it is.
@@ -92,7 +96,8 @@ def separate_bands(
     kernels = np.stack([fitted_psf(rebinned_psf(image, factor)) for image in psf])
     found = _diffused(model, *planes, kernels, given, steps, progress)
     if factor > 1:
-        found = _spread(found, planes[2], shape * seen, factor)
+        prior = prior_background(np.where(seen, counts, 0), shape, seen)
+        found = _spread(found, planes[2], prior, factor)
     return _normalised(found, counts, seen)
 
 

@@ -14,7 +14,7 @@ from bgrem.counts.whole_numbers import is_counts_map
 __all__ = ["model_for_counts"]
 
 
-def model_for_counts(model, data, maps: Mapping, weight) -> CountsModel | None:
+def model_for_counts(model, data, maps: Mapping, weight, unit: str = "") -> CountsModel | None:
     """The model of counts that an array is separated with, or None where it is not one of counts.
 
     Parameters
@@ -26,6 +26,8 @@ def model_for_counts(model, data, maps: Mapping, weight) -> CountsModel | None:
         Exposure, template and PSF; None where they are not given.
     weight : object
         A weight map, which counts have not.
+    unit : str
+        Of the pixels. A map of zeros and ones must say that it is of counts, by its unit or by what is given with it.
 
     Returns
     -------
@@ -38,7 +40,8 @@ def model_for_counts(model, data, maps: Mapping, weight) -> CountsModel | None:
     """
     automatic = isinstance(model, str) and model == "auto"
     if automatic:
-        known = weight is None and has_counts_model() and is_counts_map(data)
+        unit = "counts" if any(value is not None for value in maps.values()) else unit
+        known = weight is None and has_counts_model() and is_counts_map(data, unit)
     else:
         known = is_counts_model(model)
     if known and weight is not None:

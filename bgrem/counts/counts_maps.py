@@ -4,15 +4,22 @@ import os
 from pathlib import Path
 
 import numpy as np
-from astropy.wcs import WCS
 
-from bgrem.counts.tabulated_psf import band_energies, table_of_psf
+from bgrem.counts.tabulated_psf import (
+    band_energies,
+    celestial_wcs,
+    energy_edges,
+    pixel_scale,
+    table_of_psf,
+)
 from bgrem.io.reading import FitsError, FitsImage, as_planes, is_fits_name, read_image
 from bgrem.storage.names import home_path, named_hdu
 
 __all__ = ["counts_maps", "in_memory"]
 
 SAME_SCALE = 0.01  # relative: pixel scales that differ by less are the same
+SAME_PLACE = 0.25  # px: maps of one shape whose corners differ by less are on the same pixels
+PARTS_OF_PIXEL = 5  # along each axis, at which the image of a PSF is interpolated
 FARTHEST_PEAK = 1.5  # px: of the peak of a PSF from the middle of its image
 
 
@@ -24,9 +31,9 @@ def counts_maps(image: FitsImage, *, exposure=None, template=None, psf=None) -> 
     image : FitsImage
     exposure, template : str, path or array, optional
         FILE, FILE[HDU] or an HDU of the file of the image. On other pixels of the sky they are interpolated by their
-        WCS; of other energies the nearest are taken, and one map sums them.
+        WCS, at other energies linearly in the logarithm of the energy; for a map without energies they are summed.
     psf : float, str, path or array, optional
-        FWHM of a Gaussian in pixels, an image of the PSF (of its own pixel scale, by CDELT), one image per band,
+        FWHM of a Gaussian in pixels, an image of the PSF (of its own pixel scale, by its WCS), one image per band,
         or a table of Fermi's ``gtpsf``.
 
     Returns
@@ -71,29 +78,66 @@ def in_memory(planes) -> np.ndarray:
 def _on_pixels(values, other, label, image, name, notes):
     """A map on the pixels and in the bands of the image."""
     bands = as_planes(image.data)
-    if values.shape[1:] != bands.shape[1:]:
+    if values.shape[1:] != bands.shape[1:] or _elsewhere(image, other):
         values, covered = _reprojected(values, other, label, image, name)
         notes.append(f"the {name} of {label} was interpolated to the pixels of the image")
         if covered < 1 and name == "template":
             notes.append(
                 f"the template covers {covered:.0%} of the image: beyond, its edge is continued"
             )
-    if len(values) in (1, len(bands)):
+    theirs = None if other is None else band_energies(other)
+    if len(values) == 1 or (len(values) == len(bands) and len(bands) > 1):
         return values
-    own, theirs = band_energies(image), None if other is None else band_energies(other)
     if len(bands) == 1:
-        # Intensities per energy, of energies in equal logarithmic steps.
-        weights = np.ones(len(values)) if theirs is None else theirs / theirs.sum()
         notes.append(f"the {len(values)} planes of the {name} were summed")
+        weights = _weights_of_energies(theirs, energy_edges(image), len(values), name)
         return np.tensordot(weights, np.nan_to_num(values), 1)[None]
+    own = band_energies(image)
     if own is None or theirs is None:
         raise FitsError(
             f"{label} is the {name} of {len(values)} energies, but the image in {image.label} has {len(bands)}, "
             "and the energies of one of them are not known"
         )
-    nearest = np.abs(np.log(theirs)[None] - np.log(own)[:, None]).argmin(1)
-    notes.append(f"the {name} has {len(values)} energies: the nearest ones are used")
-    return values[nearest]
+    notes.append(
+        f"the {len(values)} energies of the {name} were interpolated to those of the image"
+    )
+    return _at_energies(values, np.log(theirs), np.log(own))
+
+
+def _weights_of_energies(energies, edges, number, name):
+    """Weights of the planes of a map for one band: of photons in equal steps of the logarithm of the energy.
+
+    A template is an intensity per energy, which the energy brings to one per logarithm; an exposure is averaged over
+    the photons of an E^-2 spectrum. Only energies within the edges of the band count, if these are known.
+    """
+    if energies is None:
+        return np.full(number, 1 / number)
+    weights = energies ** (1.0 if name == "template" else -1.0)
+    if edges is not None:
+        inside = (energies >= edges[0].min()) & (energies <= edges[1].max())
+        weights = np.where(inside, weights, 0) if inside.any() else weights
+    return weights / weights.sum()
+
+
+def _at_energies(values, known, wanted):
+    """Planes interpolated linearly in the logarithm of the energy; beyond, those of the ends."""
+    place = np.interp(wanted, known, np.arange(len(known)))
+    lower = np.minimum(place.astype(int), len(known) - 2) if len(known) > 1 else place.astype(int)
+    part = (place - lower)[:, None, None]
+    upper = np.minimum(lower + 1, len(known) - 1)
+    return values[lower] * (1 - part) + values[upper] * part
+
+
+def _elsewhere(image, other):
+    """Whether a map of the same shape lies on other pixels of the sky."""
+    pair = [celestial_wcs(one) for one in (image, other) if one is not None]
+    if len(pair) < 2 or None in pair:
+        return False
+    ny, nx = image.data.shape[-2:]
+    x, y = np.array([0, nx - 1, 0, nx - 1]), np.array([0, 0, ny - 1, ny - 1])
+    there = pair[1].world_to_pixel(pair[0].pixel_to_world(x, y))
+    # A pixel that the other map cannot show is elsewhere.
+    return not all(np.abs(a - b).max() < SAME_PLACE for a, b in zip(there, (x, y), strict=True))
 
 
 def _reprojected(values, other, label, image, name):
@@ -101,10 +145,10 @@ def _reprojected(values, other, label, image, name):
 
     Beyond, a template is continued by its edge; an exposure is NaN.
     """
-    pair = [_celestial(one) for one in (image, other)]
+    pair = [None if one is None else celestial_wcs(one) for one in (image, other)]
     if None in pair:
         raise FitsError(
-            f"{label} is an {name} of {values.shape[2]} x {values.shape[1]} pixels, but the image in {image.label} "
+            f"{label} is the {name} of {values.shape[2]} x {values.shape[1]} pixels, but the image in {image.label} "
             f"has {image.data.shape[-1]} x {image.data.shape[-2]}, and without a WCS of both it cannot be "
             "interpolated"
         )
@@ -118,13 +162,6 @@ def _reprojected(values, other, label, image, name):
     if name == "exposure":
         found = np.where(inside, found, np.nan)
     return found, float(inside.mean())
-
-
-def _celestial(image):
-    if image is None:
-        return None
-    wcs = WCS(image.header, naxis=2)
-    return wcs if wcs.has_celestial else None
 
 
 def _bilinear(planes, x, y):
@@ -173,7 +210,7 @@ def _number(source):
 
 def _relative_scale(other, image):
     """Pixels of the image per pixel of the PSF's image."""
-    own, theirs = (abs(float(one.header.get("CDELT2", 0) or 0)) for one in (image, other))
+    own, theirs = pixel_scale(image), pixel_scale(other)
     if not own or not theirs or abs(theirs / own - 1) < SAME_SCALE:
         return 1.0
     return theirs / own
@@ -194,9 +231,17 @@ def _centred_psf(plane, scale, label):
     cut = plane[peak[0] - half : peak[0] + half + 1, peak[1] - half : peak[1] + half + 1]
     cut = np.maximum(cut, 0)
     if scale != 1.0:
-        reach = max(int(half * scale), 1)
-        offsets = np.arange(-reach, reach + 1) / scale + half
-        x, y = np.meshgrid(offsets, offsets)
-        values, inside = _bilinear(cut[None], x, y)
-        cut = np.where(inside, values[0], 0)
+        cut = _rescaled(cut, half, scale)
     return cut / cut.sum()
+
+
+def _rescaled(psf, half, scale):
+    """A PSF on pixels of which one of its own has ``scale``: the mean of places within each pixel."""
+    reach = max(int(half * scale), 1)
+    places = np.arange(PARTS_OF_PIXEL * (2 * reach + 1))
+    offsets = (places + 0.5) / PARTS_OF_PIXEL - 0.5 - reach
+    x, y = np.meshgrid(offsets / scale + half, offsets / scale + half)
+    values, inside = _bilinear(psf[None], x, y)
+    side = 2 * reach + 1
+    fine = np.where(inside, values[0], 0).reshape(side, PARTS_OF_PIXEL, side, PARTS_OF_PIXEL)
+    return fine.mean((1, 3))

@@ -6,7 +6,7 @@ import numpy as np
 
 from bgrem import __version__
 from bgrem.arrays.rows import Derived, Rows
-from bgrem.counts.bands import separate_bands
+from bgrem.counts.bands import MOST_SUMMED, WIDEST_FWHM, separate_bands
 from bgrem.counts.counts_input import ASSUMED_FWHM, area_fwhm, gaussian_image, noise_area
 from bgrem.counts.counts_model import COUNTS_MODEL, CountsModel, load_counts_model
 from bgrem.counts.whole_numbers import why_no_counts
@@ -216,19 +216,24 @@ def _separation(plane, parts, k, psf, model, options):
         version=__version__, model=model.name, sha256=model.sha256, engine=model.engine, steps=int(options.steps),
         norm=0.0, level=sky.median_level, rms=sky.median_rms, minpix=None,
         fwhm=float(area_fwhm(kernel)), fwhm_from=fwhm_from, sky=f"network {model.sha256[:12]}",
-        error_64=np.nan, error_256=np.nan, lost_light=np.nan, signif_1=model.threshold_for(area / 100), signif_10=model.threshold_for(area / 10),
-        warnings=_warnings(data, bad, fwhm_from),
+        error_64=np.nan, error_256=np.nan, lost_light=np.nan,
+        signif_1=model.threshold_for(area / 100), signif_10=model.threshold_for(area / 10),
+        warnings=_warnings(data, bad, area_fwhm(kernel), fwhm_from),
     )  # fmt: skip
     asked = {name: part for name, part in maps.items() if name in options.maps}
     return Separation(data, sources, sky, flags, provenance, **asked)
 
 
-def _warnings(data, bad, fwhm_from):
+def _warnings(data, bad, fwhm, fwhm_from):
     noticed = [] if data[~bad].any() else ["the map has no counts"]
     if bad.mean() > 0.5:
         noticed.append(f"{bad.mean():.0%} of the pixels are bad")
     if fwhm_from == "assumed":
         noticed.append(f"a PSF of {ASSUMED_FWHM:g} px FWHM is assumed: give it with --psf")
+    if fwhm > 1.05 * (widest := WIDEST_FWHM * MOST_SUMMED):
+        noticed.append(
+            f"a PSF of {fwhm:.3g} px FWHM is wider than those of the training (at most {widest:g} px)"
+        )
     return tuple(noticed)
 
 

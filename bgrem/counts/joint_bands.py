@@ -69,19 +69,18 @@ class JointBands:
         planes = as_planes(self._image.data)
         needed = BYTES_OF_COUNT * planes.size
         if isinstance(run.store, Scratch) and needed > run.store.limit:
-            raise FitsError(
-                f"{self._image.label}: a map of counts is kept in memory and needs {needed / 1e9:.2g} GB, more than "
-                "--memory allows"
+            raise ValueError(
+                f"a map of counts is kept in memory and needs {needed / 1e9:.2g} GB, more than --memory allows"
             )
         mask = None if self._mask is None else in_memory(as_planes(self._mask))
         bands = separate_counts(
             in_memory(planes), mask=mask, model=self._model, options=self._options, run=run, **self._given
         )  # fmt: skip
-        first = bands[0].provenance
-        bands[0] = replace(
-            bands[0], provenance=replace(first, warnings=(*self._notes, *first.warnings))
-        )
-        return bands
+        facts = [
+            replace(one.provenance, warnings=(*self._notes, *one.provenance.warnings))
+            for one in bands
+        ]
+        return [replace(one, provenance=fact) for one, fact in zip(bands, facts, strict=True)]
 
 
 def joint_bands(image: FitsImage, maps: GivenMaps, asked) -> JointBands | None:

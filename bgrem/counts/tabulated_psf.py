@@ -5,12 +5,23 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units
 from astropy.io import fits
+from astropy.wcs.utils import proj_plane_pixel_scales
 
+from bgrem.io.header_facts import wcs_of
 from bgrem.io.reading import FitsError, FitsImage, as_planes
 
-__all__ = ["PsfTable", "band_energies", "table_of_psf"]
+__all__ = [
+    "PsfTable",
+    "band_energies",
+    "celestial_wcs",
+    "energy_edges",
+    "pixel_scale",
+    "table_of_psf",
+]
 
-HALF_SIDE, FINE_PARTS = 30, 5  # px of an image of the PSF, and parts of a pixel along each axis
+FINE_PARTS = 5  # parts of a pixel along each axis
+HALF_SIDES = (15, 30, 60, 124)  # px of an image of the PSF: the first that holds most of the light
+ENOUGH_LIGHT = 0.98
 SPECTRUM = -1.0  # power of the energy that weights a PSF: photons per logarithm of an E^-2 spectrum
 
 
@@ -25,7 +36,7 @@ def band_energies(image: FitsImage) -> np.ndarray | None:
     -------
     ndarray, (k,) float64
     """
-    edges = _energy_edges(image)
+    edges = energy_edges(image)
     if edges is not None:
         return np.sqrt(edges[0] * edges[1])
     for unit in image.units:
@@ -41,7 +52,17 @@ def band_energies(image: FitsImage) -> np.ndarray | None:
     return None
 
 
-def _energy_edges(image):
+def energy_edges(image: FitsImage):
+    """Lower and upper energies of the planes of an image in MeV, from its table EBOUNDS, or None.
+
+    Parameters
+    ----------
+    image : FitsImage
+
+    Returns
+    -------
+    tuple of ndarray, (k,) float64
+    """
     for unit in image.units:
         if unit.name.upper() == "EBOUNDS":
             table = _table(image, unit)
@@ -90,25 +111,33 @@ class PsfTable:
         Parameters
         ----------
         image : FitsImage
-            CDELT2 is its pixel scale; its table EBOUNDS has the energies of its bands. Without one all energies of the
+            Its WCS gives the pixel scale, its table EBOUNDS the energies of its bands. Without one all energies of the
             table are used, weighted as the photons of an E^-2 spectrum.
 
         Returns
         -------
         ndarray, (k, side, side)
         """
-        scale = abs(float(image.header.get("CDELT2", 0) or 0))
+        scale = pixel_scale(image)
         if not scale:
             raise FitsError(
-                f"{image.label} has no CDELT2: the pixel scale is needed for the PSF of {self.path}"
+                f"{image.label} has no WCS: the pixel scale is needed for the PSF of {self.path}"
             )
-        edges, bands = _energy_edges(image), len(as_planes(image.data))
+        edges, bands = energy_edges(image), len(as_planes(image.data))
         if edges is None and bands > 1:
             raise FitsError(
                 f"{image.label} has no table EBOUNDS: the energies of its planes are needed for the PSF of {self.path}"
             )
         pairs = [(0.0, np.inf)] if edges is None else zip(*edges, strict=True)
-        return np.stack([self._image(self._profile(low, high), scale) for low, high in pairs])
+        profiles = [self._profile(low, high) for low, high in pairs]
+        half = max(self._half_side(profile, scale) for profile in profiles)
+        return np.stack([self._image(profile, scale, half) for profile in profiles])
+
+    def _half_side(self, profile, scale):
+        """The least of the sides whose circle has most of the light."""
+        light = profile * self.theta * np.gradient(self.theta)
+        within = np.interp(np.array(HALF_SIDES) * scale, self.theta, np.cumsum(light) / light.sum())
+        return HALF_SIDES[min(np.count_nonzero(within < ENOUGH_LIGHT), len(HALF_SIDES) - 1)]
 
     def _profile(self, low, high):
         weights = np.where((self.energy >= low) & (self.energy <= high), self.energy**SPECTRUM, 0.0)
@@ -117,8 +146,8 @@ class PsfTable:
             weights[np.abs(np.log(self.energy / middle)).argmin()] = 1.0
         return weights @ self.psf
 
-    def _image(self, profile, scale):
-        side = 2 * HALF_SIDE + 1
+    def _image(self, profile, scale, half):
+        side = 2 * half + 1
         fine = ((np.arange(side * FINE_PARTS) + 0.5) / FINE_PARTS - side / 2) * scale
         radius = np.hypot(fine[:, None], fine[None])
         light = np.interp(radius, self.theta, profile, right=0.0)
@@ -149,3 +178,18 @@ def table_of_psf(path) -> PsfTable | None:
         return None
     angles = np.asarray(theta[theta.names[0]], np.float64)
     return PsfTable(_in_mev(psf, "Energy"), angles, np.asarray(psf["Psf"], np.float64), str(path))
+
+
+def celestial_wcs(image: FitsImage):
+    """The WCS of the sky of an image, or None where it has none."""
+    wcs = wcs_of(image)
+    return wcs.celestial if wcs is not None and wcs.has_celestial else None
+
+
+def pixel_scale(image: FitsImage) -> float | None:
+    """Degrees of a pixel along the second axis, by the WCS or else by CDELT2; None where neither is known."""
+    wcs = celestial_wcs(image)
+    if wcs is not None:
+        return float(proj_plane_pixel_scales(wcs)[1])
+    step = image.header.get("CDELT2")
+    return abs(step) if isinstance(step, float) and step not in (0.0, 1.0) else None

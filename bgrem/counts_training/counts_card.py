@@ -13,7 +13,7 @@ from bgrem.detection.peaks import local_maxima
 from bgrem.masks.areas import inner
 
 __all__ = [
-    "ALL_KNOWN", "CARD_RATES", "blank_skies", "false_alarm_rows", "known_of", "measure_false_alarms",
+    "ALL_KNOWN", "CARD_RATES", "CHECKED_LEVELS", "blank_skies", "false_alarm_rows", "known_of", "measure_false_alarms",
     "measure_variance_factors",
 ]  # fmt: skip
 
@@ -26,6 +26,7 @@ KNOWN = (ALL_KNOWN, ("exposure", "psf"), ("psf",), ())
 ASSUMED = 3.0  # px, FWHM of the PSF that bgrem assumes where none is given
 BLANK_SEED, BLANK_SIDE, BLANK_NUMBER = 20261223, 160, 250
 NODES = 14  # of the table of factors of the variance
+FEWEST_PIXELS, FEWEST_MAPS = 20, 5  # of a map that counts for a factor, and of a factor
 
 
 def known_of(sky, names):
@@ -34,11 +35,15 @@ def known_of(sky, names):
 
 
 def blank_skies(level, number, *, seed=BLANK_SEED):
-    """Maps without sources, otherwise of the training's sky, ``number`` of them at ``level`` counts a pixel."""
+    """Maps without sources, otherwise of the training's sky, ``number`` of them at ``level`` counts a pixel.
+
+    Glowing edges and bright lines of a detector are left out: they are detected.
+    """
     for i in range(number):
         rng = np.random.default_rng([seed, int(1e6 * level), i, 0])
         scene = random_counts_scene(rng, (BLANK_SIDE, BLANK_SIDE))
-        yield draw_counts(replace(scene, level=level, density=0.0, extended=0.0), rng)
+        empty = {"density": 0.0, "extended": 0.0, "edge_glow": 0.0, "bright_lines": 0.0}
+        yield draw_counts(replace(scene, level=level, **empty), rng)
 
 
 def _blank_scores(separate, skies):
@@ -132,23 +137,24 @@ def measure_variance_factors(separate, skies):
     -------
     list of (float, float)
         Logarithm (base 10) of the expected counts of the sources in a pixel, ascending, and the mean squared error of
-        the pixels over their mean variance.
+        the pixels over their mean variance, in the median map.
     """
     edges = np.linspace(-6.0, 4.0, NODES + 1)
-    sums = np.zeros((3, NODES))
+    ratios = [[] for _ in range(NODES)]
     for i, sky in enumerate(skies):
         parts = separate(sky.counts, **known_of(sky, KNOWN[i % len(KNOWN)]))
         seen = sky.exposure > 0
         error = (parts.sources - sky.sources)[seen].astype(np.float64) ** 2
         node = np.digitize(np.log10(np.maximum(parts.sources[seen], 1e-12)), edges[1:-1])
-        for row, values in zip(
-            sums, (error, parts.variance[seen], np.ones_like(error)), strict=True
-        ):
-            row += np.bincount(node, weights=values, minlength=NODES)
-    known = (sums[2] >= 100) & (sums[1] > 0)
+        sums = [
+            np.bincount(node, weights=values, minlength=NODES)
+            for values in (error, parts.variance[seen], np.ones_like(error))
+        ]
+        for k in np.flatnonzero((sums[2] >= FEWEST_PIXELS) & (sums[1] > 0)):
+            ratios[k].append(sums[0][k] / sums[1][k])
+    middles = 0.5 * (edges[1:] + edges[:-1])
     return [
-        (float(place), float(error / variance))
-        for place, error, variance in zip(
-            0.5 * (edges[1:] + edges[:-1])[known], *sums[:2, known], strict=True
-        )
+        (float(place), float(np.median(found)))
+        for place, found in zip(middles, ratios, strict=True)
+        if len(found) >= FEWEST_MAPS
     ]

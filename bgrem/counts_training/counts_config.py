@@ -42,8 +42,8 @@ class CountsConfig:
         Weights of the losses: ``first``, ``variance``, ``centre`` beside the 1 of sources and background.
     network : CountsNetworkConfig
     inference : dict
-        ``tile`` and ``overlap`` in pixels that the model's card asks for; ``calibration``, the number of maps on
-        which the exported model is calibrated.
+        ``tile`` and ``overlap`` in pixels that the model's card asks for; ``calibration``, the number of maps of each
+        level on which the exported model is calibrated.
     start : str
         A ``.safetensors`` file to begin from; empty for random weights.
     """
@@ -69,7 +69,7 @@ class CountsConfig:
     weights: dict = field(default_factory=lambda: {"first": 0.3, "variance": 0.1, "centre": 15.0})
     network: CountsNetworkConfig = field(default_factory=CountsNetworkConfig)
     inference: dict = field(
-        default_factory=lambda: {"tile": 512, "overlap": 128, "calibration": 48}
+        default_factory=lambda: {"tile": 512, "overlap": 128, "calibration": 100}
     )
     start: str = ""
 

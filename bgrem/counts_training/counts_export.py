@@ -2,10 +2,21 @@
 
 import warnings
 from dataclasses import asdict
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
 
+from bgrem.counts.bands import separate_bands
+from bgrem.counts.counts_model import CountsModel
+from bgrem.counts_scenes.poisson_scene import draw_counts, random_counts_scene
+from bgrem.counts_training.counts_card import (
+    CHECKED_LEVELS,
+    blank_skies,
+    measure_false_alarms,
+    measure_variance_factors,
+)
 from bgrem.network.counts_network import COUNTS_CHANNELS, COUNTS_FRAME, COUNTS_PLANES, CountsNetwork
 from bgrem.network.poisson_filters import CORRELATION, KERNEL_SIDE
 from bgrem.train.export import model_path, write_metadata
@@ -14,6 +25,7 @@ __all__ = ["export_counts", "export_counts_error", "write_counts_graph"]
 
 # Of the square root of the expected counts, and of the significance: single precision makes a fifth of it.
 LARGEST_DIFFERENCE = 2e-2
+CALIBRATION = 7  # a stream of random numbers of its own
 
 
 def export_counts(training, directory):
@@ -50,12 +62,28 @@ def export_counts(training, directory):
                 f"the exported model differs from the trained network by {error:.1e} of the "
                 f"Poisson noise, more than {LARGEST_DIFFERENCE:.0e}; it was not written"
             )
+        write_metadata(temporary, _measured(temporary, config))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     weights = {name: values.contiguous() for name, values in network.state_dict().items()}
     path.with_suffix(".safetensors").write_bytes(save(weights))
     return path
+
+
+def _measured(path, config):
+    """What the card says of false detections and of the variance, measured on maps that are not trained on."""
+    number = config.inference["calibration"]
+    if not number:
+        return {}
+    separate = partial(separate_bands, model=CountsModel(path))
+    blank = chain.from_iterable(blank_skies(level, number) for level in CHECKED_LEVELS)
+    rngs = (np.random.default_rng([config.seed, CALIBRATION, i]) for i in range(number))
+    skies = (draw_counts(random_counts_scene(rng), rng) for rng in rngs)
+    return {
+        "false_alarms": measure_false_alarms(separate, blank),
+        "variance_factors": measure_variance_factors(separate, skies),
+    }
 
 
 def write_counts_graph(network, path):
@@ -194,4 +222,5 @@ def export_counts_error(network, path, *, seed=0):
     with torch.no_grad():
         wanted = network.eval()(*map(torch.from_numpy, inputs.values())).numpy()
     scale = np.sqrt(1 + np.abs(wanted))
+    scale[:, COUNTS_CHANNELS.index("variance")] **= 2  # its unit is that of squared counts
     return float((np.abs(found - wanted) / scale).max())

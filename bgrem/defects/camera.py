@@ -11,7 +11,7 @@ from bgrem.arrays.rows import MAPPED, Memory, Scratch
 from bgrem.defects.exposures import DetectorFrame, read_exposure
 from bgrem.defects.map_file import writing_map
 from bgrem.defects.measure import LEAST_CHANCE, check_count, measure_defects
-from bgrem.inference.model import Model, load_model
+from bgrem.inference.model import Model, optical_model
 from bgrem.io.reading import FitsError, FitsImage, read_image
 from bgrem.io.readout import Detector, detector_of
 from bgrem.processing.paths import check_output, existing_folder, first_picture, pictures_of
@@ -144,7 +144,7 @@ def find_defects(
         check_output(output, path, overwrite)
     check_count(len(paths))
     detectors = _shared_detectors(paths, options.hdu)
-    network = model if isinstance(model, Model) else load_model(model)
+    network = optical_model(model)
     work = _Measurement(paths, network, options, existing_folder(output.parent))
     summaries, warnings = [], []
     with writing_map(output, overwrite=overwrite, facts=facts or {}) as writer:

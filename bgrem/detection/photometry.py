@@ -73,7 +73,7 @@ def sum_uncertainties(parts, x, y, radius, *, calibration, fwhm):
         Centres in pixels.
     radius : float
         In pixels.
-    calibration : `~bgrem.inference.calibration.Calibration`
+    calibration : `~bgrem.network.calibration.Calibration`
         The model's: ``load_model("optical").card.calibration``.
     fwhm : float
         Full width at half maximum of the stars in pixels: ``parts.provenance["fwhm"]``.

@@ -2,11 +2,6 @@
 
 from bgrem.arrays.lazy import lazy_names
 
-_HOME = {
-    "Calibration": "calibration",
-    "Engine": "engine",
-    "ModelCard": "card",
-    "ModelError": "engine",
-}
+_HOME = {"Engine": "engine", "ModelCard": "card", "ModelError": "engine"}
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

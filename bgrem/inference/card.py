@@ -9,8 +9,8 @@ import math
 from dataclasses import MISSING, dataclass, fields
 from typing import get_args
 
-from bgrem.inference.calibration import Calibration
 from bgrem.inference.engine import ModelError
+from bgrem.network.calibration import Calibration
 from bgrem.network.significance_constants import SignificanceConstants
 
 __all__ = ["NORMALISATION", "SCHEDULE", "ModelCard"]
@@ -61,7 +61,7 @@ class ModelCard:
         the value measured on the optical model, plus 10 %.
     significance : `~bgrem.network.significance_constants.SignificanceConstants`
         Constants of the significance.
-    calibration : `~bgrem.inference.calibration.Calibration` or None
+    calibration : `~bgrem.network.calibration.Calibration` or None
         Corrections of the uncertainty and false alarms of the significance.
     """
 

@@ -5,17 +5,19 @@ import os
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
 
 from bgrem.inference.card import ModelCard
+from bgrem.inference.counts_session import CountsModel, holds_counts_model
 from bgrem.inference.engine import ModelError, ModelFile, first_line, is_out_of_memory
 from bgrem.inference.engines import start_engine
 from bgrem.inference.sky_model import SkyModel
 
 __all__ = [
     "INCLUDED", "Model", "ModelCard", "ModelError", "ModelNotFoundError", "available_models",
-    "load_model", "model_file",
+    "load_model", "model_file", "optical_model",
 ]  # fmt: skip
 
 INCLUDED = Path(__file__).parents[1] / "models"
@@ -177,13 +179,33 @@ def available_models() -> tuple[str, ...]:
     return tuple(sorted({path.stem for path in files if not path.name.endswith(SKY_SUFFIX)}))
 
 
+@overload
+def load_model(
+    name_or_path: Literal["counts"],
+    *,
+    threads: int | None = ...,
+    engine: str = ...,
+    device: str = ...,
+) -> CountsModel: ...
+
+
+@overload
+def load_model(
+    name_or_path: str | os.PathLike,
+    *,
+    threads: int | None = ...,
+    engine: str = ...,
+    device: str = ...,
+) -> Model: ...
+
+
 def load_model(
     name_or_path: str | os.PathLike,
     *,
     threads: int | None = None,
     engine: str = "auto",
     device: str = "auto",
-) -> Model:
+) -> Model | CountsModel:
     """Load a model by its name, or from an ONNX file.
 
     Parameters
@@ -192,11 +214,12 @@ def load_model(
         One of `available_models`, or the path of an ``.onnx`` file. A model in
         ``$BGREM_MODELS`` takes precedence over one of the same name in the package.
     threads, engine, device
-        As for `Model`.
+        As for `Model`. A model of counts maps always runs on onnxruntime on the CPU.
 
     Returns
     -------
-    Model
+    Model or CountsModel
+        The second for the file of a model of counts maps.
 
     Raises
     ------
@@ -206,6 +229,38 @@ def load_model(
         If the file is not a model that this version can use.
     """
     path = model_file(name_or_path)
+    if holds_counts_model(path):
+        return CountsModel(path, threads=threads)
+    return Model(path, threads=threads, engine=engine, device=device)
+
+
+def optical_model(
+    model: str | os.PathLike | Model,
+    *,
+    threads: int | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+) -> Model:
+    """A model of frames of cameras, loaded where it is not yet.
+
+    Parameters
+    ----------
+    model : str, path or Model
+    threads, engine, device
+        As for `load_model`.
+
+    Raises
+    ------
+    ModelError
+        As for `load_model`, or if the model is one of counts maps.
+    """
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, CountsModel) or holds_counts_model(path := model_file(model)):
+        name = model.name if isinstance(model, CountsModel) else model
+        raise ModelError(
+            f"the model {name} is for maps of counts; a model of frames of cameras is needed here"
+        )
     return Model(path, threads=threads, engine=engine, device=device)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from bgrem.background import ModelLike, separate
 from bgrem.catalogue.image_catalogue import catalogue_of, list_sources
-from bgrem.inference.model import Model, load_model
+from bgrem.inference.model import optical_model
 from bgrem.io.header_facts import ZeroPoint
 from bgrem.options import DEFAULTS, CatalogueOptions, Options
 from bgrem.separation import Separation
@@ -58,7 +58,7 @@ def make_catalog(
         If there is no significance, the model is not calibrated, or an option is out of range.
     """
     wanted = CatalogueOptions(**asked)
-    model = model if isinstance(model, Model) else load_model(model)
+    model = optical_model(model)
     listing = list_sources(
         parts, wanted, model.card, separate=partial(separate, model=model, options=options),
         gain=wanted.gain, detected=detected,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bgrem.arrays.containers import unwrap
+from bgrem.arrays.containers import unit_of, unwrap
 from bgrem.background import ModelLike, separate
 from bgrem.counts.counts_model import COUNTS_MODEL, has_counts_model, is_counts_model
 from bgrem.counts.counts_path import separate_counts
 from bgrem.counts.whole_numbers import is_counts_map
-from bgrem.options import DEFAULTS
+from bgrem.options import DEFAULTS, IN_MEMORY
 from bgrem.separation import Separation
 
 __all__ = ["remove_background", "warn_of"]
@@ -110,21 +110,29 @@ def remove_background(
     maps = ("uncertainty",) if hasattr(data, "uncertainty") else ()
     if steps is not None:
         options["steps"] = steps
-    if array.ndim == 3 and _is_cube_of_counts(model, array):
+    unit = unit_of(data)
+    if array.ndim == 3 and _is_cube_of_counts(model, array, unit):
         return _of_cube(array, joined, wrap, model, maps, options)
     parts = separate(data, mask=mask, model=model, **options, maps=maps)
     warn_of(parts)
     return wrap(parts.sources, parts.uncertainty)
 
 
-def _is_cube_of_counts(model: ModelLike, array: np.ndarray) -> bool:
-    automatic = isinstance(model, str) and model == "auto"
-    return is_counts_map(array) and has_counts_model() if automatic else is_counts_model(model)
+def _is_cube_of_counts(model: ModelLike, array: np.ndarray, unit: str) -> bool:
+    if isinstance(model, str) and model == "auto":
+        return is_counts_map(array, unit) and has_counts_model()
+    return is_counts_model(model)
 
 
 def _of_cube(array, mask, wrap, model, maps, options):
     """The sources of the energy bands of a cube of counts, in its container."""
-    given = {k: options.pop(k) for k in ("exposure", "template", "psf", "run") if k in options}
+    if options.pop("weight", None) is not None or options.get("saturate") is not None:
+        raise ValueError("a map of counts has no weights and no saturation")
+    for name in ("weight_type", "saturate"):
+        options.pop(name, None)
+    given = {k: options.pop(k) for k in ("exposure", "template", "psf") if k in options}
+    run = options.pop("run", IN_MEMORY)
+    given["run"] = replace(run, progress=options.pop("progress", None) or run.progress)
     asked = replace(options.pop("options", DEFAULTS), **options, maps=maps)
     model = COUNTS_MODEL if isinstance(model, str) and model == "auto" else model
     bands = separate_counts(array, mask=mask, model=model, options=asked, **given)

@@ -34,6 +34,7 @@ COARSE_SCALES = (1.0, 2.5, 6.0, 15.0)  # blocks: standard deviations of the mean
 LARGEST_CORRECTION = 0.7  # of the logarithm of the background
 LEAST_LIGHT = 1e-6  # counts: a limit of safety
 KNEE_SNR = 5.0  # from here on a S/N counts as its logarithm
+TRUSTED_PHOTONS = 10.0  # in the area of the PSF, of which a S/N counts half in the significance
 CANDIDATES = 6  # the counts, their means over the PSF and over four Gaussians
 SMALL_COUNTS = (
     0.375  # Anscombe's (1948, Biometrika 35, 246) constant, for the square root of counts
@@ -147,9 +148,23 @@ class CountsNetwork(nn.Module):
         Returns
         -------
         Tensor, (k, 4, y, x) float32
-            `COUNTS_CHANNELS`. The significance is the same in all bands.
+            `COUNTS_CHANNELS`. The significance, the same in all bands, is the logit that a source is centred near a
+            pixel plus w k sign(z) ln(1 + abs(z) / k), with z the S/N of the likelihood filter of all bands over the
+            background, k = `KNEE_SNR`, and w = B / (B + `TRUSTED_PHOTONS`), B the photons that the background gives in
+            the area of the PSF.
         """
-        return torch.cat(self.channels(planes, kernel, frame, bands=len(planes))[:4], 1)
+        parts = self.channels(planes, kernel, frame, bands=len(planes))
+        sources, background, variance, centre, _ = parts
+        # The logit knows what sources look like, the S/N over the final background how bright they are. On the
+        # Galactic centre the logit alone ranks worse than the likelihood ratio; where few photons are expected
+        # in the area of the PSF, the S/N is far from Gaussian, and the logit ranks better.
+        filters = LikelihoodFilter(kernel, 10 ** frame[:, 0])
+        excess, noise = filters.statistic(planes[:, :1], background)
+        snr = excess.sum(0, keepdim=True) / torch.sqrt(noise.sum(0, keepdim=True))
+        inside = (filters.area[:, None, None, None] * background).sum(0, keepdim=True)
+        trust = inside / (inside + TRUSTED_PHOTONS)
+        significance = centre + trust * KNEE_SNR * _compressed(snr / KNEE_SNR)
+        return torch.cat([sources, background, variance, significance], 1)
 
     def channels(self, planes, kernel, frame, *, bands):
         """The channels that `forward` concatenates, and the background of the first scale.

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bgrem import __version__
-from bgrem.inference.model import Model, load_model
+from bgrem.counts.counts_model import CountsModel, counts_digest
+from bgrem.inference.model import Model, optical_model
 from bgrem.processing.file_options import models_of
 from bgrem.processing.journal import Journal, fingerprint
 from bgrem.processing.outcome import Failure, Result, record, restored
@@ -67,8 +68,9 @@ def process_batch(
     if not 1 <= number <= count:
         raise ValueError(f"there is no shard {number} of {count}")
     model, counts = models_of(model)
-    options = {"counts": counts} | options
-    network = model if isinstance(model, Model) else load_model(model, threads=1)
+    # A loaded model of counts maps is loaded again by each process.
+    options = {"counts": str(counts.path) if isinstance(counts, CountsModel) else counts} | options
+    network = optical_model(model, threads=1)
     plan = _Plan(Journal(f"-{number}-of-{count}" if count > 1 else ""), network, options)
     inputs: dict[Path, Path] = {}
     for i, path in enumerate(expanded_paths(paths, prefix)):
@@ -109,7 +111,8 @@ class _Plan:
         self._journal = journal
         self._network = network
         # The result does not depend on the memory that it may take, but a little on the engine.
-        options = options | {"engine": str(network.engine)}
+        counts = counts_digest(options["counts"])
+        options = options | {"engine": str(network.engine), "counts model": counts}
         self._options = {k: v for k, v in options.items() if k != "memory"}
 
     def settled(self, path: Path, output: Path, overwrite: bool) -> Result | Failure | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bgrem.background import separate
 from bgrem.inference.engines import cores
-from bgrem.inference.model import Model, load_model
+from bgrem.inference.model import Model, optical_model
 from bgrem.options import MAPS
 from bgrem.processing.files import process_files
 from bgrem.processing.journal import named_file
@@ -107,7 +107,7 @@ def _loaded(threads: int, model: str, engine: str, device: str) -> Model:
 
 @lru_cache(maxsize=2)
 def _load(threads: int, model: str, engine: str, device: str) -> Model:
-    return load_model(model, threads=threads, engine=engine, device=device)
+    return optical_model(model, threads=threads, engine=engine, device=device)
 
 
 def _outcome(future, path: Path) -> Result | Failure:

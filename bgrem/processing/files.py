@@ -18,7 +18,7 @@ from bgrem.background import ModelLike, separate
 from bgrem.counts.joint_bands import joint_bands
 from bgrem.inference.engine import is_out_of_memory
 from bgrem.inference.memory import check_limit
-from bgrem.inference.model import Model, load_model
+from bgrem.inference.model import Model, optical_model
 from bgrem.io.companions import with_companions
 from bgrem.io.filter_arrays import BAYER_CELL, mosaic_cell
 from bgrem.io.maps import GivenMaps, maps_for, with_defects
@@ -81,7 +81,7 @@ def process_files(
     """
     model, counts = models_of(model)
     options = {"counts": counts} | options
-    model = model if isinstance(model, Model) else load_model(model)
+    model = optical_model(model)
     written: dict[Path, Path] = {}
     for path in expanded_paths(paths, prefix):
         if isinstance(path, Failure):
@@ -203,7 +203,7 @@ def process_file(
     asked = FileOptions.gathered(**{"counts": counts} | options)
     if memory and (asked.report or asked.plot):
         raise ValueError("a page or a picture takes more memory: give no --memory with them")
-    model = model if isinstance(model, Model) else load_model(model)
+    model = optical_model(model)
     given = home_path(path)
     path, named = named_hdu(given)
     asked = asked if named is None else replace(asked, hdu=named)

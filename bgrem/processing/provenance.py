@@ -105,10 +105,11 @@ def _ascii(text: str) -> str:
 
 
 def warnings_of(planes: Sequence[PlaneFacts]) -> tuple[str, ...]:
-    """What was noticed, with the plane where there are several; see `provenance_cards`."""
-    several = len(planes) > 1
-    return tuple(
-        f"plane {n}: {warning}" if several else warning
+    """What was noticed, with the plane where it holds for some of several; see `provenance_cards`."""
+    everywhere = [w for w in planes[0].warnings if all(w in plane.warnings for plane in planes)]
+    return tuple(everywhere) + tuple(
+        f"plane {n}: {warning}"
         for n, plane in enumerate(planes, start=1)
         for warning in plane.warnings
+        if warning not in everywhere
     )

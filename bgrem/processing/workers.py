@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from bgrem.inference.engines import EngineWarning, cores
-from bgrem.inference.model import Model, ModelError, load_model
+from bgrem.inference.model import Model, ModelError, optical_model
 from bgrem.processing.files import process_files
 from bgrem.processing.outcome import Failure, Result
 from bgrem.processing.paths import output_path
@@ -154,7 +154,7 @@ def _work(pipe: Connection, load: Callable[[], Model], options: dict) -> None:
 
 
 def _load(name: str, digest: str | None, **settings) -> Model:
-    model = load_model(name, **settings)
+    model = optical_model(name, **settings)
     if digest not in (None, model.sha256):
         raise ModelError(f"the model {model.path} has changed since the batch began")
     return model

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["completeness_chart", "flux_chart", "noise_chart", "purity_chart"]
+__all__ = ["completeness_chart", "counts_chart", "flux_chart", "noise_chart", "purity_chart"]
 
 CHART_WIDTH, CHART_HEIGHT = 560, 340
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 46
@@ -27,6 +27,47 @@ class Axis:
     def __call__(self, values) -> np.ndarray:
         low, high, values = (np.log10(v) if self.log else v for v in (self.low, self.high, values))
         return self.start + (self.stop - self.start) * (values - low) / (high - low)
+
+
+class RootAxis(Axis):
+    """From values, 0 and above, to positions, with equal steps for equal steps of the square root."""
+
+    def __call__(self, values) -> np.ndarray:
+        part = np.sqrt(np.asarray(values, float) / self.high)
+        return self.start + (self.stop - self.start) * part
+
+
+def counts_chart(edges, observed, expected) -> str:
+    """Numbers of pixels by their counts, and the numbers that are expected, as SVG.
+
+    Parameters
+    ----------
+    edges : (m + 1,) array of int
+        Counts; a bar reaches from one edge to below the next.
+    observed, expected : (m,) array
+        Pixels.
+    """
+    highest = 10.0 ** np.ceil(np.log10(max(observed.max(initial=1), 10)))
+    x = RootAxis(0.0, float(edges[-1]), LEFT, CHART_WIDTH - RIGHT)
+    y = Axis(0.3, highest, CHART_HEIGHT - BOTTOM, TOP, log=True)
+    at = np.repeat(x(edges), 2)
+    bars, line = (
+        _path(at, np.concatenate([[y(0.3)], np.repeat(y(np.maximum(n, 0.3)), 2), [y(0.3)]]))
+        for n in (observed, expected)
+    )
+    across = [n for n in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000) if n < edges[-1]]
+    body = (
+        _frame(
+            x,
+            y,
+            "counts in a pixel",
+            "pixels",
+            across,
+            10.0 ** np.arange(round(np.log10(highest)) + 1),
+        )
+        + f'<path class="area" d="{bars}Z"/><path class="line model" d="{line}"/>'
+    )
+    return _svg(body, "Pixels by their counts, with the number expected by Poisson's distribution")
 
 
 def noise_chart(pull: np.ndarray) -> str:

@@ -14,9 +14,11 @@ from bgrem import __version__
 from bgrem.arrays.rows import Computed, Derived, Rows
 from bgrem.arrays.statistics import SIGMA_PER_MAD
 from bgrem.arrays.tiling import row_strips
+from bgrem.counts.counts_path import CountsBackground
 from bgrem.masks.flags import MASKED, NOT_FINITE
 from bgrem.report.census import Census, take_census
 from bgrem.report.charts import completeness_chart, flux_chart, noise_chart, purity_chart
+from bgrem.report.counts_page import counts_context
 from bgrem.report.pictures import AsinhCodes, averaged, block_factor, png, stretched
 from bgrem.separation import Separation
 from bgrem.storage.names import visible_text
@@ -98,21 +100,31 @@ def image_page(
     str
         HTML.
     """
-    census = take_census(parts)
-    facts = parts.provenance
-    pull = _pull(parts)
-    thumbnail, view = _pictures(parts)
-    numbers = _numbers(parts, census)
     header = header or {}
-    context = {
+    common = {
         "name": name,
         "output": output,
         "titles": _titles(header),
-        "numbers": numbers,
         "warnings": list(warnings),
         "cards": cards,
+        "facts": parts.provenance,
+        "version": __version__,
+    }
+    if isinstance(parts.sky, CountsBackground):
+        context = common | counts_context(parts, header)
+        context["summary"] = {
+            "name": name,
+            "thumbnail": context["thumbnail"],
+            "line": context["line"],
+        }
+        return templates().get_template("counts.html").render(context)
+    census = take_census(parts)
+    pull = _pull(parts)
+    thumbnail, view = _pictures(parts)
+    numbers = _numbers(parts, census)
+    context = common | {
+        "numbers": numbers,
         "unit": str(header.get("BUNIT", "")).strip() or "data units",
-        "facts": facts,
         "census": census,
         "partial": census.window != (slice(0, parts.data.shape[0]), slice(0, parts.data.shape[1])),
         "noise_chart": noise_chart(pull),
@@ -123,7 +135,6 @@ def image_page(
         "catalogue": None if catalogue is None else _listed(catalogue),
         "selection_charts": [] if catalogue is None else _selection_charts(catalogue),
         "summary": {"name": name, "thumbnail": thumbnail, "line": _line(parts, numbers, warnings)},
-        "version": __version__,
     }
     return templates().get_template("image.html").render(context)
 
@@ -270,7 +281,11 @@ def _maps(parts: Separation) -> list[dict]:
     sky, place = parts.sky, parts.provenance.extended
     maps = [
         _map("background", "Background", sky.background),
-        *([] if sky.error is None else [_map("error", "Error of the background (1 sigma)", sky.error)]),
+        *(
+            []
+            if sky.error is None
+            else [_map("error", "Error of the background (1 sigma)", sky.error)]
+        ),
         _map("rms", "Noise of the sky (rms)", sky.rms),
     ]
     if sky.wide_light is not None:

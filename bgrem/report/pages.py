@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bgrem.arrays.rows import Derived
+from bgrem.counts.counts_path import CountsBackground
 from bgrem.io.reading import FitsError
+from bgrem.report.counts_page import counts_picture
 from bgrem.report.pictures import averaged, before_after, block_factor
 from bgrem.separation import Separation
 from bgrem.storage.temporary import remove_orphans, temporary_path
@@ -71,7 +73,8 @@ class Pages:
             page = image_page(self._parts, name=name, output=self.output.name, **facts)
             write_whole(self.report, page.encode("utf-8", "replace"))
         if self.plot:
-            write_whole(self.plot, _picture(self._parts))
+            counts = isinstance(self._parts.sky, CountsBackground)
+            write_whole(self.plot, (counts_picture if counts else _picture)(self._parts))
 
 
 def _picture(parts: Separation) -> bytes:

@@ -14,7 +14,7 @@ from bgrem.detection.photometry import (
 )
 from bgrem.evaluate.froc import froc
 from bgrem.evaluate.truth import truth_of_sky
-from bgrem.inference.calibration import Calibration
+from bgrem.network.calibration import Calibration
 from bgrem.options import ERROR_SIDES
 from bgrem.simulate.scene import FULL_WELL_BIT, GAP_BIT
 from bgrem.sky.blocks import BLOCK, BlockStatistics
@@ -61,7 +61,7 @@ def calibrate(model, *, seed, scenes=80, size=768, draw_sky=simulated_sky):
 
     Returns
     -------
-    `~bgrem.inference.calibration.Calibration`
+    `~bgrem.network.calibration.Calibration`
     """
     counts, detections, truths, indices = [], [], [], []
     for index in range(1, scenes + 1):

@@ -23,7 +23,7 @@ from bgrem.background import separate
 from bgrem.detection.peaks import local_maxima
 from bgrem.detection.psf import GAUSSIAN_FWHM, sharper_than_stars
 from bgrem.evaluate.target import SEEN_SIGMA, make_target, middle_of
-from bgrem.inference.model import INCLUDED, Model, load_model
+from bgrem.inference.model import INCLUDED, optical_model
 from bgrem.io.filter_arrays import mosaic_cell
 from bgrem.io.header_facts import gain_of_header
 from bgrem.io.reading import as_planes, read_image
@@ -219,7 +219,7 @@ def make_own_sky(data, *, gain=None, model=PACKAGED):
     ValueError
         If there are too many bad pixels, too few stars for the PSF, or there is hardly any sky.
     """
-    network = model if isinstance(model, Model) else load_model(model, threads=1)
+    network = optical_model(model, threads=1)
     parts = separate(data, model=network)
     rms = np.float32(parts.provenance["rms"])
     bad = (parts.mask & UNSEEN) != 0

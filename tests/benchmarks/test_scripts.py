@@ -17,8 +17,8 @@ from bgrem.evaluate.injection_report import InjectionReport
 from bgrem.evaluate.methods import simulated_frame
 from bgrem.evaluate.tables import text_table, write_json
 from bgrem.evaluate.truth import truth_of_catalogue
-from bgrem.inference.calibration import Calibration
 from bgrem.inference.model import load_model
+from bgrem.network.calibration import Calibration
 from bgrem.simulate import Scene, draw
 
 QUALITY = Path(__file__).resolve().parents[2] / "benchmarks" / "quality"

@@ -17,7 +17,7 @@ distributed = pytest.importorskip("distributed")
 da = pytest.importorskip("dask.array")
 
 from bgrem.background import separate
-from bgrem.inference.model import load_model
+from bgrem.inference.model import load_model, optical_model
 from bgrem.processing.batch import process_batch
 from bgrem.processing.cluster import map_blocks
 from bgrem.processing.files import process_file
@@ -208,9 +208,9 @@ def test_a_huge_array_block_by_block(toy_model, toy_model_path):
 
 def test_blocks_use_the_given_engine(toy_model_path, monkeypatch):
     asked = []
-    load = load_model
+    load = optical_model
     monkeypatch.setattr(
-        "bgrem.processing.cluster.load_model",
+        "bgrem.processing.cluster.optical_model",
         lambda path, **options: asked.append(options) or load(path, threads=1),
     )
     blocks = da.from_array(flat_sky((64, 80), 200, 3, seed=3, dtype=float), chunks=(64, 80))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from bgrem.inference.model import Model
 from bgrem.io.reading import FitsError
 from bgrem.processing.files import process_file, process_files
 from bgrem.processing.outcome import Failure, Result
@@ -223,13 +224,13 @@ def test_a_cube_loads_its_model_once(tmp_path, toy_model_path, monkeypatch):
     from bgrem.processing import files
 
     loaded = []
-    load = files.load_model
-    monkeypatch.setattr(files, "load_model", lambda name: loaded.append(name) or load(name))
+    load = files.optical_model
+    monkeypatch.setattr(files, "optical_model", lambda model: loaded.append(model) or load(model))
     path = tmp_path / "cube.fits"
     fits.PrimaryHDU(np.stack([star_field(0), star_field(1)])).writeto(path)
     (result,) = process_files(path, model=toy_model_path)
     assert isinstance(result, Result)
-    assert loaded == [toy_model_path]
+    assert loaded[0] == toy_model_path and all(isinstance(model, Model) for model in loaded[1:])
 
 
 # --- names and refusals

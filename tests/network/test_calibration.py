@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bgrem.inference.calibration import Calibration
+from bgrem.network.calibration import Calibration
 
 TABLES = Calibration(
     sigma=(0.01, 1.0), sigma_factor=(1.0, 3.0), brightness=(0.0, 100.0),

@@ -16,6 +16,7 @@ from bgrem.counts.counts_path import separate_counts
 from bgrem.detection.frame import Frame, measure_frame
 from bgrem.detection.lost_light import LostLight
 from bgrem.detection.satellites import move_trails
+from bgrem.inference.counts_session import CountsModel
 from bgrem.inference.denoiser import Denoiser, frame_vector
 from bgrem.inference.model import Model, ModelCard, optical_model
 from bgrem.masks.filling import fill_bad_pixels
@@ -31,7 +32,7 @@ from bgrem.sky.wide import WideLight
 
 __all__ = ["ModelLike", "separate"]
 
-ModelLike = str | os.PathLike[str] | Model
+ModelLike = str | os.PathLike[str] | Model | CountsModel
 
 
 @np.errstate(all="ignore")
@@ -71,7 +72,7 @@ def separate(
         pixels are flagged and keep all their light above the sky as sources.
     exposure, template, psf : optional
         Of counts maps: see `bgrem.separate_counts`.
-    model : str, path or `~bgrem.Model`
+    model : str, path or a model of `~bgrem.load_model`
         A model's name, its ``.onnx`` file, or a loaded one. "auto": counts for a map of few counts with Poisson
         noise (`bgrem.counts.whole_numbers.is_counts_map`), else optical.
     progress : callable, optional
@@ -103,7 +104,6 @@ def separate(
     if (counts := model_for_counts(model, data, maps, weight, unit)) is not None:
         run = replace(run, progress=progress or run.progress)
         return separate_counts(data, mask=mask, **maps, model=counts, options=options, run=run)
-    model = "optical" if model == "auto" else model
     model = optical_model(model)
     denoiser = Denoiser(model, data.shape, options, run)
     run = replace(run, threads=denoiser.calls, progress=progress or run.progress)

@@ -18,9 +18,15 @@ from bgrem.sky.measured import sky_of_mesh
 from bgrem.sky.mesh import Mesh
 from bgrem.sky.standard import SkyMap
 
-__all__ = ["Parts", "Provenance", "Separation", "constant_separation"]
+__all__ = ["NoteOfAllPlanes", "Parts", "Provenance", "Separation", "constant_separation"]
 
 LARGEST_LOG_VARIANCE = 60.0  # a limit of safety: the exponential of more overflows
+
+
+class NoteOfAllPlanes(str):
+    """A warning that holds for all planes of a cube, which are separated together: it is given once."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

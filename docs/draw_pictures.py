@@ -77,7 +77,9 @@ def draw_wide_light():
 
 def draw_counts_map():
     """Draw a simulated counts map: counts, sources and background with a square-root stretch, and SIGNIF."""
-    scene = counts_scene("fermi", level=1.0, density=30.0, plane=0.9, plane_height=12.0, plane_angle=0.3)
+    scene = counts_scene(
+        "fermi", level=1.0, density=30.0, plane=0.9, plane_height=12.0, plane_angle=0.3
+    )
     sky = draw_numbered_counts(scene, seed=COUNTS_SEED, number=0)
     known = {"exposure": sky.exposure[0], "template": sky.template[0], "psf": sky.psf[0]}
     parts = separate_counts(sky.counts[0], **known)

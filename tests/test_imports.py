@@ -37,7 +37,15 @@ TIERS = (
 TIER = {name: number for number, names in enumerate(TIERS) for name in names}
 # Folders of people who train and measure, and the catalogue, which is imported when it is asked for: there the heavy
 # packages may come at once.
-WORKSHOP = {"catalogue", "network", "simulate", "evaluate", "train", "counts_scenes", "counts_training"}
+WORKSHOP = {
+    "catalogue",
+    "network",
+    "simulate",
+    "evaluate",
+    "train",
+    "counts_scenes",
+    "counts_training",
+}
 MODULE_LINES, FOLDER_MODULES, TOP_ENTRIES = 400, 12, 27
 FUNCTION_LINES, PARAMETERS, BOUND = 60, 8, {"self", "cls"}
 # Functions that need more, and why.

@@ -56,18 +56,7 @@ def make_parser() -> Parser:
         "--inject", nargs="+", type=file_name, action="extend", default=[], metavar="IMG",
         help="FITS images into which sources are drawn (repeatable); of large ones the middle",
     )  # fmt: skip
-    parser.add_argument("--hdu", help="HDU of the images of --inject, number or EXTNAME")
-    parser.add_argument(
-        "--gain", type=positive_number, metavar="ELECTRONS",
-        help="electrons per data unit of --inject (default: from the header, else from the noise of the sky)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--seed", type=integer_from(0), default=0, help="of the sources of --inject (default: 0)"
-    )
-    parser.add_argument(
-        "--fwhm", type=positive_number, metavar="PIXELS",
-        help="FWHM of a Gaussian PSF of pairs and --inject (default: the PSF is measured)",
-    )  # fmt: skip
+    _add_frame_options(parser)
     parser.add_argument(
         "--simulate", type=integer_from(1), metavar="N", help="number of simulated frames"
     )
@@ -105,6 +94,21 @@ def make_parser() -> Parser:
     )
     add_common_options(parser, quiet="print no progress on stderr")
     return parser
+
+
+def _add_frame_options(parser: Parser) -> None:
+    parser.add_argument("--hdu", help="HDU of the images of --inject, number or EXTNAME")
+    parser.add_argument(
+        "--gain", type=positive_number, metavar="ELECTRONS",
+        help="electrons per data unit of --inject (default: from the header, else from the noise of the sky)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=integer_from(0), default=0, help="of the sources of --inject (default: 0)"
+    )
+    parser.add_argument(
+        "--fwhm", type=positive_number, metavar="PIXELS",
+        help="FWHM of a Gaussian PSF of pairs and --inject (default: the PSF is measured)",
+    )  # fmt: skip
 
 
 def _run(options: argparse.Namespace, parser: Parser) -> int:

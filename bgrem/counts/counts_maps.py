@@ -18,7 +18,7 @@ from bgrem.storage.names import home_path, named_hdu
 __all__ = ["counts_maps", "in_memory"]
 
 SAME_SCALE = 0.01  # relative: pixel scales that differ by less are the same
-SAME_PLACE = 0.25  # px: maps of one shape whose corners differ by less are on the same pixels
+SAME_PIXEL = 0.25  # px: maps of one shape whose corners differ by less are on the same pixels
 PARTS_OF_PIXEL = 5  # along each axis, at which the image of a PSF is interpolated
 FARTHEST_PEAK = 1.5  # px: of the peak of a PSF from the middle of its image
 
@@ -89,8 +89,10 @@ def _on_pixels(values, other, label, image, name, notes):
     if len(values) == 1 or (len(values) == len(bands) and len(bands) > 1):
         return values
     if len(bands) == 1:
-        notes.append(f"the {len(values)} planes of the {name} were summed")
-        weights = _weights_of_energies(theirs, energy_edges(image), len(values), name)
+        edges = energy_edges(image)
+        unknown = "" if edges else ", over all energies: those of the image are not known"
+        notes.append(f"the {len(values)} planes of the {name} were summed{unknown}")
+        weights = _weights_of_energies(theirs, edges, len(values), name)
         return np.tensordot(weights, np.nan_to_num(values), 1)[None]
     own = band_energies(image)
     if own is None or theirs is None:
@@ -137,7 +139,7 @@ def _elsewhere(image, other):
     x, y = np.array([0, nx - 1, 0, nx - 1]), np.array([0, 0, ny - 1, ny - 1])
     there = pair[1].world_to_pixel(pair[0].pixel_to_world(x, y))
     # A pixel that the other map cannot show is elsewhere.
-    return not all(np.abs(a - b).max() < SAME_PLACE for a, b in zip(there, (x, y), strict=True))
+    return not all(np.abs(a - b).max() < SAME_PIXEL for a, b in zip(there, (x, y), strict=True))
 
 
 def _reprojected(values, other, label, image, name):

@@ -12,7 +12,7 @@ from bgrem.counts.counts_model import COUNTS_MODEL, CountsModel, load_counts_mod
 from bgrem.counts.whole_numbers import why_no_counts
 from bgrem.masks.flags import MASKED, NO_DATA, NOT_FINITE, UNSEEN
 from bgrem.options import DEFAULTS, IN_MEMORY, SMALLEST_IMAGE, Options, Run
-from bgrem.separation import Provenance, Separation
+from bgrem.separation import NoteOfAllPlanes, Provenance, Separation
 
 __all__ = ["CountsBackground", "separate_counts"]
 
@@ -229,7 +229,8 @@ def _warnings(data, bad, fwhm, fwhm_from):
     if bad.mean() > 0.5:
         noticed.append(f"{bad.mean():.0%} of the pixels are bad")
     if fwhm_from == "assumed":
-        noticed.append(f"a PSF of {ASSUMED_FWHM:g} px FWHM is assumed: give it with --psf")
+        note = f"a PSF of {ASSUMED_FWHM:g} px FWHM is assumed: give it with --psf"
+        noticed.append(NoteOfAllPlanes(note))
     if fwhm > 1.05 * (widest := WIDEST_FWHM * MOST_SUMMED):
         noticed.append(
             f"a PSF of {fwhm:.3g} px FWHM is wider than those of the training (at most {widest:g} px)"

@@ -13,7 +13,7 @@ from bgrem.counts.whole_numbers import is_counts_map, why_no_counts
 from bgrem.io.maps import GivenMaps
 from bgrem.io.reading import FitsError, FitsImage, as_planes
 from bgrem.options import DEFAULTS, Options, Run
-from bgrem.separation import Separation
+from bgrem.separation import NoteOfAllPlanes, Separation
 
 __all__ = ["CHOSEN", "JointBands", "joint_bands"]
 
@@ -56,7 +56,8 @@ class JointBands:
     ) -> None:
         self._image, self._mask, self._given, self._options = image, maps.mask, given, options
         self._model = load_counts_model(model)
-        self._notes = (*((CHOSEN,) if chosen else ()), *self._given.pop("notes"))
+        notes = (*((CHOSEN,) if chosen else ()), *self._given.pop("notes"))
+        self._notes = tuple(map(NoteOfAllPlanes, notes))
         self._parts: Iterator[Separation] | None = None
 
     def __call__(self, plane: np.ndarray, *, run: Run, **maps) -> Separation:
@@ -99,8 +100,9 @@ def joint_bands(image: FitsImage, maps: GivenMaps, asked) -> JointBands | None:
     """
     given = {name: getattr(asked, name) for name in ("exposure", "template", "psf")}
     automatic = asked.counts == "auto"
-    if asked.counts == "no" or (automatic and not _looks_like_counts(image)):
-        if named := [name for name, value in given.items() if value is not None]:
+    named = [name for name, value in given.items() if value is not None]
+    if asked.counts == "no" or (automatic and not _looks_like_counts(image, said=bool(named))):
+        if named:
             reason = why_no_counts(image.data) or "its noise is not that of counts"
             raise FitsError(
                 f"{image.label}: --{named[0]} is for maps of counts; this image is treated as a frame of a camera "
@@ -117,8 +119,9 @@ def joint_bands(image: FitsImage, maps: GivenMaps, asked) -> JointBands | None:
     )
 
 
-def _looks_like_counts(image: FitsImage) -> bool:
-    unit = str(image.header.get("BUNIT", ""))
+def _looks_like_counts(image: FitsImage, *, said: bool) -> bool:
+    """Whether it is a counts map; a map of zeros and ones must say so, by its unit or by what is given with it."""
+    unit = "counts" if said else str(image.header.get("BUNIT", ""))
     return has_counts_model() and is_counts_map(as_planes(image.data), unit)
 
 

@@ -33,7 +33,7 @@ __all__ = ["COUNTS_TRUTH", "CountsScene", "CountsSky", "draw_counts", "random_co
 COUNTS_TRUTH = np.dtype(
     [("x", "f4"), ("y", "f4"), ("counts", "f8"), ("snr", "f4"), ("kind", "u1"), ("radius", "f4")]
 )
-EXTENDED = 1  # kind in the truth table; point sources have 0
+EXTENDED_SOURCE = 1  # kind in the truth table; point sources have 0
 # S/N of the faintest sources that are drawn (fainter ones are the isotropic background), and of those that `density`
 # counts.
 FAINTEST_SNR, DENSITY_SNR = 0.5, 3.0
@@ -334,7 +334,7 @@ def _wide_truth(rows, shapes, colours, exposure, backgrounds, psf):
     for row, place, shape, colour in zip(truth, rows, shapes, colours, strict=True):
         light = exposure * blurred_light(colour[:, None, None] * shape, psf)
         row["x"], row["y"], row["radius"] = place
-        row["counts"], row["kind"] = light.sum(dtype=np.float64), EXTENDED
+        row["counts"], row["kind"] = light.sum(dtype=np.float64), EXTENDED_SOURCE
         row["snr"] = expected_snr_of_light(light, backgrounds)
     return truth[truth["counts"] > 0]
 

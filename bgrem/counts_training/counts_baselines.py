@@ -49,9 +49,9 @@ LOW = 0.8
 ON_RADIUS, RING = 0.67, (2.0, 4.0)
 #: Least background of a TS map, over the mean: gammapy skips pixels without a background.
 LEAST_BACKGROUND = 1e-3
-PIXEL = 0.1  # degrees, of the maps that gammapy is given; no result depends on it
+BIN = 0.1  # degrees, of the maps that gammapy is given; no result depends on it
 UNIT_EXPOSURE = 1e10  # cm2 s
-WAVELET_SCALES, MOST_CLIPS, CLIP = 5, 5, 3.0
+WAVELET_SCALES, MOST_CLIPS, CLIPPED_AT = 5, 5, 3.0
 FILLING_SIGMA = 4.0  # px, of what replaces pixels without exposure
 
 
@@ -152,7 +152,7 @@ def ts_map(counts, background, psf, *, exposure=None):
             spatial_model=PointSpatialModel(), spectral_model=PowerLawSpectralModel(index=2)
         )
         estimator = TSMapEstimator(
-            model, kernel_width=f"{psf.shape[0] * PIXEL} deg", selection_optional=None, n_jobs=1
+            model, kernel_width=f"{psf.shape[0] * BIN} deg", selection_optional=None, n_jobs=1
         )
         # The image of the PSF itself: gammapy's PSFMap would make it round.
         estimator.estimate_kernel = lambda dataset: kernel
@@ -167,7 +167,7 @@ def _geometry(shape, *, true=False):
     axis = MapAxis.from_energy_edges(
         [1.0, 10.0], unit="GeV", name="energy_true" if true else "energy"
     )
-    return WcsGeom.create(npix=shape[::-1], binsz=PIXEL, proj="CAR", skydir=(0, 0), axes=[axis])
+    return WcsGeom.create(npix=shape[::-1], binsz=BIN, proj="CAR", skydir=(0, 0), axes=[axis])
 
 
 def smoothed_adaptively(counts, background, *, threshold, scales):
@@ -200,7 +200,7 @@ def smoothed_adaptively(counts, background, *, threshold, scales):
             background=WcsNDMap(geometry, np.asarray(background, np.float64)[None]),
         )
         estimator = ASmoothMapEstimator(
-            scales=PIXEL * np.asarray(scales) * u.deg, method="lima", threshold=threshold
+            scales=BIN * np.asarray(scales) * u.deg, method="lima", threshold=threshold
         )
         return np.array(estimator.run(dataset)["counts"].data[0], dtype=np.float64)
 
@@ -330,7 +330,7 @@ def wavelet_map(sky):
 def _clipped_rms(values):
     """Standard deviation without what exceeds three of it."""
     for _ in range(MOST_CLIPS):
-        kept = np.abs(values - values.mean()) <= CLIP * values.std()
+        kept = np.abs(values - values.mean()) <= CLIPPED_AT * values.std()
         values = values[kept]
     return max(float(values.std()), 1e-9)
 

@@ -26,7 +26,7 @@ KNOWN = (ALL_KNOWN, ("exposure", "psf"), ("psf",), ())
 ASSUMED = 3.0  # px, FWHM of the PSF that bgrem assumes where none is given
 BLANK_SEED, BLANK_SIDE, BLANK_NUMBER = 20261223, 160, 250
 NODES = 14  # of the table of factors of the variance
-FEWEST_PIXELS, FEWEST_MAPS = 20, 5  # of a map that counts for a factor, and of a factor
+FEWEST_OF_MAP, FEWEST_MAPS = 20, 5  # of a map that counts for a factor, and of a factor
 
 
 def known_of(sky, names):
@@ -84,7 +84,7 @@ def measure_false_alarms(separate, skies, *, rates=CARD_RATES):
     table = [
         (float(0.5 * (scores[number - 1] + scores[number])), float(rate))
         for rate, number in numbers.items()
-        if 1 <= number < len(scores)
+        if rate * area >= 1 and number < len(scores)
     ]
     return sorted(table)
 
@@ -150,7 +150,7 @@ def measure_variance_factors(separate, skies):
             np.bincount(node, weights=values, minlength=NODES)
             for values in (error, parts.variance[seen], np.ones_like(error))
         ]
-        for k in np.flatnonzero((sums[2] >= FEWEST_PIXELS) & (sums[1] > 0)):
+        for k in np.flatnonzero((sums[2] >= FEWEST_OF_MAP) & (sums[1] > 0)):
             ratios[k].append(sums[0][k] / sums[1][k])
     middles = 0.5 * (edges[1:] + edges[:-1])
     return [

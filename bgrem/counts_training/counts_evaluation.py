@@ -17,7 +17,7 @@ from bgrem.counts_training.counts_baselines import (
     without_isotropic,
 )
 from bgrem.counts_training.counts_card import ALL_KNOWN, BLANK_NUMBER, false_alarm_rows, known_of
-from bgrem.counts_training.counts_flux import CLEARED, continued_background, fit_point_sources
+from bgrem.counts_training.counts_flux import CLEARED, continued_background, fit_counts_sources
 from bgrem.counts_training.counts_froc import (
     counts_groups,
     field_fwhm,
@@ -42,9 +42,12 @@ COMPARED = (
     ("bgrem, PSF only", "SEP, filter of the PSF"),
 )  # fmt: skip
 TRUE_TS = "TS, true background"
-FLUX, SUMS = "flux of sources of S/N 5 and above", "sum of sources and background over counts"
+FLUX_TITLE, SUM_TITLE = (
+    "flux of sources of S/N 5 and above",
+    "sum of sources and background over counts",
+)
 #: Sources of this S/N are measured; the aperture has this radius in FWHM.
-MEASURED_SNR, APERTURE = 5.0, 1.0
+MEASURED_SNR, LIGHT_APERTURE = 5.0, 1.0
 SEED = 20261222
 WIDE_SIDE = 201  # px, of an image that holds all light of a PSF
 
@@ -159,7 +162,7 @@ def evaluate_counts(
         if rows:
             tables[f"ratios of true detections, {kind}"] = rows
     measured = [_flux_and_sum(separate, one, number) for one in scored]
-    tables[FLUX], tables[SUMS] = ([rows[i] for rows in measured] for i in (0, 1))
+    tables[FLUX_TITLE], tables[SUM_TITLE] = ([rows[i] for rows in measured] for i in (0, 1))
     if threshold_for is not None:
         tables["false detections on source-free maps, per 1e4 PSF areas"] = false_alarm_rows(
             separate, threshold_for, number=blank_number, progress=progress
@@ -246,7 +249,7 @@ def _measured_sources(sky, parts, threshold):
     background = continued_background(
         parts.background[0], found, radius=CLEARED * fwhm, shape=exposure * sky.template[0]
     )
-    fitted = fit_point_sources(sky.counts[0], background, sky.psf[0], found, exposure=exposure)
+    fitted = fit_counts_sources(sky.counts[0], background, sky.psf[0], found, exposure=exposure)
     bright = truth.counted & (truth.snr >= MEASURED_SNR)
     cut = (WIDE_SIDE - sky.psf.shape[-1]) // 2
     inside = psf_image(sky.scene.profile(0), WIDE_SIDE)[cut:-cut, cut:-cut].sum(dtype=float)
@@ -257,7 +260,7 @@ def _measured_sources(sky, parts, threshold):
         if number < 0 or not bright[number]:
             continue
         distance = np.hypot(x - truth.x[number], y - truth.y[number])
-        aperture = distance <= APERTURE * fwhm
+        aperture = distance <= LIGHT_APERTURE * fwhm
         if not (wide & aperture).any():
             light = [float(plane[0][aperture].sum()) for plane in (parts.sources, sky.sources)]
             rows.append((flux, low, high, inside * points["counts"][number], *light))

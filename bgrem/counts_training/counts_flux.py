@@ -2,7 +2,7 @@
 
     found = local_maxima(parts.significance, threshold=threshold)
     background = continued_background(parts.background, found, radius=1.5 * fwhm, shape=exposure * template)
-    fluxes = fit_point_sources(counts, background, psf, found, exposure=exposure)
+    fluxes = fit_counts_sources(counts, background, psf, found, exposure=exposure)
 
 The fluxes are measured on the counts, not on ``sources``: these are the mean of what is possible given the counts, which is
 less than the truth where a source is not sure.
@@ -11,7 +11,7 @@ less than the truth where a source is not sure.
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["CLEARED", "continued_background", "fit_point_sources", "profile_interval"]
+__all__ = ["CLEARED", "continued_background", "fit_counts_sources", "profile_interval"]
 
 #: Radius around a detection within which the background is continued, FWHM.
 CLEARED = 1.5
@@ -100,7 +100,7 @@ def _crossing(function, low, high):
     return 0.5 * (low + high)
 
 
-def fit_point_sources(counts, background, psf, places, *, exposure=None):
+def fit_counts_sources(counts, background, psf, places, *, exposure=None):
     """Fluxes of sources at known places, fitted together.
 
     Each source in turn has its `profile_interval` on the background and the light of the others.

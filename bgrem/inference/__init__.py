@@ -2,6 +2,11 @@
 
 from bgrem.arrays.lazy import lazy_names
 
-_HOME = {"Engine": "engine", "ModelCard": "card", "ModelError": "engine"}
+_HOME = {
+    "CountsModel": "counts_session",
+    "Engine": "engine",
+    "ModelCard": "card",
+    "ModelError": "engine",
+}
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

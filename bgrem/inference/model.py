@@ -235,7 +235,7 @@ def load_model(
 
 
 def optical_model(
-    model: str | os.PathLike | Model,
+    model: str | os.PathLike | Model | CountsModel,
     *,
     threads: int | None = None,
     engine: str = "auto",
@@ -245,7 +245,8 @@ def optical_model(
 
     Parameters
     ----------
-    model : str, path or Model
+    model : str, path or a loaded model
+        "auto" is the included one.
     threads, engine, device
         As for `load_model`.
 
@@ -256,6 +257,7 @@ def optical_model(
     """
     if isinstance(model, Model):
         return model
+    model = "optical" if model == "auto" else model
     if isinstance(model, CountsModel) or holds_counts_model(path := model_file(model)):
         name = model.name if isinstance(model, CountsModel) else model
         raise ModelError(

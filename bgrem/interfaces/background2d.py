@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 from bgrem.arrays.containers import checked_mask, unwrap
 from bgrem.arrays.rows import Rows
 from bgrem.arrays.tiling import row_strips
-from bgrem.background import separate
-from bgrem.interfaces.removal import warn_of
+from bgrem.interfaces.removal import separate_frame, warn_of
 from bgrem.masks.flags import MASKED, NOT_FINITE, UNSEEN
 from bgrem.options import SMALLEST_IMAGE
 from bgrem.separation import Separation, constant_separation
@@ -142,7 +141,7 @@ class DiffusionBackground2D:
         given = (checked_mask(own_mask, "mask", pixels.shape), mask, self.coverage_mask)
         given = [each for each in given if each is not None]
         masked = np.any(given, axis=0) if given else None
-        self._parts = _constant(pixels, masked) or separate(pixels, mask=masked, **options)
+        self._parts = _constant(pixels, masked) or separate_frame(pixels, mask=masked, **options)
         warn_of(self._parts)
         if box_size is None:
             self.box_size = np.minimum(self._parts.sky.mesh.box, pixels.shape)

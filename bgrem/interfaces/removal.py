@@ -12,10 +12,11 @@ from bgrem.background import ModelLike, separate
 from bgrem.counts.counts_model import COUNTS_MODEL, has_counts_model, is_counts_model
 from bgrem.counts.counts_path import separate_counts
 from bgrem.counts.whole_numbers import is_counts_map
+from bgrem.inference.model import optical_model
 from bgrem.options import DEFAULTS, IN_MEMORY
 from bgrem.separation import Separation
 
-__all__ = ["remove_background", "warn_of"]
+__all__ = ["remove_background", "separate_frame", "warn_of"]
 
 if TYPE_CHECKING:
     from astropy.nddata import NDData
@@ -139,6 +140,11 @@ def _of_cube(array, mask, wrap, model, maps, options):
     warn_of(bands[0])
     sigma = np.stack([one.uncertainty for one in bands]) if maps else None
     return wrap(np.stack([one.sources for one in bands]), sigma)
+
+
+def separate_frame(data: np.ndarray, *, model: ModelLike = "auto", **options: Any) -> Separation:
+    """Separate a frame of a camera, also where its pixels look like counts; a model of counts maps is refused."""
+    return separate(data, model=optical_model(model), **options)
 
 
 def warn_of(parts: Separation) -> None:

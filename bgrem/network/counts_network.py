@@ -32,7 +32,7 @@ COUNTS_FRAME = ("log_counts", "log_fwhm", "has_psf", "has_exposure", "has_templa
 COARSE_SIDE = 4  # px
 COARSE_SCALES = (1.0, 2.5, 6.0, 15.0)  # blocks: standard deviations of the means of the first scale
 LARGEST_CORRECTION = 0.7  # of the logarithm of the background
-LEAST_LIGHT = 1e-6  # counts: a limit of safety
+LEAST_EXPECTED = 1e-6  # counts: a limit of safety
 KNEE_SNR = 5.0  # from here on a S/N counts as its logarithm
 TRUSTED_PHOTONS = 10.0  # in the area of the PSF, of which a S/N counts half in the significance
 CANDIDATES = 6  # the counts, their means over the PSF and over four Gaussians
@@ -201,10 +201,10 @@ class CountsNetwork(nn.Module):
         # Rounding of Fourier transforms gives negative numbers.
         smooth = functional.relu(correlated(counts, kernel))
         light = torch.cat([counts, smooth, means, background], 1)
-        sources = seen * ((weights * light).sum(1, keepdim=True) + LEAST_LIGHT)
+        sources = seen * ((weights * light).sum(1, keepdim=True) + LEAST_EXPECTED)
         change, log_fano, centre = out[:, CANDIDATES + 1 :].split(1, dim=1)
         background = first * torch.exp(LARGEST_CORRECTION * torch.tanh(change))
-        log_variance = torch.log(sources.detach() + LEAST_LIGHT) + log_fano.clamp(-12, 12)
+        log_variance = torch.log(sources.detach() + LEAST_EXPECTED) + log_fano.clamp(-12, 12)
         # The wings of a bright source have a S/N, too: its logarithm is easily outweighed there.
         ranked = KNEE_SNR * _compressed(joint / KNEE_SNR)
         centre = of_field(centre) + of_field(self.trust(embedded)[:, :, None, None]) * ranked
@@ -230,7 +230,7 @@ class CountsNetwork(nn.Module):
         weight = torch.sigmoid(out[:, :1] + 2) + 1e-3
         shift = LARGEST_CORRECTION * torch.tanh(out[:, 1:2])
         shares = torch.softmax(out[:, 2:], 1)
-        found = _block_means(weight * n) / (_block_means(weight * t) + LEAST_LIGHT)
+        found = _block_means(weight * n) / (_block_means(weight * t) + LEAST_EXPECTED)
         ratio = (shares * found).sum(1, keepdim=True) * torch.exp(shift)
         spread = functional.interpolate(ratio, scale_factor=float(COARSE_SIDE), mode="bilinear")
         return prior * spread.clamp(min=1e-4)
@@ -240,7 +240,7 @@ class CountsNetwork(nn.Module):
         expected = self.means(background)
         widths = torch.tensor(self.means.widths, device=counts.device)[None, :, None, None]
         # The sum of squares of a Gaussian of width w is 1 / (4 pi w^2).
-        spread = torch.sqrt(expected.clamp(min=LEAST_LIGHT) / (4 * torch.pi * widths**2))
+        spread = torch.sqrt(expected.clamp(min=LEAST_EXPECTED) / (4 * torch.pi * widths**2))
         inside = area[:, None, None, None] * background
         return torch.cat(
             [

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from bgrem.separation import Provenance
+from bgrem.separation import NoteOfAllPlanes, Provenance
 from bgrem.storage.names import visible_text
 
 __all__ = ["LeftAlone", "PlaneFacts", "provenance_cards", "provenance_history", "warnings_of"]
@@ -105,11 +105,15 @@ def _ascii(text: str) -> str:
 
 
 def warnings_of(planes: Sequence[PlaneFacts]) -> tuple[str, ...]:
-    """What was noticed, with the plane where it holds for some of several; see `provenance_cards`."""
-    everywhere = [w for w in planes[0].warnings if all(w in plane.warnings for plane in planes)]
-    return tuple(everywhere) + tuple(
-        f"plane {n}: {warning}"
+    """What was noticed, with the plane where there are several; see `provenance_cards`."""
+    several = len(planes) > 1
+    noticed = [
+        warning
+        if isinstance(warning, NoteOfAllPlanes)
+        else f"plane {n}: {warning}"
+        if several
+        else warning
         for n, plane in enumerate(planes, start=1)
         for warning in plane.warnings
-        if warning not in everywhere
-    )
+    ]
+    return tuple(dict.fromkeys(noticed))

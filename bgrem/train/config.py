@@ -319,9 +319,7 @@ def check_names(table, entries, known):
             raise ValueError(f"unknown option {prefix}{name}")
         wanted = type(known[name])
         good = isinstance(value, int | float if wanted is float else wanted)
-        if not is_dataclass(value) and (
-            not good or isinstance(value, bool)
-        ):
+        if not is_dataclass(value) and (not good or isinstance(value, bool)):
             raise ValueError(f"option {prefix}{name} must be of type {wanted.__name__}")
 
 

@@ -212,7 +212,7 @@ def test_values_that_look_like_flags():
 def test_defaults_and_names():
     options = parsed()
     assert (options.hdu, options.steps, options.norm, options.minpix) == (None, 1, 0, "auto")
-    assert (options.prefix, options.model, options.save) == ("BGRem_", "optical", ())
+    assert (options.prefix, options.model, options.save) == ("BGRem_", "auto", ())
     assert parsed("-m", "none").minpix is None
     assert parsed("-i", "SCI").hdu == parsed("-h", "SCI").hdu == parsed("-hSCI").hdu == "SCI"
     assert parsed("-f", "b", "c", "-f", "d").files == ["a.fits", "b", "c", "d"]

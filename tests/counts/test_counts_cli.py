@@ -105,7 +105,7 @@ def test_a_batch_is_done_again_with_another_model(folder, counts_file, counts_mo
 
 def test_all_hdus(folder):
     path = folder / "both.fits"
-    pictures = {"SCI": np.rint(frame()).astype(np.int32), "CT": counts_of()}
+    pictures = {"SCI": np.rint(frame()).astype(np.int32), "CT": counts_of((50, 66))}
     hdus = [fits.ImageHDU(pixels, name=name) for name, pixels in pictures.items()]
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
     result = process_file(path, hdu="all")
@@ -132,10 +132,8 @@ def test_maps_given_beside_the_image_are_read(folder):
 
 
 def test_evaluation_of_frames_needs_another_model(folder, capsys):
-    with pytest.raises(SystemExit) as ended:
-        evaluate_main(["--simulate", "1", "--model", "counts"])
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and "is for maps of counts" in said
+    assert evaluate_main(["--simulate", "1", "--model", "counts"]) != 0
+    assert "is for maps of counts" in capsys.readouterr().err
 
 
 def test_memory_is_refused_in_a_sentence(folder, capsys):

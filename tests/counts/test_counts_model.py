@@ -130,3 +130,10 @@ def test_cubes_refuse_what_counts_have_not(counts_model):
     done = []
     found = bgrem.remove_background(cube, model=counts_model, psf=3.0, progress=done.append)
     assert found.shape == cube.shape and done[-1] == 1.0
+
+
+def test_the_background_of_photutils_is_that_of_a_camera(counts_model, named):
+    data = np.random.default_rng(2).poisson(2.0, (64, 64))
+    assert bgrem.DiffusionBackground2D(data).provenance.model == "optical"
+    with pytest.raises(ModelError, match="is for maps of counts"):
+        bgrem.DiffusionBackground2D(data, model=counts_model)

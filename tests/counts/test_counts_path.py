@@ -172,7 +172,9 @@ def test_summing_and_spreading_keep_the_light():
 def test_the_network_is_given_the_map():
     data = poisson_map()[None]
     seen = np.ones(data.shape, np.float32)
-    inputs = counts_input(data, seen, 7 * seen, gaussian_image(3.0)[None], given=(True, False, False))
+    inputs = counts_input(
+        data, seen, 7 * seen, gaussian_image(3.0)[None], given=(True, False, False)
+    )
     assert inputs.planes[0, 1].sum() == pytest.approx(data.sum(), rel=1e-5)
     assert inputs.frame[0, 1] == pytest.approx(np.log2(3), abs=0.01)
 

@@ -80,3 +80,17 @@ def test_planes_add_up_in_the_file(counts_file, tmp_path, level):
         parts = [hdus[0].data, hdus["BACKGROUND"].data, hdus["NOISE"].data]
     assert np.array_equal(np.sum(parts, axis=0, dtype=np.float64).round(3), data)
     assert not parts[0][1].any() and (parts[0] >= 0).all() and (parts[1] >= 0).all()
+
+
+def test_zeros_and_ones_are_counts_where_a_psf_is_given(counts_file, tmp_path, monkeypatch):
+    """Without it, or a unit, they may be a mask."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "counts.onnx").write_bytes(counts_file.read_bytes())
+    monkeypatch.setenv("BGREM_MODELS", str(folder))
+    data = (np.random.default_rng(3).random((64, 64)) < 0.03).astype(np.int16)
+    fits.PrimaryHDU(data).writeto(tmp_path / "map.fits")
+    found = [
+        process_file(tmp_path / "map.fits", overwrite=True, **given) for given in ({}, {"psf": 2.0})
+    ]
+    assert [one.model for one in found] == ["optical", "toy"]

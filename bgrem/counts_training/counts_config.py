@@ -69,7 +69,7 @@ class CountsConfig:
     weights: dict = field(default_factory=lambda: {"first": 0.3, "variance": 0.1, "centre": 15.0})
     network: CountsNetworkConfig = field(default_factory=CountsNetworkConfig)
     inference: dict = field(
-        default_factory=lambda: {"tile": 512, "overlap": 128, "calibration": 100}
+        default_factory=lambda: {"tile": 1152, "overlap": 128, "calibration": 100}
     )
     start: str = ""
 

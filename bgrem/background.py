@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from bgrem import __version__
 from bgrem.arrays.containers import unit_of, unwrap
 from bgrem.arrays.rows import Computed, Derived
-from bgrem.counts.choice import model_for_counts
+from bgrem.counts.choice import CHOSEN, model_for_counts, with_notes
 from bgrem.counts.counts_path import separate_counts
 from bgrem.detection.frame import Frame, measure_frame
 from bgrem.detection.lost_light import LostLight
@@ -103,7 +103,10 @@ def separate(
     maps = {"exposure": exposure, "template": template, "psf": psf}
     if (counts := model_for_counts(model, data, maps, weight, unit)) is not None:
         run = replace(run, progress=progress or run.progress)
-        return separate_counts(data, mask=mask, **maps, model=counts, options=options, run=run)
+        parts = separate_counts(data, mask=mask, **maps, model=counts, options=options, run=run)
+        return with_notes([parts], [CHOSEN] if isinstance(model, str) and model == "auto" else [])[
+            0
+        ]
     model = optical_model(model)
     denoiser = Denoiser(model, data.shape, options, run)
     run = replace(run, threads=denoiser.calls, progress=progress or run.progress)

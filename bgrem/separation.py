@@ -233,8 +233,12 @@ class Separation:
         Raises
         ------
         ValueError
-            If there is no significance, or no threshold is known.
+            If there is no significance, or no threshold is known, or it is a map of counts.
         """
+        if self.sky.error is None:
+            raise ValueError(
+                "there is no catalogue of a map of counts: its errors are not Gaussian"
+            )
         from bgrem.catalogue.source_measurement import measure_sources
         from bgrem.catalogue.table import catalogue_table
         from bgrem.io.header_facts import ZeroPoint

@@ -7,14 +7,8 @@ import numpy as np
 from bgrem.arrays.statistics import FWHM_PER_SIGMA
 
 __all__ = [
-    "ASSUMED_FWHM",
-    "PSF_SIDE",
-    "CountsInput",
-    "area_fwhm",
-    "counts_input",
-    "fitted_psf",
-    "gaussian_image",
-    "prior_background",
+    "ASSUMED_FWHM", "PSF_SIDE", "CountsInput", "area_fwhm", "counts_input", "fitted_psf", "gaussian_image",
+    "noise_area", "prior_background",
 ]  # fmt: skip
 
 PSF_SIDE = 31  # px: of the image of the PSF that the network is given

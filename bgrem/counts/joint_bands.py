@@ -1,23 +1,23 @@
 """The counts map of a FITS file: whether it is one, and its planes in turn."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
 from bgrem.arrays.rows import Scratch
+from bgrem.counts.choice import CHOSEN, loaded_for_counts, takes_counts_model, with_notes
 from bgrem.counts.counts_maps import counts_maps, in_memory
-from bgrem.counts.counts_model import COUNTS_MODEL, has_counts_model, load_counts_model
+from bgrem.counts.counts_model import CountsModel
 from bgrem.counts.counts_path import separate_counts
-from bgrem.counts.whole_numbers import is_counts_map, why_no_counts
+from bgrem.counts.whole_numbers import why_no_counts
+from bgrem.io.header_facts import gain_of_header
 from bgrem.io.maps import GivenMaps
 from bgrem.io.reading import FitsError, FitsImage, as_planes
 from bgrem.options import DEFAULTS, Options, Run
-from bgrem.separation import NoteOfAllPlanes, Separation
+from bgrem.separation import Separation
 
-__all__ = ["CHOSEN", "JointBands", "joint_bands"]
+__all__ = ["JointBands", "joint_bands"]
 
-CHOSEN = "a map of counts: the model counts is used (--model optical overrides)"
 BYTES_OF_COUNT = 250  # of memory per pixel and band
 # Options of frames of cameras, by their names, with the values that they have unless asked for.
 CAMERA_OPTIONS = {
@@ -38,7 +38,7 @@ class JointBands:
         Its mask is used.
     given : dict
         Exposure, template and PSF, as `counts_maps` reads them, with its notes.
-    model : str or path
+    model : CountsModel
     options : Options
     chosen : bool
         Whether the model was chosen automatically, which is reported.
@@ -49,15 +49,14 @@ class JointBands:
         image: FitsImage,
         maps: GivenMaps,
         given: dict,
-        model,
+        model: CountsModel,
         options: Options,
         *,
         chosen: bool,
     ) -> None:
         self._image, self._mask, self._given, self._options = image, maps.mask, given, options
-        self._model = load_counts_model(model)
-        notes = (*((CHOSEN,) if chosen else ()), *self._given.pop("notes"))
-        self._notes = tuple(map(NoteOfAllPlanes, notes))
+        self._model = model
+        self._notes = (*((CHOSEN,) if chosen else ()), *self._given.pop("notes"))
         self._parts: Iterator[Separation] | None = None
 
     def __call__(self, plane: np.ndarray, *, run: Run, **maps) -> Separation:
@@ -77,11 +76,7 @@ class JointBands:
         bands = separate_counts(
             in_memory(planes), mask=mask, model=self._model, options=self._options, run=run, **self._given
         )  # fmt: skip
-        facts = [
-            replace(one.provenance, warnings=(*self._notes, *one.provenance.warnings))
-            for one in bands
-        ]
-        return [replace(one, provenance=fact) for one, fact in zip(bands, facts, strict=True)]
+        return with_notes(bands, self._notes)
 
 
 def joint_bands(image: FitsImage, maps: GivenMaps, asked) -> JointBands | None:
@@ -101,7 +96,7 @@ def joint_bands(image: FitsImage, maps: GivenMaps, asked) -> JointBands | None:
     given = {name: getattr(asked, name) for name in ("exposure", "template", "psf")}
     automatic = asked.counts == "auto"
     named = [name for name, value in given.items() if value is not None]
-    if asked.counts == "no" or (automatic and not _looks_like_counts(image, said=bool(named))):
+    if asked.counts == "no" or not _is_counts(image, asked.counts, said=bool(named)):
         if named:
             reason = why_no_counts(image.data) or "its noise is not that of counts"
             raise FitsError(
@@ -112,17 +107,20 @@ def joint_bands(image: FitsImage, maps: GivenMaps, asked) -> JointBands | None:
     if reason := why_no_counts(image.data):
         raise FitsError(f"{image.label}: the model counts cannot be used: {reason}")
     for name in _not_for_counts(asked):
-        raise FitsError(f"{image.label}: --{name} is not for maps of counts")
-    model = COUNTS_MODEL if automatic else asked.counts
+        override = " (--model optical: a frame of a camera)" if automatic else ""
+        raise FitsError(f"{image.label}: --{name} is not for maps of counts{override}")
+    model = loaded_for_counts(asked.counts)
     return JointBands(
         image, maps, counts_maps(image, **given), model, asked.image, chosen=automatic
     )
 
 
-def _looks_like_counts(image: FitsImage, *, said: bool) -> bool:
-    """Whether it is a counts map; a map of zeros and ones must say so, by its unit or by what is given with it."""
-    unit = "counts" if said else str(image.header.get("BUNIT", ""))
-    return has_counts_model() and is_counts_map(as_planes(image.data), unit)
+def _is_counts(image: FitsImage, model, *, said: bool) -> bool:
+    """Whether a model of counts maps is for an image; one whose header has a gain is a frame of a camera."""
+    if model == "auto" and not said and gain_of_header(image.header)[0] is not None:
+        return False
+    unit = str(image.header.get("BUNIT", ""))
+    return takes_counts_model(model, as_planes(image.data), unit, said=said)
 
 
 def _not_for_counts(asked) -> Iterator[str]:

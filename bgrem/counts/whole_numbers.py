@@ -3,6 +3,7 @@
 import numpy as np
 
 from bgrem.arrays.tiling import row_strips
+from bgrem.options import SMALLEST_IMAGE
 
 __all__ = ["is_counts_map", "why_no_counts"]
 
@@ -12,9 +13,11 @@ FEWEST = 30  # counts of a map
 GATHERED = 12  # counts of a block, in the median
 BLOCK_SIDES = (4, 8, 16, 32, 64)  # px, of the blocks
 # Variance over mean, in the lower quartile of the blocks (of a chi-square of 16 degrees of freedom: 0.74 of its mean).
-# Frames of many counts a pixel are told from those of a camera by a narrower range; the quartile of n blocks has an error.
+# Many counts a pixel are also in frames of cameras: there the range is narrower. The quartile of n blocks has an error
+# of QUARTILE_ERROR / sqrt(n).
 FEW_RANGE, MANY_RANGE, MANY, QUARTILE_ERROR = (0.6, 1.25), (0.7, 0.93), 30.0, 1.2
 COUNT_UNITS = {"ct", "count", "counts", "photon", "photons", "ph"}
+CAMERA_UNITS = {"adu", "dn", "electron", "electrons", "e", "e-"}
 
 
 def why_no_counts(data) -> str | None:
@@ -55,19 +58,22 @@ def is_counts_map(data, unit: str = "") -> bool:
     data : array_like
         (..., ny, nx).
     unit : str
-        Of the pixels, as BUNIT.
+        Of the pixels, as BUNIT. What is in ADU or electrons is a frame of a camera.
 
     Returns
     -------
     bool
     """
-    if data.dtype.kind not in "iuf" or data.ndim < 2 or min(data.shape[-2:]) < 16:
+    unit = unit.strip().lower()
+    if data.dtype.kind not in "iuf" or data.ndim < 2 or min(data.shape[-2:]) < SMALLEST_IMAGE:
+        return False
+    if unit in CAMERA_UNITS:
         return False
     middle = _middle(data)
     if _refuses(middle):
         return False
     total, pixels, highest = float(middle.sum()), middle.size, float(middle.max())
-    named = unit.strip().lower() in COUNT_UNITS
+    named = unit in COUNT_UNITS
     # A mask is of zeros and ones, and so is a map of very few counts, which must say what it is.
     if total < FEWEST or total > MOST_COUNTS * pixels or (highest < 2 and not named):
         return False

@@ -10,6 +10,7 @@ import numpy as np
 
 from bgrem.inference.card import LONGEST_MESSAGE
 from bgrem.inference.engine import ModelError, cores, first_line, is_out_of_memory
+from bgrem.inference.onnxruntime_engine import open_session
 
 __all__ = ["CountsModel", "holds_counts_model"]
 
@@ -98,20 +99,10 @@ class CountsModel:
 
     @cached_property
     def _session(self):
-        import onnxruntime  # takes a tenth of a second, which `import bgrem` must not
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.enable_mem_pattern = False
-        options.log_severity_level = 4
         try:
-            return onnxruntime.InferenceSession(
-                self._content, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # noqa: BLE001 - the exceptions of the runtime share no base
-            if is_out_of_memory(error):
-                raise MemoryError(first_line(error)) from None
-            raise ModelError(f"the model {self.path} cannot be used") from None
+            return open_session(self._content, self._threads)
+        except ModelError as error:
+            raise ModelError(f"the model {self.path} cannot be used: {error}") from None
 
     def __call__(self, planes: np.ndarray, kernel: np.ndarray, frame: np.ndarray) -> np.ndarray:
         """Run the network on the bands of one field.

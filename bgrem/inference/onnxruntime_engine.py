@@ -1,6 +1,6 @@
 """ONNX Runtime, the default engine and the reference of the others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from threading import Lock
 
@@ -19,7 +19,7 @@ from bgrem.inference.engine import (
     is_out_of_memory,
 )
 
-__all__ = ["CPU_CALLS", "CUDA_PROVIDER", "OnnxRuntime", "differs_from_onnxruntime"]
+__all__ = ["CPU_CALLS", "CUDA_PROVIDER", "OnnxRuntime", "differs_from_onnxruntime", "open_session"]
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 # Simultaneous calls on a CPU. More take more memory, 0.25 GB each with the tiles of the optical model.
@@ -130,7 +130,33 @@ def _shortened(error: Exception) -> str:
 
 
 def _open_session(file: ModelFile, threads: int, providers: list):
-    import onnxruntime
+    """The session of a model of frames of cameras."""
+    session = open_session(file.content, threads, providers)
+    inputs = {node.name for node in session.get_inputs()}
+    if inputs != set(INPUT_NAMES) or session.get_outputs()[0].name != "channels":
+        raise ModelError("its inputs and outputs are not those of a bgrem model")
+    return session
+
+
+def open_session(content: bytes, threads: int, providers: Sequence = ()):
+    """A session of ONNX Runtime.
+
+    Parameters
+    ----------
+    content : bytes
+        Of an ONNX file.
+    threads : int
+    providers : sequence
+        Those that are tried before the CPU.
+
+    Raises
+    ------
+    ModelError
+        If it cannot run the file.
+    MemoryError
+        If memory is exhausted.
+    """
+    import onnxruntime  # takes a tenth of a second, which `import bgrem` must not
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -141,8 +167,8 @@ def _open_session(file: ModelFile, threads: int, providers: list):
     # Between two tiles the threads of the network leave the CPU to the rest of the path.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        session = onnxruntime.InferenceSession(
-            file.content,
+        return onnxruntime.InferenceSession(
+            content,
             options,
             providers=[*providers, "CPUExecutionProvider"],
             enable_fallback=False,  # a fallback prints to stdout
@@ -151,7 +177,3 @@ def _open_session(file: ModelFile, threads: int, providers: list):
         if is_out_of_memory(error):
             raise MemoryError(first_line(error)) from None
         raise ModelError(f"it is not a valid ONNX file ({_shortened(error)})") from None
-    inputs = {node.name for node in session.get_inputs()}
-    if inputs != set(INPUT_NAMES) or session.get_outputs()[0].name != "channels":
-        raise ModelError("its inputs and outputs are not those of a bgrem model")
-    return session

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bgrem.inference.engine import ModelError, cores, first_line, is_out_of_memory
+from bgrem.inference.engine import ModelError, cores
+from bgrem.inference.onnxruntime_engine import open_session
 from bgrem.options import ERROR_SIDES
 from bgrem.sky.blocks import BLOCK, BlockStatistics
 from bgrem.sky.measured import CellSky
@@ -52,20 +53,10 @@ class SkyModel:
 
     @cached_property
     def _session(self):
-        import onnxruntime  # takes a tenth of a second, which `import bgrem` must not
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.enable_mem_pattern = False
-        options.log_severity_level = 4
         try:
-            session = onnxruntime.InferenceSession(
-                self._content, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # noqa: BLE001 - the exceptions of the runtime share no base
-            if is_out_of_memory(error):
-                raise MemoryError(first_line(error)) from None
-            raise ModelError(f"the sky network {self.path} cannot be used") from None
+            session = open_session(self._content, threads=1)
+        except ModelError as error:
+            raise ModelError(f"the sky network {self.path} cannot be used: {error}") from None
         entries = session.get_modelmeta().custom_metadata_map
         if entries.get("kind") != "sky" or len(session.get_inputs()) != 1:
             raise ModelError(f"{self.path} is not a sky network")

@@ -9,9 +9,8 @@ from numpy.typing import ArrayLike
 
 from bgrem.arrays.containers import unit_of, unwrap
 from bgrem.background import ModelLike, separate
-from bgrem.counts.counts_model import COUNTS_MODEL, has_counts_model, is_counts_model
+from bgrem.counts.choice import CHOSEN, loaded_for_counts, takes_counts_model, with_notes
 from bgrem.counts.counts_path import separate_counts
-from bgrem.counts.whole_numbers import is_counts_map
 from bgrem.inference.model import optical_model
 from bgrem.options import DEFAULTS, IN_MEMORY
 from bgrem.separation import Separation
@@ -112,17 +111,11 @@ def remove_background(
     if steps is not None:
         options["steps"] = steps
     unit = unit_of(data)
-    if array.ndim == 3 and _is_cube_of_counts(model, array, unit):
+    if array.ndim == 3 and takes_counts_model(model, array, unit):
         return _of_cube(array, joined, wrap, model, maps, options)
     parts = separate(data, mask=mask, model=model, **options, maps=maps)
     warn_of(parts)
     return wrap(parts.sources, parts.uncertainty)
-
-
-def _is_cube_of_counts(model: ModelLike, array: np.ndarray, unit: str) -> bool:
-    if isinstance(model, str) and model == "auto":
-        return is_counts_map(array, unit) and has_counts_model()
-    return is_counts_model(model)
 
 
 def _of_cube(array, mask, wrap, model, maps, options):
@@ -135,8 +128,10 @@ def _of_cube(array, mask, wrap, model, maps, options):
     run = options.pop("run", IN_MEMORY)
     given["run"] = replace(run, progress=options.pop("progress", None) or run.progress)
     asked = replace(options.pop("options", DEFAULTS), **options, maps=maps)
-    model = COUNTS_MODEL if isinstance(model, str) and model == "auto" else model
+    notes = [CHOSEN] if isinstance(model, str) and model == "auto" else []
+    model = loaded_for_counts(model)
     bands = separate_counts(array, mask=mask, model=model, options=asked, **given)
+    bands = with_notes(bands, notes)
     warn_of(bands[0])
     sigma = np.stack([one.uncertainty for one in bands]) if maps else None
     return wrap(np.stack([one.sources for one in bands]), sigma)

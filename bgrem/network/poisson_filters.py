@@ -24,9 +24,8 @@ class LikelihoodFilter:
     """The filter that detects a point source on a Poisson background.
 
     The logarithm of the likelihood ratio of a source of flux a against none is
-    sum(n log(1 + a P / b)) - a (Neyman & Pearson 1933; for counts maps, e.g. Vio & Andreani 2018,
-    A&A 616, A25). Its filter depends on a and b; a is the flux of a source of S/N `DESIGN_SNR`
-    (Stewart 2009, A&A 495, 989, for the tie to Cash's statistic).
+    sum(n log(1 + a P / b)) - a (Ofek & Zackay 2018, AJ 155, 169). Its filter depends on a and b; a is the
+    flux of a source of S/N `DESIGN_SNR`.
 
     Parameters
     ----------

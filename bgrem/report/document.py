@@ -281,11 +281,7 @@ def _maps(parts: Separation) -> list[dict]:
     sky, place = parts.sky, parts.provenance.extended
     maps = [
         _map("background", "Background", sky.background),
-        *(
-            []
-            if sky.error is None
-            else [_map("error", "Error of the background (1 sigma)", sky.error)]
-        ),
+        _map("error", "Error of the background (1 sigma)", sky.error),
         _map("rms", "Noise of the sky (rms)", sky.rms),
     ]
     if sky.wide_light is not None:

@@ -149,3 +149,12 @@ def test_an_exposure_on_other_pixels(drawn, tmp_path):
     steps = np.diff(found["exposure"][0], axis=1)
     assert found["exposure"].shape == (1, 64, 80) and np.allclose(steps, 0.5, atol=1e-3)
     assert "interpolated" in found["notes"][0]
+
+
+def test_a_frame_with_a_gain_is_one_of_a_camera(drawn, capsys):
+    path = drawn()
+    fits.setval(path, "GAIN", value=1.2)
+    assert run("-f", path) == 0
+    assert "model=optical" in capsys.readouterr().out
+    assert run("-f", path, "--psf", "3", "--overwrite") == 0
+    assert "model=toy" in capsys.readouterr().out

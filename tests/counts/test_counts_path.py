@@ -252,3 +252,19 @@ def test_nddata_keeps_its_unit(counts_model):
     with pytest.warns(UserWarning, match="assumed"):
         found = bgrem.remove_background(data, model=counts_model)
     assert found.unit == "photon" and (found.data >= 0).all() and found.uncertainty is not None
+
+
+def test_the_choice_is_reported(counts_file, monkeypatch, tmp_path):
+    (tmp_path / "counts.onnx").write_bytes(counts_file.read_bytes())
+    monkeypatch.setenv("BGREM_MODELS", str(tmp_path))
+    parts = bgrem.separate(poisson_map(), psf=3.0)
+    assert parts.provenance.model == "toy"
+    assert any("the model counts is used" in line for line in parts.provenance.warnings)
+    given = bgrem.separate(poisson_map(), psf=3.0, model="counts")
+    assert not given.provenance.warnings
+
+
+def test_a_map_of_counts_has_no_catalogue(counts_model):
+    parts = separate_counts(poisson_map(), psf=3.0, model=counts_model)
+    with pytest.raises(ValueError, match="no catalogue of a map of counts"):
+        parts.catalog(threshold=3.0)

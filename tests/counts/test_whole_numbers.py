@@ -83,3 +83,8 @@ def test_real_images():
             if is_counts_map(image.data, str(image.header.get("BUNIT", ""))):
                 found.setdefault(folder, []).append(path.name)
     assert len(found["counts"]) == 5 and "optical" not in found
+
+
+@pytest.mark.parametrize("unit", ["electron", "ADU", "e-", "DN"])
+def test_what_is_in_units_of_a_camera_is_not(unit):
+    assert not is_counts_map(rng().poisson(300.0, (100, 100)), unit)

@@ -55,8 +55,8 @@ class SkyModel:
     def _session(self):
         try:
             session = open_session(self._content, threads=1)
-        except ModelError as error:
-            raise ModelError(f"the sky network {self.path} cannot be used: {error}") from None
+        except ModelError:
+            raise ModelError(f"the sky network {self.path} cannot be used") from None
         entries = session.get_modelmeta().custom_metadata_map
         if entries.get("kind") != "sky" or len(session.get_inputs()) != 1:
             raise ModelError(f"{self.path} is not a sky network")

@@ -113,7 +113,8 @@ def separate_counts(
     )
     kernels, fwhm_from = _kernels(psf if psf is not None else options.fwhm, len(stack))
     counts = np.where(flags & NOT_FINITE, 0, stack).astype(np.float64)
-    exposure = None if exposure is None else np.where(flags & NO_DATA, 0, exposure)
+    has_exposure = exposure is not None
+    exposure = np.where(flags & NO_DATA, 0, exposure) if has_exposure else None
     if template is not None:
         template = np.where(np.isfinite(template), np.maximum(template, 0), 0)
     parts = separate_bands(
@@ -123,7 +124,13 @@ def separate_counts(
     shape = _shape(stack.shape, exposure, template)
     bands = [
         _separation(
-            (stack[k], flags[k], shape[k]), parts, k, (kernels[k], fwhm_from), model, options
+            (stack[k], flags[k], shape[k]),
+            parts,
+            k,
+            (kernels[k], fwhm_from),
+            model,
+            options,
+            has_exposure=has_exposure,
         )
         for k in range(len(stack))
     ]
@@ -199,7 +206,7 @@ def _shape(shape, exposure, template):
     return known
 
 
-def _separation(plane, parts, k, psf, model, options):
+def _separation(plane, parts, k, psf, model, options, *, has_exposure):
     """The parts of band k, whose counts, flags and known shape of the background are the plane."""
     (data, flags, shape), (kernel, fwhm_from) = plane, psf
     bad = (flags & UNSEEN) != 0
@@ -217,7 +224,8 @@ def _separation(plane, parts, k, psf, model, options):
         norm=0.0, level=sky.median_level, rms=sky.median_rms, minpix=None,
         fwhm=float(area_fwhm(kernel)), fwhm_from=fwhm_from, sky=f"network {model.sha256[:12]}",
         error_64=np.nan, error_256=np.nan, lost_light=np.nan,
-        signif_1=model.threshold_for(area / 100), signif_10=model.threshold_for(area / 10),
+        signif_1=model.threshold_for(area / 100, exposure=has_exposure),
+        signif_10=model.threshold_for(area / 10, exposure=has_exposure),
         warnings=_warnings(data, bad, area_fwhm(kernel), fwhm_from),
     )  # fmt: skip
     asked = {name: part for name, part in maps.items() if name in options.maps}

@@ -13,7 +13,7 @@ from bgrem.detection.peaks import local_maxima
 from bgrem.masks.areas import inner
 
 __all__ = [
-    "ALL_KNOWN", "CARD_RATES", "CHECKED_LEVELS", "blank_skies", "false_alarm_rows", "known_of", "measure_false_alarms",
+    "ALL_KNOWN", "CARD_RATES", "CHECKED_LEVELS", "WITHOUT_EXPOSURE", "WITH_EXPOSURE", "blank_skies", "false_alarm_rows", "known_of", "measure_false_alarms",
     "measure_variance_factors",
 ]  # fmt: skip
 
@@ -22,7 +22,8 @@ CARD_RATES = tuple(np.round(np.geomspace(0.3, 1000.0, 15), 3).tolist())
 CHECKED_RATES, CHECKED_LEVELS = (1.0, 10.0, 100.0), (0.01, 0.1, 1.0, 10.0, 100.0)
 #: What a user knows at best, at worst, and between.
 ALL_KNOWN = ("exposure", "template", "psf")
-KNOWN = (ALL_KNOWN, ("exposure", "psf"), ("psf",), ())
+WITH_EXPOSURE, WITHOUT_EXPOSURE = (ALL_KNOWN, ("exposure", "psf")), (("psf",), ())
+KNOWN = WITH_EXPOSURE + WITHOUT_EXPOSURE
 ASSUMED = 3.0  # px, FWHM of the PSF that bgrem assumes where none is given
 BLANK_SEED, BLANK_SIDE, BLANK_NUMBER = 20261223, 160, 250
 NODES = 14  # of the table of factors of the variance
@@ -46,14 +47,14 @@ def blank_skies(level, number, *, seed=BLANK_SEED):
         yield draw_counts(replace(scene, level=level, **empty), rng)
 
 
-def _blank_scores(separate, skies):
+def _blank_scores(separate, skies, known):
     """Significances of all detections on maps without sources, descending, and the area in 1e4 PSF areas.
 
-    From map to map less is known: `KNOWN`.
+    From map to map less is known.
     """
     scores, area = [], 0.0
     for i, sky in enumerate(skies):
-        names = KNOWN[i % len(KNOWN)]
+        names = known[i % len(known)]
         fwhm = field_fwhm(sky) if "psf" in names else ASSUMED
         usable = (sky.exposure > 0).any(axis=0) & inner(sky.counts.shape[1:], int(np.ceil(fwhm)))
         plane = separate(sky.counts, **known_of(sky, names)).significance
@@ -62,7 +63,7 @@ def _blank_scores(separate, skies):
     return np.sort(np.concatenate(scores))[::-1], area
 
 
-def measure_false_alarms(separate, skies, *, rates=CARD_RATES):
+def measure_false_alarms(separate, skies, *, rates=CARD_RATES, known=WITH_EXPOSURE):
     """Significances above which a number of false detections is expected, for a model's card.
 
     Parameters
@@ -72,6 +73,8 @@ def measure_false_alarms(separate, skies, *, rates=CARD_RATES):
         Without sources.
     rates : sequence of float
         False detections per 1e4 PSF areas.
+    known : sequence of tuple of str
+        What is given of the maps, one after the other.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def measure_false_alarms(separate, skies, *, rates=CARD_RATES):
         Significance and rate, the significance ascending. Rates that the maps do not reach, or for which they hold less
         than one false detection, are left out.
     """
-    scores, area = _blank_scores(separate, skies)
+    scores, area = _blank_scores(separate, skies, known)
     numbers = {rate: round(rate * area) for rate in rates}
     table = [
         (float(0.5 * (scores[number - 1] + scores[number])), float(rate))
@@ -98,7 +101,7 @@ def false_alarm_rows(
     ----------
     separate : callable
     threshold_for : callable
-        A rate of false detections per 1e4 PSF areas -> significance.
+        A rate of false detections per 1e4 PSF areas, and ``exposure``, whether it is given -> significance.
     levels : sequence of float
         Counts a pixel.
     number : int
@@ -114,13 +117,19 @@ def false_alarm_rows(
     for level in levels:
         if progress:
             progress(f"no sources, {level:g} counts a pixel")
-        # The maps of the card have other numbers.
-        scores, area = _blank_scores(separate, blank_skies(level, number, seed=BLANK_SEED + 1))
-        row = {"counts/px": f"{level:g}", "1e4 areas": area}
-        for rate in CHECKED_RATES:
-            found = np.count_nonzero(scores > threshold_for(rate))
-            row[f"card {rate:g}"] = f"{found / area:.2f} +- {max(found, 1) ** 0.5 / area:.2f}"
-        rows.append(row)
+        for given, known in ((True, WITH_EXPOSURE), (False, WITHOUT_EXPOSURE)):
+            # The maps of the card have another seed.
+            skies = blank_skies(level, number, seed=BLANK_SEED + 1)
+            scores, area = _blank_scores(separate, skies, known)
+            row = {
+                "counts/px": f"{level:g}",
+                "exposure": "given" if given else "not given",
+                "1e4 areas": area,
+            }
+            for rate in CHECKED_RATES:
+                found = np.count_nonzero(scores > threshold_for(rate, exposure=given))
+                row[f"card {rate:g}"] = f"{found / area:.2f} +- {max(found, 1) ** 0.5 / area:.2f}"
+            rows.append(row)
     return rows
 
 

@@ -13,6 +13,8 @@ from bgrem.counts.counts_model import CountsModel
 from bgrem.counts_scenes.poisson_scene import draw_counts, random_counts_scene
 from bgrem.counts_training.counts_card import (
     CHECKED_LEVELS,
+    WITH_EXPOSURE,
+    WITHOUT_EXPOSURE,
     blank_skies,
     measure_false_alarms,
     measure_variance_factors,
@@ -77,11 +79,15 @@ def _measured(path, config):
     if not number:
         return {}
     separate = partial(separate_bands, model=CountsModel(path))
-    blank = chain.from_iterable(blank_skies(level, number) for level in CHECKED_LEVELS)
+
+    def blank():
+        return chain.from_iterable(blank_skies(level, number) for level in CHECKED_LEVELS)
+
     rngs = (np.random.default_rng([config.seed, CALIBRATION, i]) for i in range(number))
     skies = (draw_counts(random_counts_scene(rng), rng) for rng in rngs)
     return {
-        "false_alarms": measure_false_alarms(separate, blank),
+        "false_alarms": measure_false_alarms(separate, blank(), known=WITH_EXPOSURE),
+        "false_alarms_unknown": measure_false_alarms(separate, blank(), known=WITHOUT_EXPOSURE),
         "variance_factors": measure_variance_factors(separate, skies),
     }
 

@@ -38,9 +38,9 @@ class CountsModel:
         Of the model's card.
     tile, overlap, multiple : int
         Largest side of a tile, overlap of neighbouring tiles, and the number of which both are multiples, in pixels.
-    false_alarms : list of (float, float)
+    false_alarms, false_alarms_unknown : list of (float, float)
         Significances, rising, and how many false detections above them are expected on 1e4 noise-equivalent areas of
-        the PSF; empty if the card has none.
+        the PSF, of maps whose exposure is given, and of others, in which a gap is not known; empty if the card has none.
 
     Raises
     ------
@@ -75,9 +75,10 @@ class CountsModel:
         self.tile, self.overlap, self.multiple = (
             int(entries[name]) for name in ("tile", "overlap", "multiple")
         )
-        self.false_alarms = [
-            (float(s), float(n)) for s, n in json.loads(entries.get("false_alarms", "[]"))
-        ]
+        self.false_alarms, self.false_alarms_unknown = (
+            [(float(s), float(n)) for s, n in json.loads(entries.get(name, "[]"))]
+            for name in ("false_alarms", "false_alarms_unknown")
+        )
         factors = np.array(json.loads(entries.get("variance_factors", "[]")), np.float64)
         self._factors = factors.reshape(-1, 2)
         if tuple(json.loads(entries["channels"])) != COUNTS_OUTPUTS:
@@ -89,7 +90,8 @@ class CountsModel:
             raise ValueError(f"tile or overlap is not a multiple of {self.multiple}")
         if not (self.name.isascii() and self.name.isprintable() and self.name):
             raise ValueError("the name is not of printable characters")
-        if not all(np.isfinite(s) and n > 0 for s, n in self.false_alarms):
+        alarms = self.false_alarms + self.false_alarms_unknown
+        if not all(np.isfinite(s) and n > 0 for s, n in alarms):
             raise ValueError("its false alarms are out of range")
 
     @cached_property
@@ -143,7 +145,7 @@ class CountsModel:
         place = np.log10(np.maximum(sources, 1e-12))
         return (variance * np.interp(place, level, factor)).astype(np.float32)
 
-    def threshold_for(self, per_area: float) -> float | None:
+    def threshold_for(self, per_area: float, *, exposure: bool = True) -> float | None:
         """Significance above which a number of false detections per 1e4 PSF areas is expected.
 
         Between the entries of the card the logarithm of the number is interpolated. Below its smallest number, down to
@@ -153,15 +155,18 @@ class CountsModel:
         ----------
         per_area : float
             False detections per 1e4 noise-equivalent areas of the PSF.
+        exposure : bool
+            Whether the exposure of the map is given.
 
         Returns
         -------
         float or None
             None where the card does not say it.
         """
-        if not self.false_alarms:
+        table = self.false_alarms if exposure else self.false_alarms_unknown or self.false_alarms
+        if not table:
             return None
-        significance, number = np.array(sorted(self.false_alarms, reverse=True)).T
+        significance, number = np.array(sorted(table, reverse=True)).T
         logs, asked = np.log(number), np.log(per_area)
         if logs[0] <= asked <= logs[-1]:
             return float(np.interp(asked, logs, significance))

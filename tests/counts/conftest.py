@@ -20,6 +20,7 @@ def counts_file(tmp_path_factory):
     entries = {
         "kind": "counts", "name": "toy", "version": "1", "tile": 128, "overlap": 64, "multiple": 32,
         "channels": channels, "false_alarms": [[2.0, 100.0], [4.0, 1.0], [5.0, 0.1]],
+        "false_alarms_unknown": [[3.0, 100.0], [6.0, 1.0], [7.0, 0.1]],
     }  # fmt: skip
     write_metadata(path, entries)
     return path

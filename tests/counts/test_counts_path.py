@@ -208,6 +208,12 @@ def test_intervals_hold_the_estimate(counts_model):
 
 def test_thresholds_of_the_card(counts_model):
     assert counts_model.threshold_for(1.0) == 4.0
+    assert counts_model.threshold_for(1.0, exposure=False) == 6.0
+    known, unknown = (
+        separate_counts(poisson_map(), psf=3.0, exposure=e, model=counts_model).provenance.signif_1
+        for e in (np.ones((70, 90)), None)
+    )
+    assert known < unknown
     assert 4.0 < counts_model.threshold_for(0.3) < 5.0
     parts = separate_counts(poisson_map(), psf=3.0, model=counts_model, options=MAPS)
     assert parts.provenance.signif_1 > parts.provenance.signif_10

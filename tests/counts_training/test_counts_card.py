@@ -7,6 +7,8 @@ import pytest
 
 from bgrem.counts_training.counts_card import (
     BLANK_SEED,
+    WITH_EXPOSURE,
+    WITHOUT_EXPOSURE,
     blank_skies,
     false_alarm_rows,
     measure_false_alarms,
@@ -47,18 +49,26 @@ def test_maps_without_sources_have_the_level_that_is_asked():
 
 def test_thresholds_allow_the_rates_that_the_card_says():
     # The maps of `false_alarm_rows`.
-    table = measure_false_alarms(noise, blank_skies(3.0, 16, seed=BLANK_SEED + 1))
-    thresholds, rates = np.array(table).T
-    assert np.all(np.diff(thresholds) > 0) and np.all(np.diff(rates) < 0)
+    tables = {
+        given: np.array(
+            measure_false_alarms(noise, blank_skies(3.0, 16, seed=BLANK_SEED + 1), known=known)
+        ).T
+        for given, known in ((True, WITH_EXPOSURE), (False, WITHOUT_EXPOSURE))
+    }
+    for thresholds, rates in tables.values():
+        assert np.all(np.diff(thresholds) > 0) and np.all(np.diff(rates) < 0)
 
-    def threshold_for(rate):
+    def threshold_for(rate, *, exposure):
+        thresholds, rates = tables[exposure]
         return np.interp(-np.log(rate), -np.log(rates), thresholds)
 
-    (row,) = false_alarm_rows(noise, threshold_for, levels=(3.0,), number=16)
-    for rate in (10.0, 100.0):
-        found, error = (float(part) for part in row[f"card {rate:g}"].split(" +- "))
-        assert found == pytest.approx(rate, abs=error)
-    assert row["1e4 areas"] > 0.5
+    rows = false_alarm_rows(noise, threshold_for, levels=(3.0,), number=16)
+    assert [row["exposure"] for row in rows] == ["given", "not given"]
+    for row in rows:
+        for rate in (10.0, 100.0):
+            found, error = (float(part) for part in row[f"card {rate:g}"].split(" +- "))
+            assert found == pytest.approx(rate, abs=error)
+        assert row["1e4 areas"] > 0.5
 
 
 def test_variance_factors_are_squared_errors():

@@ -141,7 +141,11 @@ def _diffused(model, counts, shape, seen, kernels, given, steps, progress):
 
 
 def _tiled(model: CountsModel, given: CountsInput, progress) -> np.ndarray:
-    """The channels of a map, (k, 4, ny, nx) float32; tiles pass smoothly into each other."""
+    """The channels of a map, (k, 4, ny, nx) float32; tiles pass smoothly into each other.
+
+    Unlike `bgrem.arrays.tiling.map_tiles` it takes planes of several bands, and nothing is reflected beyond the map:
+    reflected photons would be counted twice.
+    """
     ny, nx = given.planes.shape[2:]
     total = np.zeros((len(given.planes), 4, ny, nx), np.float32)
     weights = np.zeros((ny, nx), np.float32)

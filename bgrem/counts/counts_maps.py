@@ -1,7 +1,6 @@
 """What a user gives with a counts map: exposure, template and PSF, brought to its pixels."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +11,8 @@ from bgrem.counts.tabulated_psf import (
     pixel_scale,
     table_of_psf,
 )
-from bgrem.io.reading import FitsError, FitsImage, as_planes, is_fits_name, read_image
+from bgrem.io.maps import open_map
+from bgrem.io.reading import FitsError, FitsImage, as_planes
 from bgrem.storage.names import home_path, named_hdu
 
 __all__ = ["counts_maps", "in_memory"]
@@ -60,13 +60,7 @@ def _read(source, image, name):
     """Planes (n, ny, nx), the header, and the origin of a map."""
     if not isinstance(source, str | os.PathLike):
         return as_planes(np.asarray(source)), None, f"the {name}"
-    path, hdu = named_hdu(home_path(source))
-    if path.is_file():
-        other = read_image(path, hdu, store=image.store)
-    elif is_fits_name(Path(os.fspath(source).partition("[")[0])):
-        raise FitsError(f"{source}: no such file (it was to be the {name})")
-    else:
-        other = read_image(image.path, os.fspath(source), store=image.store)
+    other = open_map(source, image, name)
     return in_memory(as_planes(other.data)), other, other.label
 
 

@@ -17,7 +17,7 @@ from bgrem.storage.hdus import lengths
 from bgrem.storage.names import named_hdu
 
 __all__ = [
-    "GivenMaps", "bits_set", "maps_for", "parse_bits", "read_map", "saturation_level", "with_defects",
+    "GivenMaps", "bits_set", "maps_for", "open_map", "parse_bits", "read_map", "saturation_level", "with_defects",
 ]  # fmt: skip
 
 MOST_BITS = 52  # a map of flags may be read as float64, which holds integers up to 2^53
@@ -190,15 +190,22 @@ def read_map(
     """
     if not isinstance(source, str | os.PathLike):
         return _fitted(as_rows(source), image, kind, "the array"), f"the {kind}", {}
+    found = open_map(source, image, kind)
+    return _fitted(found.data, image, kind, found.label), found.label, found.header
+
+
+def open_map(source: str | os.PathLike, image: FitsImage, kind: str) -> FitsImage:
+    """A map of an image, of any shape: FILE, FILE[HDU], or an HDU of the file of the image.
+
+    ``kind`` names the map in messages. Raises FitsError if it cannot be read.
+    """
     text = os.fspath(source)
     path, hdu = named_hdu(text)
     if path.is_file():
-        found = read_image(path, hdu, store=image.store)
-    elif is_fits_name(Path(text.partition("[")[0])):
+        return read_image(path, hdu, store=image.store)
+    if is_fits_name(Path(text.partition("[")[0])):
         raise FitsError(f"{text}: no such file (it was to be the {kind})")
-    else:
-        found = read_image(image.path, text, store=image.store)
-    return _fitted(found.data, image, kind, found.label), found.label, found.header
+    return read_image(image.path, text, store=image.store)
 
 
 def _fitted(values: np.ndarray, image: FitsImage, kind: str, label: str) -> np.ndarray:

@@ -156,7 +156,7 @@ def evaluate_counts(
     scored = score_groups(groups, methods, number=number, folder=folder, progress=progress)
     counts, ratios = froc_rows(scored, COMPARED)
     note = "" if has_gammapy() else f" ({NO_GAMMAPY})"
-    tables = {f"true detections at equal false ones{note}": counts}
+    tables = {f"true detections at equal false ones{note}": _with_all_columns(counts)}
     for kind in dict.fromkeys(row["kind"] for row in ratios):
         rows = _turned([row for row in ratios if row["kind"] == kind])
         if rows:
@@ -176,6 +176,12 @@ def evaluate_counts(
         {"method": name, "s/Mpix": mean, "Mpix/s": 1 / mean} for name, mean in spent.items()
     ]
     return tables
+
+
+def _with_all_columns(rows):
+    """Rows with the columns of all of them; None where a kind of maps does not have a method."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]
 
 
 def _turned(rows):
